@@ -1,0 +1,152 @@
+"""The commands: one short function each.
+
+A command maps its flags to settings, hands the loaded settings to its function in `sensorsync/commands/`, and `console.execution`
+shows what comes back. Heavy imports are inside the functions, so that `--help` is quick.
+"""
+# ruff: noqa: PLC0415 - imports are inside the functions for speed
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, dlq_app, duration, run
+
+if TYPE_CHECKING:
+    from sensorsync.result import CommandResult
+
+
+@app.command("subscribe")
+def subscribe(
+    context: typer.Context,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", help="Topic filter; may be given several times.", metavar="FILTER")
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Writer threads.")] = None,
+    connections: Annotated[
+        str | None, typer.Option("--connections", help="Connections to the broker, or auto.", metavar="N|auto")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Messages in one transaction at most.")] = None,
+    batch_timeout: Annotated[
+        str | None, typer.Option("--batch-timeout", help="Longest wait for a batch to fill.", metavar="DURATION")
+    ] = None,
+    until_idle: Annotated[
+        str | None, typer.Option("--until-idle", help="End when nothing came for so long.", metavar="DURATION")
+    ] = None,
+    max_messages: Annotated[
+        int | None, typer.Option("--max-messages", help="End after so many messages.", min=1, metavar="N")
+    ] = None,
+    ephemeral: Annotated[
+        bool | None, typer.Option("--ephemeral", help="Leave no session in the broker (for CI).")
+    ] = None,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="At the end, drain the sessions and end them for good.")
+    ] = False,
+) -> None:
+    """Store what arrives: the pipeline, until Ctrl-C or SIGTERM."""
+    from sensorsync.commands import subscribe as command
+
+    run(
+        context,
+        "subscribe",
+        lambda loaded: command.run(
+            loaded.settings, until_idle=duration("--until-idle", until_idle), max_messages=max_messages
+        ),
+        settings={
+            "mqtt.topics": topic or None,
+            "mqtt.connections": connections,
+            "mqtt.ephemeral": ephemeral,
+            "mqtt.on_stop": "leave" if leave else None,
+            "pipeline.workers": workers,
+            "pipeline.batch_size": batch_size,
+            "pipeline.batch_timeout": batch_timeout,
+        },
+        flags={"mqtt.topics": "--topic", "mqtt.on_stop": "--leave"},
+    )
+
+
+@app.command("demo")
+def demo(
+    context: typer.Context,
+    messages: Annotated[
+        int, typer.Option("--messages", help="How many messages to publish.", min=1, metavar="N")
+    ] = 50_000,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Publish this recording (JSON lines) instead.", metavar="FILE")
+    ] = None,
+    broker: Annotated[
+        str, typer.Option("--broker", help="embedded, or mosquitto from the PATH.", metavar="BROKER")
+    ] = "embedded",
+    mysql: Annotated[
+        bool, typer.Option("--mysql", help="Store in a private MariaDB or MySQL from the PATH, not in SQLite.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder, and say where it is.")] = False,
+    json: Json = False,
+) -> None:
+    """Everything on this machine: a private broker and database, a signed load, an audit. Your settings play no part in it."""
+    from sensorsync.commands import demo as command
+    from sensorsync.console.demo import View
+    from sensorsync.console.execution import execute
+
+    async def work() -> CommandResult:
+        options = command.Options(messages, command.broker_named(broker), mysql, file, keep)
+        with View() as view:
+            return await command.run(options, view.show)
+
+    configure_first_logs(context.obj)
+    raise typer.Exit(execute("demo", work, as_json=json))
+
+
+@app.command("init-db")
+def init_db(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Only report what is missing or differs.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Only print the SQL, without any connection.")] = False,
+    json: Json = False,
+) -> None:
+    """Create the database and its tables, or bring them up to date."""
+    from sensorsync.commands import init_db as command
+
+    if check and sql:
+        raise typer.BadParameter("--check and --sql exclude each other.")
+    work = command.check if check else command.sql if sql else command.run
+    run(context, command.COMMAND, lambda loaded: work(loaded.settings), as_json=json)
+
+
+@dlq_app.command("inspect")
+def dlq_inspect(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", help="How many letters to list.", min=0, metavar="N")] = 20,
+    json: Json = False,
+) -> None:
+    """Count the letters by reason and list the latest ones."""
+    from sensorsync.commands import dlq as command
+
+    run(context, "dlq inspect", lambda loaded: command.inspect(loaded.settings, limit=limit), as_json=json)
+
+
+@config_app.command("show")
+def config_show(context: typer.Context, json: Json = False) -> None:
+    """Print every setting with its value and where it is from. Secrets are not shown."""
+    from sensorsync.commands import config
+
+    run(context, "config show", config.show, as_json=json)
+
+
+@config_app.command("check")
+def config_check(context: typer.Context, json: Json = False) -> None:
+    """Validate the configuration and the files that it names, without any network."""
+    from sensorsync.commands import config
+
+    run(context, "config check", config.check, as_json=json)
+
+
+@config_app.command("schema")
+def config_schema(json: Json = False) -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    from sensorsync.commands import config
+    from sensorsync.console.execution import execute
+
+    raise typer.Exit(execute("config schema", config.schema, as_json=json))

@@ -1,0 +1,50 @@
+"""The entry point: arguments in, exit code out, whatever the arguments are."""
+# ruff: noqa: PLC0415 - imports are inside the functions for speed
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+import sensorsync.cli.commands  # noqa: F401 - registers the commands
+from sensorsync.cli.wiring import PROGRAM, app
+from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
+
+if TYPE_CHECKING:
+    from sensorsync.console.execution import Outcome
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""What every error of the command line derives from. typer has its own copy of click or uses the package: this finds it in both."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with `arguments` (those of the process by default) and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+    except typer.Abort:
+        return _fail(PROGRAM, InterruptedByUser(), as_json=as_json)
+    except SensorsyncError as error:
+        return _fail(PROGRAM, error, as_json=as_json)
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else PROGRAM
+        message = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message)
+            return int(ExitCode.USAGE)
+        return _fail(path, UsageError(message, hint=f"See `{path} --help`."), as_json=as_json)
+    return int(code or 0)
+
+
+def _fail(path: str, error: SensorsyncError, *, as_json: bool) -> int:
+    from sensorsync.console.execution import execute
+
+    def refuse() -> Outcome:
+        raise error
+
+    return execute(path.removeprefix(PROGRAM).strip() or PROGRAM, refuse, as_json=as_json)

@@ -1,0 +1,121 @@
+"""What every command of the command line is wired with: the typer app, the global options, and `run`."""
+# ruff: noqa: PLC0415 - imports are inside the functions for speed
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sensorsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from sensorsync.config import Loaded
+    from sensorsync.console.execution import Outcome
+
+PROGRAM = "sensorsync"
+app = typer.Typer(
+    name=PROGRAM,
+    help="A sensor pipeline from MQTT to MySQL that acknowledges a message only after it is stored.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box.")
+app.add_typer(dlq_app, name="dlq")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout, for machines.")]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """What stands before the command."""
+
+    config: Path | None
+    log_level: str | None
+    log_format: str | None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from sensorsync import __version__
+
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Configuration file (YAML).", metavar="FILE", show_default=False)
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", help="DEBUG, INFO, WARNING, ERROR or CRITICAL.", metavar="LEVEL")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", help="text or json, on stderr.", metavar="FORMAT")
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    context.obj = GlobalOptions(config, log_level, log_format)
+
+
+def run(
+    context: typer.Context,
+    command: str,
+    work: Callable[[Loaded], Outcome],
+    *,
+    as_json: bool = False,
+    settings: Mapping[str, object] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> None:
+    """Load the settings, run one command, show its result, leave with its exit code.
+
+    `command` is its name as typed, `work` gets the loaded settings and returns a CommandResult (or a coroutine of one). `settings` are
+    the command's flags by dotted key, None where not given; `flags` names a flag that isn't called like the last part of its key:
+
+        run(context, "subscribe", lambda loaded: subscribe.run(loaded.settings, until_idle=until_idle),
+            settings={"pipeline.batch_size": batch_size, "mqtt.on_stop": "leave" if leave else None},
+            flags={"mqtt.on_stop": "--leave"})
+    """
+    from sensorsync.console.execution import execute
+
+    options: GlobalOptions = context.obj
+    overrides = {"log.level": options.log_level, "log.format": options.log_format, **(settings or {})}
+    names = {"log.level": "--log-level", "log.format": "--log-format", **(flags or {})}
+
+    def load_and_work() -> Outcome:
+        from sensorsync.config import load
+        from sensorsync.console import logs
+
+        loaded = load(options.config, overrides, flags=names)
+        logs.configure(loaded.settings.log.level, loaded.settings.log.format)
+        return work(loaded)
+
+    configure_first_logs(options)
+    raise typer.Exit(execute(command, load_and_work, as_json=as_json))
+
+
+def configure_first_logs(options: GlobalOptions) -> None:
+    """Until the settings are known, logs go by the flags alone."""
+    from sensorsync.console import logs
+
+    logs.configure(options.log_level or "INFO", options.log_format or "text")
+
+
+def duration(flag: str, text: str | None) -> float | None:
+    """A flag that is no setting, in seconds. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        return parseduration(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: {error}") from error

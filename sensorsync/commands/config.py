@@ -1,0 +1,125 @@
+"""`config show`, `config check` and `config schema`: the configuration, looked at without any network."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sensorsync.config import Loaded, Settings
+from sensorsync.config.fields import UNSET
+from sensorsync.config.reference import Key, item_keys, keys
+from sensorsync.errors import ExitCode
+from sensorsync.result import CommandResult, Problem
+
+HS256_BYTES = 32
+"""The least size of an HS256 key (RFC 7518, section 3.2)."""
+
+
+def show(loaded: Loaded) -> CommandResult:
+    """Every key's effective value and origin. A secret is `***`, or `(unset)`."""
+    values = _effective(loaded.settings)
+    entries = {name: {"value": values[name], "origin": loaded.origins[name]} for name in keys()}
+    return CommandResult("config show", {"file": _file(loaded), "settings": entries})
+
+
+def check(loaded: Loaded) -> CommandResult:
+    """The values are valid by now (they were loaded); what is left are the files that they name, and doubtful choices."""
+    problems = tuple(_unreadable(loaded))
+    data = {"file": _file(loaded), "valid": not problems, "warnings": list(_warnings(loaded))}
+    return CommandResult("config check", data, ExitCode.USAGE if problems else ExitCode.OK, problems)
+
+
+def schema() -> CommandResult:
+    """The JSON Schema (2020-12) of the configuration file."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
+    return CommandResult("config schema", document)
+
+
+def _file(loaded: Loaded) -> str | None:
+    return str(loaded.file) if loaded.file else None
+
+
+def _effective(settings: Settings) -> dict[str, Any]:
+    """JSON values by dotted key; what follows from other keys is worked out."""
+    tree = settings.model_dump(mode="json")
+    values = {name: _at(tree, name) for name in keys()}
+    for name, key in keys().items():
+        if key.items is not None:
+            values[name] = [_with_unset(item, item_keys(key.items)) for item in values[name]]
+    values = _with_unset(values, keys())
+    values["mqtt.tls.enabled"] = settings.mqtt.use_tls
+    values["dead_letters.path"] = str(settings.dead_letter_path)
+    return values
+
+
+def _with_unset(values: Mapping[str, Any], described: Mapping[str, Key]) -> dict[str, Any]:
+    """A secret that is None is said to be unset, the same as an empty one."""
+    return {name: UNSET if described[name].secret and value is None else value for name, value in values.items()}
+
+
+def _at(tree: Mapping[str, Any], name: str) -> Any:
+    value: Any = tree
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def _unreadable(loaded: Loaded) -> Iterator[Problem]:
+    """One problem for each file that must be there and can't be read."""
+    for name, path, origin in _files_to_read(loaded):
+        if not path.is_file() or not os.access(path, os.R_OK):
+            reason = "can't be read" if path.exists() else "does not exist"
+            yield Problem(
+                "configuration",
+                f"{name}: the file {path} {reason} (from {origin}).",
+                "Correct the path or the file's rights.",
+            )
+
+
+def _files_to_read(loaded: Loaded) -> Iterator[tuple[str, Path, str]]:
+    settings = loaded.settings
+    files = {
+        "mqtt.tls.ca_file": settings.mqtt.tls.ca_file,
+        "mqtt.tls.cert_file": settings.mqtt.tls.cert_file,
+        "mqtt.tls.key_file": settings.mqtt.tls.key_file,
+        "database.tls.ca_file": settings.database.tls.ca_file,
+    }
+    for name, path in files.items():
+        if path is not None:
+            yield name, path, loaded.origins[name]
+    for index, key in enumerate(settings.security.keys):
+        if key.secret_file is not None:
+            yield f"security.keys[{index}].secret_file", key.secret_file, loaded.origins["security.keys"]
+
+
+def _warnings(loaded: Loaded) -> Iterator[str]:
+    for key in loaded.settings.security.keys:
+        if key.secret is not None and len(key.secret.get_secret_value().encode()) < HS256_BYTES:
+            yield f"The key {key.id} of security.keys is shorter than {HS256_BYTES} bytes, the least for HS256 (RFC 7518, 3.2)."
+    if loaded.file is not None and _others_can_read(loaded.file):
+        secrets = [name for name in _secret_names() if loaded.origins[name].startswith("file ")]
+        if secrets:
+            yield f"{loaded.file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
+    if (
+        loaded.settings.mqtt.password is not None
+        and not loaded.settings.mqtt.use_tls
+        and not _is_local(loaded.settings.mqtt.host)
+    ):
+        yield f"mqtt.password goes to {loaded.settings.mqtt.host} unencrypted: set mqtt.tls.enabled or port 8883."
+
+
+def _secret_names() -> Iterator[str]:
+    for name, key in keys().items():
+        if key.secret or (key.items is not None and any(inner.secret for inner in item_keys(key.items).values())):
+            yield name
+
+
+def _others_can_read(path: Path) -> bool:
+    return bool(path.stat().st_mode & stat.S_IROTH)
+
+
+def _is_local(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")

@@ -1,0 +1,187 @@
+"""`subscribe`: the pipeline, in one process, until it is asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+
+from sensorsync.config import Settings
+from sensorsync.deadletters import DeadLetters
+from sensorsync.decoding import message_decoder
+from sensorsync.drivers import open_store
+from sensorsync.errors import DatabaseError, ExitCode
+from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.meter import Meter, Status
+from sensorsync.mqtt.source import MqttSource
+from sensorsync.pipeline.batcher import Batcher
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.ingest import Ingest, Limits
+from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.result import CommandResult
+from sensorsync.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: Settings, *, until_idle: float | None = None, max_messages: int | None = None) -> CommandResult:
+    """Store what arrives until a signal, or for `until_idle` seconds nothing arrived, or `max_messages` are settled.
+
+    Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
+    """
+    loop = asyncio.get_running_loop()
+    pipeline = settings.pipeline
+    decode = message_decoder(settings)
+    meter = Meter(loop.time())
+    began = loop.time()
+    box = DeadLetters(settings.dead_letter_path, max_size=settings.dead_letters.max_size)
+    box.open()
+    with SoftStop() as stop, closing(box):
+        store = open_store(settings.database)
+        try:
+            await _database_ready(store, settings, stop)
+            refusals = Refusals()
+            status = StatusLine(meter, settings)
+
+            def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
+                return BatchWriter(
+                    number,
+                    store.sink(number),
+                    box,
+                    decode,
+                    backoff=Backoff(pipeline.backoff_min, pipeline.backoff_max),
+                    pause=pause,
+                    refusals=refusals,
+                    wait_for_database=settings.database.wait_for_database,
+                )
+
+            ingest = Ingest(
+                MqttSource(settings, meter),
+                Batcher(pipeline.batch_size, pipeline.batch_timeout),
+                make_writer,
+                workers=pipeline.workers,
+                meter=meter,
+                limits=Limits(
+                    queue_limit=pipeline.queue_limit,
+                    queue_bytes=pipeline.queue_bytes,
+                    stop_timeout=pipeline.stop_timeout,
+                    until_idle=until_idle,
+                    max_messages=max_messages,
+                    leave=settings.mqtt.on_stop == "leave",
+                ),
+                on_settled=status.landed,
+            )
+            ticker = loop.create_task(status.tick())
+            try:
+                if not stop.asked:
+                    await ingest.run(stop)
+            except SinkMisconfigured as error:
+                raise DatabaseError(str(error), hint=error.hint) from error
+            finally:
+                ticker.cancel()
+        finally:
+            await asyncio.to_thread(store.close)
+    return _result(meter.status(loop.time()), stop.reason, loop.time() - began)
+
+
+async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> None:
+    """Return once rows can be written. Raises DatabaseError, unless the settings say to wait for the database."""
+    backoff = Backoff(settings.pipeline.backoff_min, settings.pipeline.backoff_max)
+    while not stop.asked:
+        try:
+            await asyncio.to_thread(store.check_schema)
+            for warning in await asyncio.to_thread(store.durability_warnings):
+                logger.warning("%s", warning, extra={"event": "durability"})
+        except (SinkUnavailable, SinkMisconfigured) as error:
+            hint = (
+                error.hint
+                if isinstance(error, SinkMisconfigured)
+                else "check the database.* settings (DB_HOST, DB_PORT)"
+            )
+            if not settings.database.wait_for_database:
+                raise DatabaseError(str(error), hint=hint) from error
+            delay = backoff.next()
+            logger.warning(
+                "waiting for the database: %s; next try in %.1fs", error, delay, extra={"event": "database_awaited"}
+            )
+            try:
+                async with asyncio.timeout(delay):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        else:
+            logger.info("storing into %s", store.label, extra={"event": "database_ready"})
+            return
+
+
+class StatusLine:
+    """The `[STATUS]` log line: every so many stored messages, and every so many seconds."""
+
+    def __init__(self, meter: Meter, settings: Settings) -> None:
+        self._meter = meter
+        self._pipeline = settings.pipeline
+        self._loop = asyncio.get_running_loop()
+        self._due = self._loop.time() + self._pipeline.status_interval
+
+    def landed(self) -> None:
+        """A batch was settled."""
+        if self._meter.new >= self._pipeline.status_every:
+            self._report()
+
+    async def tick(self) -> None:
+        """Report when nothing else did for the interval; runs until it is cancelled."""
+        while True:
+            left = self._due - self._loop.time()
+            if left <= 0:
+                self._report()
+            else:
+                await asyncio.sleep(left)
+
+    def _report(self) -> None:
+        now = self._loop.time()
+        self._due = now + self._pipeline.status_interval
+        status = self._meter.report(now)
+        pipeline = self._pipeline
+        logger.info(
+            "[STATUS] Workers: %d | Queue Depth: %s | Total Landed: %s | Avg Latency: %.0fms | Records/sec: %s"
+            " | Progress: %s new | Batch: %d/%.0fms",
+            pipeline.workers,
+            f"{status.queue_depth:,}",
+            f"{status.landed:,}",
+            status.latency * 1000,
+            f"{status.rate:,.0f}",
+            f"{status.new:,}",
+            pipeline.batch_size,
+            pipeline.batch_timeout * 1000,
+            extra={"event": "status", **asdict(status)},
+        )
+
+
+def _result(status: Status, reason: str | None, seconds: float) -> CommandResult:
+    data = {
+        "received": status.received,
+        "stored": status.landed,
+        "redelivered": status.duplicates,
+        "parked": status.parked,
+        "parked_by_reason": dict(status.parked_by_reason),
+        "unacknowledged": status.queue_depth,
+        "batches": status.batches,
+        "flushes": {str(name): count for name, count in status.flushes.items()},
+        "retries": status.retries,
+        "reconnects": status.reconnects,
+        "sessions_lost": status.sessions_lost,
+        "stopped_by": reason,
+        "seconds": round(seconds, 3),
+    }
+    logger.info(
+        "stopped (%s): %s stored, %s redelivered, %s parked, %s left to the broker",
+        reason,
+        f"{status.landed:,}",
+        f"{status.duplicates:,}",
+        f"{status.parked:,}",
+        f"{status.queue_depth:,}",
+        extra={"event": "stopped", **data},
+    )
+    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if status.queue_depth else ExitCode.OK)

@@ -1,0 +1,193 @@
+"""The settings of the broker's side: `mqtt` and `publish`."""
+
+from __future__ import annotations
+
+import socket
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sensorsync.config.fields import CommaSeparated, Count, FilePath, Port, Secret, Section, section, setting
+from sensorsync.config.topics import GroupName, Identifier, TopicFilter, TopicName
+from sensorsync.config.units import Duration, Size
+
+PLAIN_PORT = 1883
+TLS_PORT = 8883
+
+
+class TlsSettings(Section):
+    """`mqtt.tls`: how the connection to the broker is encrypted and both ends are known."""
+
+    enabled: bool | None = setting(
+        None,
+        doc="Encrypt the connection. Unset: yes when `mqtt.tls.ca_file` is set or `mqtt.port` is 8883.",
+        example=True,
+        default_text="decided by ca_file and port",
+    )
+    ca_file: FilePath | None = setting(
+        None,
+        doc="PEM file of the authority that signed the broker's certificate. Unset: the system's authorities.",
+        example="/etc/ssl/certs/broker-ca.pem",
+        env=["CA_CERT_PATH"],
+    )
+    cert_file: FilePath | None = setting(
+        None, doc="PEM file of our own certificate, for mutual TLS.", example="/etc/sensorsync/client.pem"
+    )
+    key_file: FilePath | None = setting(
+        None, doc="PEM file of the private key of `mqtt.tls.cert_file`.", example="/etc/sensorsync/client.key"
+    )
+    key_password: Secret | None = setting(None, doc="Password of `mqtt.tls.key_file`.", example="change-me")
+    server_name: str | None = setting(
+        None,
+        doc="The name that the broker's certificate must carry, when it is not `mqtt.host`.",
+        example="broker.example.com",
+    )
+
+    @model_validator(mode="after")
+    def _certificate_and_key_together(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("mqtt.tls.cert_file and mqtt.tls.key_file need each other: set both or neither")
+        if self.key_password is not None and self.key_file is None:
+            raise ValueError("mqtt.tls.key_password is set, but mqtt.tls.key_file is not")
+        return self
+
+
+def _default_port(declared: dict[str, Any]) -> int:
+    tls = declared.get("tls")
+    wants_tls = tls is not None and (tls.enabled or (tls.enabled is None and tls.ca_file is not None))
+    return TLS_PORT if wants_tls else PLAIN_PORT
+
+
+class MqttSettings(Section):
+    """`mqtt`: the broker, who we are to it, and what we subscribe to."""
+
+    host: str = setting(
+        "localhost",
+        doc="Host name or address of the broker.",
+        example="broker.example.com",
+        env=["MQTT_BROKER_HOST", "MQTT_BROKER"],
+        min_length=1,
+    )
+    tls: TlsSettings = section(TlsSettings)
+    port: Port = setting(
+        doc="TCP port of the broker. 8883 implies TLS.",
+        example=1883,
+        env=["MQTT_BROKER_PORT", "MQTT_BROKER"],
+        default_factory=_default_port,
+        default_text="1883, or 8883 with TLS",
+    )
+    username: str | None = setting(None, doc="User name for the broker.", example="sensors", env=["MQTT_USERNAME"])
+    password: Secret | None = setting(None, doc="Password for the broker.", example="change-me", env=["MQTT_PASSWORD"])
+    client_id: Identifier = setting(
+        "sensorsync",
+        doc="First part of our client ids, which are `<client_id>-<instance>-<process>-<k>` and stay the same over restarts.",
+        example="sensorsync",
+        max_length=128,
+    )
+    instance: Identifier = setting(
+        doc="Second part of our client ids. Must differ between hosts (or containers) that share a broker and a client_id.",
+        example="edge-1",
+        default_factory=lambda _: socket.gethostname() or "localhost",
+        default_text="the host name",
+        max_length=255,
+    )
+    topics: Annotated[tuple[TopicFilter, ...], CommaSeparated] = setting(
+        ("sensors/live/#",), doc="Topic filters to subscribe to.", example=["sensors/live/#"], min_length=1
+    )
+    group: GroupName = setting(
+        "sensorsync",
+        doc="Name of the shared subscription (`$share/<group>/<filter>`) that all our connections form.",
+        example="sensorsync",
+    )
+    connections: Count | Literal["auto"] = setting(
+        "auto",
+        doc="Connections (links) to hold open in the group. `auto`: as many as the broker's window needs.",
+        example="auto",
+    )
+    max_connections: Annotated[int, Field(ge=1, le=1000)] = setting(
+        64, doc="Upper bound for `mqtt.connections: auto`.", example=64
+    )
+    receive_maximum: Port | None = setting(
+        None,
+        doc="Unacknowledged messages that we let the broker send on one connection (MQTT 5 Receive Maximum).",
+        example=1000,
+        unit="messages",
+        default_text="2 x workers x batch_size, shared by the connections",
+    )
+    keep_alive: Annotated[Duration, Field(ge=1, le=65535)] = setting(
+        30.0, doc="Longest silence on a connection.", example="30s", unit="duration"
+    )
+    session_expiry: Annotated[Duration, Field(ge=1, le=0xFFFFFFFE)] = setting(
+        604800.0,
+        doc="How long the broker keeps our sessions, with what arrives meanwhile, while we are away.",
+        example="7d",
+        unit="duration",
+    )
+    connect_timeout: Annotated[Duration, Field(gt=0)] = setting(
+        10.0, doc="Time for TCP, TLS and CONNECT together.", example="10s", unit="duration"
+    )
+    ack_timeout: Annotated[Duration, Field(gt=0)] = setting(
+        300.0,
+        doc="A message that nobody works on and that is older than this is a bug: reconnect its link.",
+        example="5m",
+        unit="duration",
+    )
+    backoff_min: Annotated[Duration, Field(gt=0)] = setting(
+        0.5, doc="First wait before connecting again.", example="500ms", unit="duration"
+    )
+    backoff_max: Annotated[Duration, Field(gt=0)] = setting(
+        30.0, doc="Longest wait before connecting again.", example="30s", unit="duration"
+    )
+    max_packet_size: Annotated[Size, Field(ge=1024, le=268435460)] | None = setting(
+        None,
+        doc="Largest packet that we let the broker send (MQTT 5 Maximum Packet Size).",
+        example="1MiB",
+        unit="size",
+        default_text="no bound",
+    )
+    ephemeral: bool = setting(
+        False,
+        doc="Clean start and no session left behind: for CI runs. What arrives while we are away is lost.",
+        example=False,
+    )
+    on_stop: Literal["keep", "leave"] = setting(
+        "keep",
+        doc="`keep` the session in the broker (for a restart), or `leave` for good: unsubscribe, drain and end the session.",
+        example="keep",
+    )
+
+    @property
+    def use_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        if self.tls.enabled is not None:
+            return self.tls.enabled
+        return self.tls.ca_file is not None or self.port == TLS_PORT
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.backoff_min > self.backoff_max:
+            raise ValueError("mqtt.backoff_min must not be above mqtt.backoff_max")
+        if isinstance(self.connections, int) and self.connections > self.max_connections:
+            raise ValueError("mqtt.connections must not be above mqtt.max_connections")
+        return self
+
+
+class PublishSettings(Section):
+    """`publish`: the load that `stress-publish` makes."""
+
+    messages: Count = setting(
+        10_000, doc="Messages to publish in all.", example=10_000, unit="messages", env=["TOTAL_MESSAGES"]
+    )
+    processes: Annotated[int, Field(ge=1, le=256)] = setting(
+        2, doc="Processes that publish.", example=2, env=["CONCURRENCY"]
+    )
+    clients: Annotated[int, Field(ge=1, le=10_000)] = setting(8, doc="Client connections of each process.", example=8)
+    topic: TopicName = setting(
+        "sensors/live/stress_test", doc="Topic to publish to.", example="sensors/live/stress_test"
+    )
+    window: Port = setting(
+        1000,
+        doc="Unacknowledged messages on one connection; the broker's Receive Maximum is an upper bound to it.",
+        example=1000,
+        unit="messages",
+    )

@@ -1,0 +1,79 @@
+"""What every section of the settings is made of: the base class, the helper that documents a key, and the kinds of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+
+MASK = "***"
+UNSET = "(unset)"
+
+
+class Section(BaseModel):
+    """A group of keys. Frozen, and a key that it does not know is an error."""
+
+    # hide_input_in_errors: a ValidationError that escapes into a traceback or a log must not carry a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+
+def setting(
+    default: Any = ...,
+    *,
+    doc: str,
+    example: object,
+    env: Sequence[str] = (),
+    unit: str | None = None,
+    default_factory: Callable[[dict[str, Any]], Any] | None = None,
+    default_text: str | None = None,
+    **limits: Any,
+) -> Any:
+    """One key of the settings, with all that its reference says.
+
+    `doc` is its description, `example` a value as one would write it in YAML, `env` its well-known environment names beside the
+    systematic one, `unit` what a number counts. `default_factory` gets the section's keys declared above it; `default_text` then
+    says in words what it gives.
+    """
+    about: dict[str, Any] = {"env": list(env), "unit": unit, "default_text": default_text}
+    extra = {key: value for key, value in about.items() if value}
+    if default_factory is not None:
+        return Field(
+            default_factory=default_factory, description=doc, examples=[example], json_schema_extra=extra, **limits
+        )
+    return Field(default, description=doc, examples=[example], json_schema_extra=extra, **limits)
+
+
+def section(model: type[Section]) -> Any:
+    """A group of keys inside another one, made of its own defaults when nothing is said."""
+    return Field(default_factory=model)
+
+
+def mask(value: SecretStr | None) -> str:
+    """How a secret is shown: `***`, or `(unset)` when there is none."""
+    return MASK if value is not None and value.get_secret_value() else UNSET
+
+
+def _expand_home(value: Path) -> Path:
+    return value.expanduser()
+
+
+def _upper(value: object) -> object:
+    text = value.strip().upper() if isinstance(value, str) else value
+    return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(text, text) if isinstance(text, str) else text
+
+
+def _split(value: object) -> object:
+    """A text with commas is a list, as the environment and flags have it."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+Secret = Annotated[SecretStr, PlainSerializer(mask, return_type=str, when_used="json")]
+FilePath = Annotated[Path, AfterValidator(_expand_home)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+UpperCase = BeforeValidator(_upper)
+CommaSeparated = BeforeValidator(_split)

@@ -1,0 +1,76 @@
+"""`Settings`: the one reference for every key, put together from its sections.
+
+pydantic-settings is not used: it has no origin for each value, no line numbers and no suggestions, which are most of what a person
+needs when a setting is wrong. `loading.py` does that on python-dotenv and PyYAML.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import model_validator
+
+from sensorsync.config.broker import MqttSettings, PublishSettings
+from sensorsync.config.fields import FilePath, Section, UpperCase, section, setting
+from sensorsync.config.messages import ReadingSettings, SecuritySettings
+from sensorsync.config.storage import DatabaseSettings, DeadLetterSettings, PipelineSettings
+
+ROOTS_STATE_DIR = Path("/var/lib/sensorsync")
+
+
+def default_state_dir(environ: Mapping[str, str]) -> Path:
+    """`$XDG_STATE_HOME/sensorsync`, else /var/lib/sensorsync for root and ~/.local/state/sensorsync for others."""
+    if xdg := environ.get("XDG_STATE_HOME"):
+        return Path(xdg) / "sensorsync"
+    if os.geteuid() == 0:
+        return ROOTS_STATE_DIR
+    return Path(environ.get("HOME") or Path.home()) / ".local" / "state" / "sensorsync"
+
+
+class LogSettings(Section):
+    """`log`: what goes to stderr."""
+
+    level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], UpperCase] = setting(
+        "INFO",
+        doc="Least severity that is logged: DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+        example="INFO",
+        env=["LOG_LEVEL"],
+    )
+    format: Literal["text", "json"] = setting(
+        "text", doc="`text` for people, or one `json` object per line for machines.", example="text"
+    )
+
+
+class Settings(Section):
+    """All settings of sensorsync, validated, frozen."""
+
+    mqtt: MqttSettings = section(MqttSettings)
+    database: DatabaseSettings = section(DatabaseSettings)
+    pipeline: PipelineSettings = section(PipelineSettings)
+    dead_letters: DeadLetterSettings = section(DeadLetterSettings)
+    reading: ReadingSettings = section(ReadingSettings)
+    security: SecuritySettings = section(SecuritySettings)
+    publish: PublishSettings = section(PublishSettings)
+    log: LogSettings = section(LogSettings)
+    state_dir: FilePath = setting(
+        doc="Folder for what must outlive a run: dead letters, the registry of sessions.",
+        example="/var/lib/sensorsync",
+        default_factory=lambda _: default_state_dir(os.environ),
+        default_text="$XDG_STATE_HOME/sensorsync, ~/.local/state/sensorsync, for root /var/lib/sensorsync",
+    )
+
+    @property
+    def dead_letter_path(self) -> Path:
+        """The dead-letter box's file: `dead_letters.path`, or its place in `state_dir`."""
+        return self.dead_letters.path or self.state_dir / "dead-letters.sqlite"
+
+    @model_validator(mode="after")
+    def _timeouts_fit(self) -> Self:
+        if self.database.read_timeout >= self.pipeline.stop_timeout:
+            raise ValueError(
+                "database.read_timeout must be below pipeline.stop_timeout: a stop has to wait for the last answer of the database"
+            )
+        return self

@@ -1,0 +1,25 @@
+"""`did you mean`: the nearest name to one that is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that looks most like `name`, compared without case; None when none does."""
+    by_folded = {candidate.lower(): candidate for candidate in known}
+    matches = get_close_matches(name.lower().replace("-", "_"), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None
+
+
+def key_suggestion(name: str, siblings: Iterable[str], all_keys: Iterable[str]) -> str | None:
+    """A hint for an unknown key: the nearest of its siblings, else the keys elsewhere that end in this name."""
+    keys = list(all_keys)
+    if name in keys:
+        section, _, leaf = name.rpartition(".")
+        return f"write {leaf} on a line of its own, indented below {section.replace('.', ': ')}:"
+    if near := nearest(name, siblings):
+        return f"did you mean {near}?"
+    elsewhere = [key for key in keys if key.rpartition(".")[2] == name.lower().replace("-", "_")]
+    return f"did you mean {' or '.join(elsewhere)}?" if elsewhere else None

@@ -1,0 +1,66 @@
+"""Topic names and filters as MQTT 5.0 section 4.7 allows them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+MAX_BYTES = 65535
+"""The longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
+
+
+def check_filter(topic_filter: str) -> str:
+    """`topic_filter` when it can be subscribed to; raises ValueError with a sentence otherwise ([MQTT-4.7.1-1], [MQTT-4.7.1-2])."""
+    _check_text(topic_filter)
+    if topic_filter.startswith("$share/"):
+        raise ValueError("must not begin with $share/: the group is set by mqtt.group, write the filter alone")
+    levels = topic_filter.split("/")
+    if any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
+        raise ValueError("# must be the last level and stand alone in it, as in sensors/live/#")
+    if any("+" in level and level != "+" for level in levels):
+        raise ValueError("+ must stand alone in its level, as in sensors/+/temperature")
+    return topic_filter
+
+
+def check_name(topic: str) -> str:
+    """`topic` when it can be published to; raises ValueError with a sentence otherwise ([MQTT-3.3.2-2])."""
+    _check_text(topic)
+    if "+" in topic or "#" in topic:
+        raise ValueError("a topic to publish to has no + and no #")
+    return topic
+
+
+def check_group(group: str) -> str:
+    """`group` when it can name a shared subscription; raises ValueError otherwise ([MQTT-4.8.2-1], [MQTT-4.8.2-2])."""
+    _check_text(group)
+    if any(character in group for character in "/+#"):
+        raise ValueError("the name of a group has no /, + or #")
+    return group
+
+
+def check_identifier(text: str) -> str:
+    """`text` when it can be a part of a client id; raises ValueError otherwise."""
+    _check_text(text)
+    if any(character in text for character in "/+#") or not text.isprintable():
+        raise ValueError("a part of a client id has no /, + or # and no control characters")
+    return text
+
+
+def _check_text(text: str) -> None:
+    if not text:
+        raise ValueError("must not be empty")
+    if "\0" in text:
+        raise ValueError("must not contain the NUL character")
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid UTF-8") from None
+    if len(encoded) > MAX_BYTES:
+        raise ValueError(f"must not be longer than {MAX_BYTES} bytes")
+
+
+TopicFilter = Annotated[str, AfterValidator(check_filter)]
+TopicName = Annotated[str, AfterValidator(check_name)]
+GroupName = Annotated[str, AfterValidator(check_group)]
+Identifier = Annotated[str, AfterValidator(check_identifier)]

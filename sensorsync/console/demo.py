@@ -1,0 +1,82 @@
+"""What `demo` shows: two bars while it runs, on a terminal; a line per step elsewhere; and its outcome."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sensorsync.commands.demo import Progress as Where
+from sensorsync.console.escape import printable
+
+log = logging.getLogger(__name__)
+
+
+class View:
+    """`with View() as view: demo.run(options, view.show)`. It writes to stderr alone."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._live: Progress | None = None
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            self._live = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(file=sys.stderr))
+            self._acked = self._live.add_task("acknowledged", total=None, note="")
+            self._stored = self._live.add_task("stored", total=None, note="")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, where: Where) -> None:
+        """One change."""
+        if self._live is None:
+            if where.stage != self._stage:
+                log.info("%s", where.stage, extra={"event": "stage", "acked": where.acked, "stored": where.stored})
+        else:
+            rate = f"{where.rate:,.0f}/s" if where.rate else ""
+            self._live.update(self._acked, total=where.total, completed=where.acked, note=where.stage)
+            self._live.update(self._stored, total=where.total, completed=where.stored + where.parked, note=rate)
+        self._stage = where.stage
+
+
+def render(data: Mapping[str, Any], console: Console) -> None:
+    """The outcome: a table, and one sentence that says what it means."""
+    if "published" not in data:  # it ended too early; the errors say why
+        if data.get("folder"):
+            console.print(Text(f"Kept in {printable(data['folder'])}"))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name in ("published", "acked", "stored", "missing", "redelivered", "parked"):
+        table.add_row(name, f"{data[name]:,}")
+    table.add_row("publishing", f"{data['published_per_second']:,.0f}/s")
+    table.add_row("end to end", f"{data['stored_per_second']:,.0f}/s")
+    console.print(table)
+    way = f"{data['broker']} -> subscribe -> {data['driver']}"
+    if data["missing"]:
+        verdict = f"{data['missing']:,} of {data['published']:,} messages did not arrive ({way})."
+    else:
+        verdict = f"Every message arrived ({way}, {data['seconds']:.1f} s)."
+    console.print(Text(verdict, style="red" if data["missing"] else "green"))
+    if data["folder"]:
+        console.print(
+            Text(
+                f"Kept in {printable(data['folder'])}: sensorsync --config {printable(data['config'])} audit {data['run']}"
+            )
+        )

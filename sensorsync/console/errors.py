@@ -1,0 +1,51 @@
+"""Errors as people see them: one sentence, its causes, and what can be done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from sensorsync.console import logs
+from sensorsync.console.escape import printable
+from sensorsync.result import Problem
+
+log = logging.getLogger(__name__)
+
+
+def with_causes(error: BaseException) -> str:
+    """The error's sentence, and those of its causes that say something new."""
+    sentences = [str(error).strip() or type(error).__name__]
+    for cause in _causes(error):
+        text = str(cause).strip() or type(cause).__name__
+        if not any(text in sentence for sentence in sentences):
+            sentences.append(text)
+    return ". Cause: ".join(sentence.rstrip(".") for sentence in sentences) + "."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """What was raised `from`; an error that merely came while another was handled is no cause of it."""
+    seen = {id(error)}
+    cause = error.__cause__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Write problems to stderr: as text, or as log records when stderr carries JSON lines."""
+    for problem in problems:
+        if logs.is_json():
+            extra = {"event": "problem", "code": problem.code, "hint": problem.hint}
+            log.error("%s", problem.message, extra=extra)
+        else:
+            sys.stderr.write(_as_text(problem, color=logs.wants_color(sys.stderr, os.environ)))
+    sys.stderr.flush()
+
+
+def _as_text(problem: Problem, *, color: bool) -> str:
+    label = "\x1b[1;31mError:\x1b[0m" if color else "Error:"
+    hint = f"  Hint: {printable(problem.hint)}\n" if problem.hint else ""
+    return f"{label} {printable(problem.message)}\n{hint}"

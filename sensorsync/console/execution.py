@@ -1,0 +1,61 @@
+"""Run one command to its end, whatever happens: its result or its error is shown, and becomes an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sensorsync.console.errors import with_causes
+from sensorsync.console.results import render_result
+from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError
+from sensorsync.result import CommandResult, Problem
+
+log = logging.getLogger(__name__)
+
+Outcome = CommandResult | Coroutine[Any, Any, CommandResult]
+
+
+def execute(command: str, work: Callable[[], Outcome], *, as_json: bool) -> int:
+    """Do the work, show its result and return the exit code. Raises nothing that a command can raise."""
+    result = _result_of(command, work)
+    try:
+        render_result(result, as_json=as_json)
+    except BrokenPipeError:
+        _leave_stdout()
+    except KeyboardInterrupt:
+        return int(result.exit_code)
+    return int(result.exit_code)
+
+
+def _result_of(command: str, work: Callable[[], Outcome]) -> CommandResult:
+    try:
+        outcome = work()
+        return outcome if isinstance(outcome, CommandResult) else asyncio.run(outcome)
+    except SensorsyncError as error:
+        log.debug("%s", error, exc_info=True)
+        return CommandResult(command, exit_code=error.exit_code, problems=_problems(error))
+    except KeyboardInterrupt:
+        interrupted = InterruptedByUser()
+        return CommandResult(command, exit_code=interrupted.exit_code, problems=(Problem.of(interrupted),))
+    except Exception as error:
+        log.debug("%s", error, exc_info=True)
+        return CommandResult(command, exit_code=ExitCode.UNEXPECTED, problems=(_unexpected(error),))
+
+
+def _problems(error: SensorsyncError) -> tuple[Problem, ...]:
+    parts = Problem.all_of(error)
+    return parts if len(parts) > 1 else (Problem(error.code, with_causes(error), error.hint),)
+
+
+def _unexpected(error: Exception) -> Problem:
+    message = f"Something went wrong that sensorsync did not foresee ({type(error).__name__}): {with_causes(error)}"
+    return Problem(SensorsyncError.code, message, "Run it again with --log-level DEBUG and report the traceback.")
+
+
+def _leave_stdout() -> None:
+    """Nobody reads stdout any more: point it at nothing, so that Python's last flush doesn't complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,96 @@
+"""Log handlers on stderr: a line of text for people, or one JSON object per line for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from sensorsync.console.escape import printable
+
+ROOT = "sensorsync"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SHORT = {"WARNING": "WARN", "CRITICAL": "CRIT"}
+_COLORS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+
+
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what sys.stderr is at that moment: a live display puts itself there for a while."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # the base class has a variable here
+        return sys.stderr
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-24 20:15:03 INFO  message`, in local time, with a traceback indented below."""
+
+    def __init__(self, *, color: bool) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        level = f"{_SHORT.get(record.levelname, record.levelname):<5}"
+        if self._color and (code := _COLORS.get(record.levelname)):
+            level = f"\x1b[{code}m{level}\x1b[0m"
+        line = f"{moment} {level} {printable(record.getMessage())}"
+        below = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+        return "\n".join([line, *(f"    {printable(text)}" for text in below.splitlines())])
+
+
+class JsonFormatter(logging.Formatter):
+    """One object per line: ts (UTC, RFC 3339), level, logger, message, event, then the record's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        document: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "event": extra.pop("event", None),
+        }
+        document |= {name: value for name, value in extra.items() if name not in document}
+        if record.exc_info and record.exc_info[0]:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+def configure(level: str, form: str) -> None:
+    """Send our logs at `level` and above to stderr, as `text` or `json`; other libraries' from WARNING on.
+
+    Called again, it replaces what it did before and leaves others' handlers alone. An unknown level counts as INFO: the settings
+    report it.
+    """
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
+        root.removeHandler(handler)
+    handler = StderrHandler()
+    handler.setFormatter(
+        JsonFormatter() if form == "json" else TextFormatter(color=wants_color(sys.stderr, os.environ))
+    )
+    root.addHandler(handler)
+    logging.getLogger(ROOT).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
+    logging.captureWarnings(capture=True)
+
+
+def is_json() -> bool:
+    """Whether stderr carries JSON lines, so that nothing else may be written there."""
+    handlers = logging.getLogger().handlers
+    return any(
+        isinstance(handler, StderrHandler) and isinstance(handler.formatter, JsonFormatter) for handler in handlers
+    )
+
+
+def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Color on a terminal only, and never against NO_COLOR (https://no-color.org) or a dumb terminal."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

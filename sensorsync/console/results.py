@@ -1,0 +1,53 @@
+"""One renderer for all results: the JSON envelope, or a text for people, from the same object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from sensorsync.console.errors import print_problems
+from sensorsync.result import CommandResult
+
+Renderer = Callable[[Mapping[str, Any], Any], None]
+"""`render(data, console)`: print a command's data to a rich console."""
+
+RENDERERS: dict[str, str] = {
+    "demo": "sensorsync.console.demo:render",
+    "config show": "sensorsync.console.config:show",
+    "config check": "sensorsync.console.config:check",
+    "config schema": "sensorsync.console.config:schema",
+    "dlq inspect": "sensorsync.console.dlq:inspect",
+    "init-db": "sensorsync.console.init_db:render",
+}
+"""Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
+
+_WIDTH_OF_A_PIPE = 500
+"""Wide enough that no table folds: what reads a pipe is grep, not a screen."""
+_FALLBACK = "sensorsync.console.table:render"
+
+
+def render_result(result: CommandResult, *, as_json: bool) -> None:
+    """Print a result: with `as_json` the envelope alone on stdout; else its data on stdout and its problems on stderr."""
+    if as_json:
+        sys.stdout.write(json.dumps(result.envelope(), allow_nan=False) + "\n")
+        sys.stdout.flush()
+        return
+    if result.data:
+        _renderer(result.command)(result.data, _stdout_console())
+        sys.stdout.flush()
+    print_problems(result.problems)
+
+
+def _renderer(command: str) -> Renderer:
+    module, _, function = RENDERERS.get(command, _FALLBACK).partition(":")
+    renderer: Renderer = getattr(import_module(module), function)
+    return renderer
+
+
+def _stdout_console() -> Any:
+    from rich.console import Console  # noqa: PLC0415 - not needed for JSON
+
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)

@@ -1,0 +1,38 @@
+"""Which database it is: the one place that chooses, and where its outcomes become errors of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from sensorsync import mysql, sqlite
+from sensorsync.config import DatabaseSettings
+from sensorsync.errors import DatabaseError
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.store import Store
+
+logger = logging.getLogger(__name__)
+
+_REACHABLE = "Is the database server running, and reachable from here?"
+
+
+def open_store(settings: DatabaseSettings) -> Store:
+    """The database that `database.driver` names. Nothing is connected yet; ConfigurationError for settings that cannot work."""
+    return sqlite.open_sinks(settings) if settings.driver == "sqlite" else mysql.open_sinks(settings)
+
+
+def schema_sql(settings: DatabaseSettings) -> str:
+    """The SQL that `init-db` would run on an empty server or a new file."""
+    return sqlite.schema_sql(settings) if settings.driver == "sqlite" else mysql.schema_sql(settings)
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Inside, a sink's or a store's outcome leaves as DatabaseError, with its hint: for commands that do not wait and retry."""
+    try:
+        yield
+    except (SinkMisconfigured, SinkUnavailable) as error:
+        logger.debug("%s", error, exc_info=True)
+        hint = error.hint if isinstance(error, SinkMisconfigured) else _REACHABLE
+        raise DatabaseError(str(error), hint=hint) from None  # the driver's own words are in the message already

@@ -1,0 +1,94 @@
+"""How things begin again and how they end: back-off, the soft stop, the hard stop, children that die with their parent."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+
+class Backoff:
+    """Delays between attempts: doubling from `minimum` to `maximum` seconds, with full jitter above the half.
+
+    Pure: it neither sleeps nor reads a clock. Jitter keeps many clients from coming back in step after an outage.
+    """
+
+    def __init__(self, minimum: float, maximum: float, random_unit: Callable[[], float] = random.random) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+        self._random_unit = random_unit
+        self._attempts = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next attempt."""
+        ceiling = min(self._maximum, self._minimum * 2.0 ** min(self._attempts, 32))
+        self._attempts += 1
+        return ceiling * (0.5 + 0.5 * self._random_unit())
+
+    def reset(self) -> None:
+        """An attempt succeeded: begin at `minimum` again."""
+        self._attempts = 0
+
+
+class SoftStop:
+    """The first SIGTERM or SIGINT asks to stop; the second one ends the process at once, as its sender expects."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.reason: str | None = None
+
+    def __enter__(self) -> Self:
+        for number in self.SIGNALS:
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self.SIGNALS:
+            self._loop.remove_signal_handler(number)
+
+    def ask(self, reason: str) -> None:
+        """Stop softly; only the first reason counts."""
+        if not self._asked.is_set():
+            self.reason = reason
+            self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Return once somebody asked."""
+        await self._asked.wait()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.asked:
+            # Not sys.exit: a thread that hangs in the database must not hold up a person's second Ctrl-C.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.ask(signal.Signals(number).name)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when the parent (process id `parent`) dies, even by SIGKILL (Linux, prctl(2)).
+
+    Elsewhere it does nothing; a parent then has to end its children itself.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(1)

@@ -1,0 +1,1 @@
+"""Everything that has a socket to a broker."""

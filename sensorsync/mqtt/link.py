@@ -1,0 +1,314 @@
+"""Link: one connection of a shared-subscription group, made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from mqtt5 import (
+    Packet,
+    PubAckPacket,
+    PublishPacket,
+    QoS,
+    RetainHandling,
+    SubAckPacket,
+    SubscribePacket,
+    TopicFilter,
+    UnsubAckPacket,
+    UnsubscribePacket,
+)
+
+from sensorsync.errors import BrokerError, SensorsyncError
+from sensorsync.lifecycle import Backoff
+from sensorsync.meter import Meter
+from sensorsync.mqtt.connection import Connection, ConnectOptions, connect
+from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
+from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.pipeline.contract import AckToken, Delivery, Inlet
+from sensorsync.pipeline.ledger import AckLedger
+
+logger = logging.getLogger(__name__)
+
+QUIET = 1.0
+"""Seconds without a message after which a session that nothing feeds any more counts as drained."""
+
+
+class Link:
+    """One client id, its connection and its ledger. `patterns` are the filters as sent; none: only drain what the session holds."""
+
+    def __init__(
+        self,
+        number: int,
+        options: ConnectOptions,
+        patterns: Sequence[str],
+        *,
+        inlet: Inlet,
+        meter: Meter,
+        backoff: Backoff,
+        registry: SessionRegistry | None,
+        expected: bool,
+    ) -> None:
+        self.number = number
+        self.options = options
+        self.ledger = AckLedger(number)
+        self.refilled_at = 0.0
+        """Monotonic seconds of the last arrival."""
+        self.acked_at = 0.0
+        self._patterns = tuple(patterns)
+        self._inlet = inlet
+        self._meter = meter
+        self._backoff = backoff
+        self._registry = registry
+        self._expected = expected
+        """The broker should hold a session of ours."""
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._granted: asyncio.Future[Packet] | None = None
+        self._lost = asyncio.Event()
+        self._room = asyncio.Event()
+        self._error: SensorsyncError | None = None
+        self._receiving = True
+        self._paused = False
+
+    # -- life ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up."""
+        return self._connection is not None and self._connection.alive
+
+    @property
+    def connection(self) -> Connection | None:
+        """The present connection, if there was one ever."""
+        return self._connection
+
+    async def open(self) -> None:
+        """Connect and subscribe once. Raises BrokerError."""
+        self._lost.clear()
+        self._error = None
+        self.ledger.open_epoch()
+        await connect(self.options, self)
+        await self._subscribe()
+        self._backoff.reset()
+        if self._paused and self._connection is not None:  # only now: SUBACK had to be read
+            self._connection.pause_reading()
+
+    async def keep(self) -> None:
+        """Whenever the connection is lost, open it again, for ever. Raises SessionTakenOver: two of us would fight without end."""
+        while True:
+            await self._lost.wait()
+            error: SensorsyncError | None = self._error
+            if isinstance(error, SessionTakenOver):
+                raise error
+            while True:
+                delay = self._backoff.next()
+                logger.warning(
+                    "link %d: %s; next try in %.1fs",
+                    self.number,
+                    error,
+                    delay,
+                    extra={"event": "link_lost", "link": self.number},
+                )
+                await asyncio.sleep(delay)
+                await self._room_for_a_window()
+                try:
+                    await self.open()
+                except BrokerError as failure:
+                    error = failure
+                    continue
+                break
+            self._meter.reconnects += 1
+            logger.info("link %d: connected again", self.number, extra={"event": "link_up", "link": self.number})
+
+    async def drain(self) -> None:
+        """Unsubscribe, then return once nothing came for a while and everything is acknowledged. Raises BrokerError."""
+        record = self._registry.get(self.options.client_id) if self._registry else None
+        patterns = record.patterns if record else self._patterns
+        if patterns:
+            await self._request(UnsubscribePacket(2, list(patterns)))
+        while self.connected:
+            quiet = self._loop.time() - self.refilled_at
+            if quiet >= QUIET and self.ledger.in_flight == 0:
+                return
+            await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
+
+    def stop_receiving(self) -> None:
+        """Take no more messages; acknowledgements still go out."""
+        self._receiving = False
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    async def close(self, *, for_good: bool = False) -> None:
+        """DISCONNECT; `for_good` ends the session and forgets it."""
+        if self._connection is not None:
+            ended = self.connected and for_good
+            await self._connection.close(session_expiry=0 if for_good else None)
+            if ended and self._registry is not None:
+                self._registry.forget(self.options.client_id)
+
+    def pause(self) -> None:
+        """Leave what comes in the socket."""
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    # -- acknowledgements ----------------------------------------------------------------------------------------------------
+
+    def settle(self, tokens: Sequence[AckToken]) -> int:
+        """Acknowledge what these tokens release, in one write; returns how many PUBACKs left."""
+        released = self.ledger.settle(tokens)
+        if released and self._connection is not None:
+            self._connection.write(b"".join([PubAckPacket(packet_id).write() for packet_id in released]))
+        self._room.set()
+        return len(released)
+
+    async def _room_for_a_window(self) -> None:
+        """Deliveries of dead connections are still in memory: with a window more of them at most, memory stays bounded."""
+        while self.ledger.in_flight + self.ledger.orphans > self.options.receive_maximum:
+            self._room.clear()
+            await self._room.wait()
+
+    # -- what the connection calls -------------------------------------------------------------------------------------------
+
+    def connection_ready(self, connection: Connection) -> None:
+        """CONNACK came; messages of the resumed session may be in the same read."""
+        self._connection = connection
+        self._meter.links += 1
+
+    def packets_received(self, packets: list[Packet], *, more: bool) -> None:
+        """Everything one read of the socket held."""
+        if not self._receiving:
+            return  # not taken over: the broker keeps it
+        now = time.time()
+        ledger = self.ledger
+        deliveries: list[Delivery] = []
+        for packet in packets:
+            if type(packet) is PublishPacket:
+                topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
+                token: AckToken | None = None
+                qos = 0
+                if packet_id is not None:
+                    qos = 1
+                    if ledger.is_copy(packet_id, topic, payload):
+                        self._meter.resends += 1
+                        continue
+                    token = ledger.issue(packet_id, packet.duplicate, topic, payload)
+                deliveries.append(Delivery(topic, payload, qos, now, token, _properties(packet)))
+            elif self._granted is not None and not self._granted.done():
+                self._granted.set_result(packet)
+        if deliveries:
+            self.refilled_at = self._loop.time()
+            self._inlet.receive(deliveries, more=more)
+
+    def connection_lost(self, error: SensorsyncError | None) -> None:
+        """The connection is gone."""
+        self._meter.links -= 1
+        self._error = error
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_exception(error or BrokerUnavailable())
+        self._lost.set()
+
+    def writing_paused(self, paused: bool) -> None:
+        """PUBACKs are small and bounded by the window: nothing to hold back."""
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    async def _subscribe(self) -> None:
+        connection, registry, client_id = self._connection, self._registry, self.options.client_id
+        if connection is None or connection.connack is None:
+            raise BrokerUnavailable
+        if self._expected and not connection.connack.session_present:
+            self._meter.sessions_lost += 1
+            logger.warning(
+                "link %d: the broker does not know our session any more (%s): what waited in it may be lost",
+                self.number,
+                client_id,
+                extra={"event": "session_lost", "link": self.number},
+            )
+        if not self._patterns:
+            return
+        known = registry.get(client_id) if registry else None
+        if known is not None and (stale := [p for p in known.patterns if p not in self._patterns]):
+            await self._request(UnsubscribePacket(2, stale))
+        filters = [
+            TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
+            for p in self._patterns
+        ]
+        answer = await self._request(SubscribePacket(1, filters))
+        if isinstance(answer, SubAckPacket):
+            for pattern, code in zip(self._patterns, answer.reason_codes, strict=True):
+                if int(code) >= 0x80:
+                    raise self._refuse(suback_error(self.options.where, pattern, code))
+                if int(code) < 1:
+                    raise self._refuse(
+                        BrokerRefused(
+                            f"broker {self.options.where} grants {pattern!r} only QoS 0",
+                            hint="messages would be lost: allow QoS 1 in the broker",
+                        )
+                    )
+        if registry is not None:
+            registry.remember({client_id: SessionRecord(self._patterns)})
+            self._expected = True
+
+    def _refuse(self, error: BrokerError) -> BrokerError:
+        if self._connection is not None:
+            self._connection.abort(error)
+        return error
+
+    async def _request(self, packet: SubscribePacket | UnsubscribePacket) -> SubAckPacket | UnsubAckPacket:
+        """Send a request and wait for its answer, up to the connect time-out. Raises BrokerError."""
+        connection = self._connection
+        if connection is None or not connection.alive:
+            raise self._error if isinstance(self._error, BrokerError) else BrokerUnavailable()
+        self._granted = self._loop.create_future()
+        connection.write(packet.write())
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                answer = await self._granted
+        except TimeoutError as error:
+            name = type(packet).__name__.removesuffix("Packet").upper()
+            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} did not answer {name}")) from error
+        finally:
+            self._granted = None
+        if not isinstance(answer, SubAckPacket | UnsubAckPacket):
+            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} answered with {type(answer).__name__}"))
+        return answer
+
+
+def _properties(packet: PublishPacket) -> dict[str, object] | None:
+    """The MQTT 5 properties that a dead letter should keep; mostly there are none."""
+    user, content_type, response, correlation = (
+        packet.user_properties,
+        packet.content_type,
+        packet.response_topic,
+        packet.correlation_data,
+    )
+    if not (user or content_type or response or correlation or packet.retain):
+        return None
+    found: dict[str, object] = {}
+    if user:
+        found["user_properties"] = [list(pair) for pair in user]
+    if content_type:
+        found["content_type"] = content_type
+    if response:
+        found["response_topic"] = response
+    if correlation:
+        found["correlation_data"] = correlation.hex()
+    if packet.retain:
+        found["retain"] = True
+    return found
+
+
+async def end_session(link: Link) -> None:
+    """Open a session that is not wanted any more, take out what it holds, and end it."""
+    await link.open()
+    await link.drain()
+    await link.close(for_good=True)

@@ -1,0 +1,122 @@
+"""The registry of the sessions that a broker keeps for us, and the lock that makes this instance the only one with its client ids.
+
+A persistent session goes on collecting messages while nobody is connected to it. One that nobody remembers collects for ever, and
+what it holds is lost to us. So a session is written down, fsynced, before its SUBSCRIBE, and struck off only after it has ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sensorsync.errors import AlreadyRunningError, ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """What a session is subscribed to: topic filters as sent, `$share/<group>/` included."""
+
+    patterns: tuple[str, ...]
+
+
+class SessionRegistry:
+    """The sessions of one instance, in one JSON file that its process has locked. A context manager.
+
+    Raises AlreadyRunningError when another process has it, ConfigurationError when the folder can't be used.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / (re.sub(r"[^A-Za-z0-9._-]", "_", name) + ".json")
+        self._name = name
+        self._lock: int | None = None
+        self._records: dict[str, SessionRecord] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self._lock = self._take_lock()
+            self._records = self._read()
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unlock()
+
+    def get(self, client_id: str) -> SessionRecord | None:
+        """What is known of this client id's session."""
+        return self._records.get(client_id)
+
+    def client_ids(self) -> tuple[str, ...]:
+        """All sessions that a broker may still hold."""
+        return tuple(self._records)
+
+    def remember(self, records: Mapping[str, SessionRecord]) -> None:
+        """Write sessions down, by client id; on disk when this returns. Raises OSError."""
+        changed = {**self._records, **records}
+        if changed != self._records:
+            self._write(changed)
+
+    def forget(self, client_id: str) -> None:
+        """The broker holds this session no more. Raises OSError."""
+        if client_id in self._records:
+            self._write({k: v for k, v in self._records.items() if k != client_id})
+
+    def _take_lock(self) -> int:
+        path = self._path.with_suffix(".lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot use the folder {path.parent}: {error.strerror}",
+                hint="set state_dir to a folder that this user may write",
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise AlreadyRunningError(
+                f"another sensorsync runs here as {self._name}", hint="stop it, or give this one another mqtt.instance"
+            ) from error
+        return lock
+
+    def _read(self) -> dict[str, SessionRecord]:
+        try:
+            document = json.loads(self._path.read_bytes())
+            return {client: SessionRecord(tuple(patterns)) for client, patterns in document["sessions"].items()}
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{self._path} is damaged ({error})",
+                hint="move it away; sessions that it named stay in the broker until they expire",
+            ) from error
+
+    def _write(self, records: dict[str, SessionRecord]) -> None:
+        fresh = self._path.with_suffix(".new")
+        document = {"sessions": {client: list(record.patterns) for client, record in records.items()}}
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or the rename itself may not survive a crash
+        finally:
+            os.close(folder)
+        self._records = records
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

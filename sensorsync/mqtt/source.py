@@ -1,0 +1,290 @@
+"""MqttSource: many links in one shared-subscription group, one stream of deliveries.
+
+A broker sends at most a window of unacknowledged messages on one connection. Acknowledging only after a commit, one link moves
+window / (commit + round trip) messages a second; N links move N times that. `$share` deals the messages out among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from itertools import groupby
+from math import ceil
+from operator import attrgetter
+
+from sensorsync.config import Settings
+from sensorsync.errors import ConfigurationError, SensorsyncError
+from sensorsync.lifecycle import Backoff
+from sensorsync.meter import Meter
+from sensorsync.mqtt.connection import ConnectOptions
+from sensorsync.mqtt.link import Link, end_session
+from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.mqtt.window import WindowEstimate, links_for
+from sensorsync.pipeline.contract import AckToken, Inlet
+
+logger = logging.getLogger(__name__)
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """The TLS context that the `mqtt.tls` settings ask for, TLS 1.2 at least; None for a plain connection.
+
+    Raises ConfigurationError when a file can't be used.
+    """
+    mqtt = settings.mqtt
+    if not mqtt.use_tls:
+        return None
+    tls = mqtt.tls
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.cert_file and tls.key_file:
+            password = tls.key_password.get_secret_value() if tls.key_password else None
+            context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the TLS files cannot be used: {error}",
+            hint="check mqtt.tls.ca_file (CA_CERT_PATH), mqtt.tls.cert_file and mqtt.tls.key_file",
+        ) from error
+    return context
+
+
+def connect_options(settings: Settings, client_id: str, *, receive_maximum: int = 65535) -> ConnectOptions:
+    """How a connection under `client_id` is made with these settings."""
+    mqtt = settings.mqtt
+    return ConnectOptions(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=client_id,
+        username=mqtt.username,
+        password=mqtt.password.get_secret_value() if mqtt.password else None,
+        tls=tls_context(settings),
+        server_name=mqtt.tls.server_name,
+        clean_start=mqtt.ephemeral,
+        session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry,
+        receive_maximum=receive_maximum,
+        keep_alive=mqtt.keep_alive,
+        connect_timeout=mqtt.connect_timeout,
+        max_packet_size=mqtt.max_packet_size,
+    )
+
+
+class MqttSource:
+    """The native source (see `pipeline.contract.Source`). `process` numbers the processes of one instance."""
+
+    def __init__(self, settings: Settings, meter: Meter, *, process: int = 0) -> None:
+        mqtt = settings.mqtt
+        self._settings = settings
+        self._meter = meter
+        self._prefix = f"{mqtt.client_id}-{mqtt.instance}-{process}"
+        self._demand = 2 * settings.pipeline.workers * settings.pipeline.batch_size
+        """Messages that may be in memory at once: a batch in each writer's hands and one ahead."""
+        self._patterns = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
+        self._auto = mqtt.connections == "auto"
+        self._registry = (
+            None
+            if mqtt.ephemeral
+            else SessionRegistry(settings.state_dir / "sessions", f"{self._prefix}@{mqtt.host}-{mqtt.port}")
+        )
+        self._base = connect_options(settings, self._prefix)
+        self._links: list[Link] = []
+        self._retiring: list[Link] = []
+        self._draining = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._estimate = WindowEstimate(65535)
+        self._receiving = True
+
+    # -- Source --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether all links are up and no old session is being drained."""
+        return bool(self._links) and all(link.connected for link in self._links) and not self._draining
+
+    async def start(self, inlet: Inlet) -> None:
+        """Connect the first link, open as many more as its window calls for, and retire sessions that are no longer configured."""
+        self._inlet = inlet
+        if self._registry is not None:
+            self._registry.__enter__()
+        connections = self._settings.mqtt.connections
+        known = self._known_links()
+        fixed = known if connections == "auto" else connections
+        await self._open(fixed)
+        first = self._links[0].connection
+        if self._auto and first is not None and first.connack is not None:
+            self._estimate = WindowEstimate(first.connack.receive_max)
+            await self._open(links_for(self._estimate.window, self._demand, self._settings.mqtt.max_connections))
+        logger.info(
+            "%d link(s) to %s, delivery window %s each, group %s",
+            len(self._links),
+            self._base.where,
+            "unlimited" if self._estimate.window == 65535 else self._estimate.window,
+            self._settings.mqtt.group,
+            extra={"event": "connected", "links": len(self._links), "window": self._estimate.window},
+        )
+        self._retire_others()
+
+    def settle(self, tokens: Sequence[AckToken]) -> None:
+        """Acknowledge, link by link; a stalled link that refills at once shows its window."""
+        for number, group in groupby(sorted(tokens, key=attrgetter("link")), key=attrgetter("link")):
+            link = self._links[number] if number >= 0 else self._retiring[-number - 1]
+            self._settle(link, list(group))
+
+    def pause(self) -> None:
+        """Stop reading from all sockets."""
+        for link in (*self._links, *self._retiring):
+            link.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        for link in (*self._links, *self._retiring):
+            link.resume()
+
+    def stop_receiving(self) -> None:
+        """Hand over nothing more."""
+        self._receiving = False
+        for link in (*self._links, *self._retiring):
+            link.stop_receiving()
+
+    async def leave(self) -> None:
+        """Unsubscribe everywhere and return once the sessions are drained: nothing will be left in them."""
+        await asyncio.gather(*(link.drain() for link in self._links if link.connected), return_exceptions=True)
+
+    async def close(self) -> None:
+        """DISCONNECT everywhere; with `on_stop: leave` the sessions end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for_good = self._settings.mqtt.on_stop == "leave"
+        await asyncio.gather(
+            *(link.close(for_good=for_good) for link in self._links), *(link.close() for link in self._retiring)
+        )
+        if self._registry is not None:
+            self._registry.__exit__()
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _client_id(self, number: int) -> str:
+        return f"{self._prefix}-{number}"
+
+    def _known_links(self) -> int:
+        """With `auto`: as many links as the registry has sessions for, so that none of them is left alone."""
+        if self._registry is None:
+            return 1
+        known = set(self._registry.client_ids())
+        count = 0
+        while count < self._settings.mqtt.max_connections and self._client_id(count) in known:
+            count += 1
+        return max(1, count)
+
+    async def _open(self, count: int) -> None:
+        """Open links until there are `count`. Raises BrokerError if one of them can't be."""
+        new = [self._link(number, count) for number in range(len(self._links), count)]
+        self._links += new
+        self._remember(new)
+        for outcome in await asyncio.gather(*(link.open() for link in new), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        for link in new:
+            self._run(link.keep())
+
+    def _remember(self, links: Sequence[Link]) -> None:
+        """Before any SUBSCRIBE: a session that only the broker knows of would collect for ever."""
+        if self._registry is not None:
+            records = {}
+            for link in links:
+                client_id = link.options.client_id
+                known = self._registry.get(client_id)
+                patterns = dict.fromkeys((*(known.patterns if known else ()), *self._patterns))
+                records[client_id] = SessionRecord(tuple(patterns))
+            self._registry.remember(records)
+
+    def _link(self, number: int, count: int) -> Link:
+        receive_maximum = self._settings.mqtt.receive_maximum or min(65535, max(1, ceil(self._demand / count)))
+        options = replace(self._base, client_id=self._client_id(number), receive_maximum=receive_maximum)
+        return self._make(number, options, self._patterns)
+
+    def _make(self, number: int, options: ConnectOptions, patterns: Sequence[str]) -> Link:
+        mqtt = self._settings.mqtt
+        return Link(
+            number,
+            options,
+            patterns,
+            inlet=self._inlet,
+            meter=self._meter,
+            backoff=Backoff(mqtt.backoff_min, mqtt.backoff_max),
+            registry=self._registry,
+            expected=self._registry is not None and self._registry.get(options.client_id) is not None,
+        )
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """A task whose death stops the pipeline."""
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._inlet.fail(error)
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(done)
+
+    def _settle(self, link: Link, tokens: list[AckToken]) -> None:
+        in_flight, window = link.ledger.in_flight, self._estimate.window
+        rtt = link.connection.rtt if link.connection else 0.0
+        refilled = 0.0 < link.refilled_at - link.acked_at <= 0.02 + 3 * rtt
+        if not link.settle(tokens):
+            return
+        link.acked_at = asyncio.get_running_loop().time()
+        holds_back = self._auto and link.number >= 0 and in_flight < link.options.receive_maximum
+        if holds_back and self._estimate.acknowledged(link.number, in_flight=in_flight, refilled=refilled):
+            self._widen(window)
+
+    def _widen(self, before: int) -> None:
+        """The window is smaller than we thought: open what it calls for."""
+        mqtt = self._settings.mqtt
+        count = links_for(self._estimate.window, self._demand, mqtt.max_connections)
+        logger.info(
+            "links stop at %d unacknowledged messages (estimate was %d): %d links from now on",
+            self._estimate.window,
+            before,
+            max(count, len(self._links)),
+            extra={"event": "window", "window": self._estimate.window, "links": count},
+        )
+        if count > len(self._links) and self._receiving:
+            self._run(self._open(count))
+
+    def _retire_others(self) -> None:
+        """Sessions that the registry knows and the configuration does not: drain and end them, in the background."""
+        if self._registry is None:
+            return
+        ours = {link.options.client_id for link in self._links}
+        for client_id in self._registry.client_ids():
+            if client_id not in ours:
+                options = replace(
+                    self._base, client_id=client_id, receive_maximum=self._links[0].options.receive_maximum
+                )
+                link = self._make(-len(self._retiring) - 1, options, ())
+                self._retiring.append(link)
+                self._run(self._end_session(link))
+
+    async def _end_session(self, link: Link) -> None:
+        logger.info(
+            "session %s is not configured any more: draining and ending it",
+            link.options.client_id,
+            extra={"event": "retire"},
+        )
+        self._draining += 1
+        try:
+            await end_session(link)
+        except SensorsyncError as error:
+            logger.warning(
+                "session %s could not be ended: %s; the next start tries again",
+                link.options.client_id,
+                error,
+                extra={"event": "retire_failed"},
+            )
+        finally:
+            self._draining -= 1

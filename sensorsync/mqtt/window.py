@@ -1,0 +1,46 @@
+"""How many unacknowledged messages a broker sends on one connection, and how many connections that calls for. Pure."""
+
+from __future__ import annotations
+
+from math import ceil
+
+REPEATS = 8
+"""Stops at one count in a row, each refilled at once, before it is believed to be the window."""
+LEAST = 4
+"""Smaller counts are what a slow stream looks like."""
+
+
+def links_for(window: int, demand: int, most: int) -> int:
+    """Connections that `demand` messages in flight need when each carries `window`; 1 to `most`."""
+    return max(1, min(most, ceil(demand / max(1, window))))
+
+
+class WindowEstimate:
+    """The delivery window of the links of one source.
+
+    CONNACK's Receive Maximum is the first estimate: formally it is the publisher's window, but on EMQX both are `mqtt.max_inflight`.
+    mosquitto states none and still holds back (20 by default). So the estimate is lowered by what is seen: a link that stops at
+    one count again and again, and gets as many more as soon as it acknowledges, stands at its window. A small count alone says
+    nothing: an idle link has one, too.
+    """
+
+    def __init__(self, stated: int) -> None:
+        self.window = stated
+        self._seen: dict[int, tuple[int, int]] = {}
+        """Link -> (count at which it stood when it acknowledged, how many times in a row)."""
+
+    def acknowledged(self, link: int, *, in_flight: int, refilled: bool) -> bool:
+        """A link acknowledged when `in_flight` messages stood open on it.
+
+        `refilled`: they had come at once after the acknowledgements before. Returns True if the estimate went down.
+        """
+        count, repeats = self._seen.get(link, (0, 0))
+        if not refilled or in_flight != count:
+            self._seen[link] = (in_flight, 1 if refilled else 0)
+            return False
+        self._seen[link] = (count, repeats + 1)
+        if repeats + 1 < REPEATS or not LEAST <= count < self.window:
+            return False
+        self.window = count
+        self._seen.clear()
+        return True

@@ -1,0 +1,18 @@
+"""MySQL and MariaDB: the only place that knows PyMySQL and DBUtils."""
+
+from __future__ import annotations
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.mysql.migrations import script
+from sensorsync.mysql.store import MySqlStore
+from sensorsync.store import Store
+
+
+def open_sinks(settings: DatabaseSettings) -> Store:
+    """The server that `settings` names; nothing is connected yet. ConfigurationError when a file that they name is missing."""
+    return MySqlStore(settings)
+
+
+def schema_sql(settings: DatabaseSettings) -> str:
+    """What `init-db` would run on an empty server."""
+    return script(settings.name)

@@ -1,0 +1,79 @@
+"""What kind of server answers, and what it can lose of rows that it has acknowledged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_ROW_ALIAS_SINCE = (8, 0, 19)
+"""MySQL 8.0.19: `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE c = new.c`; 8.0.20 began to warn about VALUES()."""
+
+PROBE = "SELECT VERSION(), @@max_allowed_packet"
+
+
+class Server(NamedTuple):
+    """The server at the other end of one connection. After a fail-over it can be another one."""
+
+    mariadb: bool
+    version: tuple[int, int, int]
+    version_text: str
+    max_allowed_packet: int
+    """Bytes; fixed for a session when it connects."""
+
+    @classmethod
+    def of(cls, version_text: str, max_allowed_packet: int) -> Server:
+        """From the answers to PROBE. A version that has no numbers counts as 0.0.0."""
+        found = _NUMBERS.search(version_text)
+        numbers = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+        return cls(
+            "mariadb" in version_text.lower(),
+            (numbers[0], numbers[1], numbers[2]),
+            version_text,
+            int(max_allowed_packet),
+        )
+
+    @property
+    def row_alias(self) -> bool:
+        """Whether the new row of an upsert is named by an alias (MySQL) or by VALUES() (MariaDB, older MySQL)."""
+        return not self.mariadb and self.version >= _ROW_ALIAS_SINCE
+
+    @property
+    def label(self) -> str:
+        """`MariaDB 10.11.19`, `MySQL 9.7.4`."""
+        return f"{'MariaDB' if self.mariadb else 'MySQL'} {'.'.join(map(str, self.version))}"
+
+
+DURABILITY_VARIABLES = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog", "innodb_doublewrite")
+
+
+def durability_warnings(variables: Mapping[str, str], engine: str | None) -> list[str]:
+    """Sentences: what these global variables and the engine of `sensor_readings` can lose of acknowledged rows.
+
+    MySQL Reference Manual, "InnoDB Startup Options" and "Binary Logging Options". `engine` is None where the table does not exist.
+    """
+    said: list[str] = []
+    if engine is not None and engine.lower() != "innodb":
+        said.append(
+            f"the table sensor_readings uses the engine {engine}: a crash of the server can lose or tear acknowledged rows"
+        )
+    flush = variables.get("innodb_flush_log_at_trx_commit")
+    if flush == "0":
+        said.append(
+            "innodb_flush_log_at_trx_commit is 0: when the server process dies, all rows acknowledged in the last second can be lost"
+        )
+    elif flush == "2":
+        said.append(
+            "innodb_flush_log_at_trx_commit is 2: when the server's host crashes, all rows acknowledged in the last second can be lost"
+        )
+    if variables.get("log_bin", "OFF").upper() in {"ON", "1"} and variables.get("sync_binlog") != "1":
+        said.append(
+            f"sync_binlog is {variables.get('sync_binlog')} with the binary log on: when the server's host crashes, the last "
+            "acknowledged rows can be lost, there and on replicas"
+        )
+    if variables.get("innodb_doublewrite", "ON").upper() in {"OFF", "0"}:
+        said.append(
+            "innodb_doublewrite is OFF: when the server's host crashes, a half-written page can damage the table"
+        )
+    return said

@@ -1,0 +1,90 @@
+"""MySqlStore: everything that the commands want of a MySQL or MariaDB server."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pymysql.cursors
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.mysql import schema
+from sensorsync.mysql.connect import Pool, probe
+from sensorsync.mysql.schema import connected
+from sensorsync.mysql.server import DURABILITY_VARIABLES, durability_warnings
+from sensorsync.mysql.sink import MySqlSink
+from sensorsync.pipeline.contract import Sink, SinkMisconfigured
+from sensorsync.store import INIT_HINT, Migrated, SchemaState, StoredRow, key_range
+
+_SELECT_RUN: Final = (
+    "SELECT device_id, event_id, metric, CAST(ts AS CHAR), value, payload FROM sensor_readings"
+    " WHERE device_id >= %s AND device_id < %s ORDER BY device_id, metric, ts, event_id"
+)
+_COUNT_RUN: Final = "SELECT COUNT(*) FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
+_DELETE_RUN: Final = (
+    "DELETE FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
+    " ORDER BY device_id, metric, ts, event_id LIMIT 10000"
+)
+
+
+class MySqlStore:
+    """See `store.Store`. Connects when something is asked of it, not before."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._pool = Pool(settings)
+        self._connector = self._pool.connector
+        self._server = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self._server or 'MySQL'} at {self._connector.where}, database {self._settings.name}"
+
+    def sink(self, worker: int) -> Sink:
+        return MySqlSink(self._pool, self._settings.conflict, worker=worker)
+
+    def check_schema(self) -> None:
+        with connected(self._connector) as connection, connection.cursor() as cursor:
+            self._server = probe(connection).label
+            differences = schema.table_differences(cursor)
+        if differences:
+            raise SinkMisconfigured(f"{self.label}: {'; '.join(differences)}", hint=INIT_HINT)
+
+    def schema_state(self) -> SchemaState:
+        return schema.state(self._connector)
+
+    def migrate(self) -> Migrated:
+        return schema.migrate(self._connector, self._settings)
+
+    def durability_warnings(self) -> list[str]:
+        with connected(self._connector) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name IN (%s, %s, %s, %s)", DURABILITY_VARIABLES)
+            variables = {str(name).lower(): str(value) for name, value in cursor.fetchall()}
+            engine = schema.engine(cursor)
+        return durability_warnings(variables, engine)
+
+    def rows_of_run(self, run: str) -> Iterator[StoredRow]:
+        with connected(self._connector) as connection:
+            # Unbuffered: the server sends as fast as we read, whatever the size of the run.
+            cursor: Any = connection.cursor(pymysql.cursors.SSCursor)
+            with contextlib.closing(cursor):
+                cursor.execute(_SELECT_RUN, key_range(run))
+                yield from map(StoredRow._make, iter(cursor.fetchone, None))
+
+    def count_run(self, run: str) -> int:
+        with connected(self._connector) as connection, connection.cursor() as cursor:
+            cursor.execute(_COUNT_RUN, key_range(run))
+            row = cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    def delete_run(self, run: str) -> int:
+        deleted = 0
+        with connected(self._connector) as connection, connection.cursor() as cursor:
+            # In pieces: one big transaction would hold its locks, and its undo, for as long as it lasts.
+            while piece := cursor.execute(_DELETE_RUN, key_range(run)):
+                deleted += piece
+        return deleted
+
+    def close(self) -> None:
+        self._pool.close()

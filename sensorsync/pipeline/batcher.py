@@ -1,0 +1,76 @@
+"""Batcher: when a batch leaves, and with what. Pure: it owns no clock, timer or thread; time is an argument.
+
+A batch leaves as soon as somebody can write it and nothing more is at hand. Size and time-out are ceilings, not a pace: a broker
+sends no more than its window until we acknowledge, so a batch that waits for company it can't get only wastes the window
+(32 messages / 200 ms = 160 messages/s).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sensorsync.pipeline.contract import Delivery, FlushReason
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Deliveries that are written in one transaction."""
+
+    deliveries: Sequence[Delivery]
+    reason: FlushReason
+
+
+class Batcher:
+    """Collects deliveries in order of arrival. `size` in messages, `timeout` in seconds."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        self._size = size
+        self._timeout = timeout
+        self._pending: list[Delivery] = []
+        self._arrivals: deque[tuple[int, float]] = deque()
+        """(how many came together, when), oldest first; what is left of the first when a part of it left."""
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, deliveries: Sequence[Delivery], now: float) -> None:
+        """Take over deliveries that arrived at `now` (seconds, monotonic)."""
+        if deliveries:
+            self._pending.extend(deliveries)
+            self._arrivals.append((len(deliveries), now))
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until the oldest delivery will have waited for the time-out (0 if it has); None when there is none."""
+        return max(0.0, self._arrivals[0][1] + self._timeout - now) if self._arrivals else None
+
+    def take(self, now: float, *, writer_free: bool, drained: bool, stopping: bool = False) -> Batch | None:
+        """The next batch, if one is due.
+
+        `writer_free`: a writer would start on it at once. `drained`: nothing more is known to wait in the sockets.
+        A FULL batch leaves in any case, so don't ask when it could not be taken.
+        """
+        if not self._pending:
+            return None
+        if len(self._pending) >= self._size:
+            return self._leave(FlushReason.FULL)
+        if stopping:
+            return self._leave(FlushReason.DRAIN)
+        if writer_free and drained:
+            return self._leave(FlushReason.STALLED)
+        if writer_free and self.due_in(now) == 0.0:
+            return self._leave(FlushReason.LINGER)
+        return None
+
+    def _leave(self, reason: FlushReason) -> Batch:
+        batch = Batch(self._pending[: self._size], reason)
+        del self._pending[: self._size]
+        left = len(batch.deliveries)
+        while left:
+            count, when = self._arrivals.popleft()
+            if count > left:
+                self._arrivals.appendleft((count - left, when))
+                break
+            left -= count
+        return batch

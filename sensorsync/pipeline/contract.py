@@ -1,0 +1,219 @@
+"""The types that carry the promise, and the protocols of what stands at both ends.
+
+A delivery owes an answer. The debt is a type of its own, `AckToken`, and not a method on the message, so that a batch can be split,
+retried and parked without anybody being able to acknowledge a part of it by mistake: only a settled token pays, only the ledger that
+issued it turns it into a PUBACK, and only on the connection it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from sensorsync.reading import Reading, Rejected
+
+__all__ = [
+    "AckToken",
+    "BatchRefused",
+    "BoxUnavailable",
+    "DeadLetter",
+    "DeadLetterBox",
+    "Decoder",
+    "Delivery",
+    "FlushReason",
+    "Inlet",
+    "Reading",
+    "Rejected",
+    "Sink",
+    "SinkMisconfigured",
+    "SinkUnavailable",
+    "Source",
+    "WriteReport",
+]
+
+
+class AckToken(NamedTuple):
+    """The right to acknowledge one delivery, once, on the connection that it came from."""
+
+    link: int
+    """Which of the source's connections."""
+    epoch: int
+    """How many times that link had connected; a token of an earlier epoch pays nothing (a packet id is reused)."""
+    seq: int
+    """Position in the order of arrival within the epoch ([MQTT-4.6.0-2])."""
+    packet_id: int
+
+
+class Delivery(NamedTuple):
+    """One PUBLISH as it arrived. `token` is None for QoS 0, which owes no answer."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    received_at: float
+    """Seconds since the epoch (Unix time, UTC)."""
+    token: AckToken | None
+    properties: Mapping[str, object] | None = None
+    """MQTT 5 properties worth keeping with a dead letter (content type, user properties), None when there are none."""
+
+
+class FlushReason(StrEnum):
+    """Why a batch left the batcher."""
+
+    FULL = "full"
+    """It reached its size."""
+    STALLED = "stalled"
+    """A writer was free and nothing more was at hand."""
+    LINGER = "linger"
+    """Its oldest member had waited for the batch time-out."""
+    DRAIN = "drain"
+    """The pipeline is stopping."""
+
+
+class DeadLetter(NamedTuple):
+    """A message that can never be stored as it is, with all that is needed to replay it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    properties: Mapping[str, object] | None
+    reason: str
+    """A stable word: `json`, `type`, `signature`, `database`, `internal`, ..."""
+    errno: int | None
+    """The database's error number, when it was the database that refused."""
+    message: str
+    received_at: float
+    """Seconds since the epoch (Unix time, UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What became of one batch, by index into it: every message is stored or rejected. A batch that is neither has no report."""
+
+    stored: int
+    """Messages whose row is committed."""
+    duplicates: int
+    """Of these, the ones whose row was there before."""
+    rejected: Mapping[int, DeadLetter]
+    """Index in the batch -> its dead letter, all of them fsynced."""
+    attempts: int
+    """Transactions that it took, at least 1."""
+
+
+class SinkUnavailable(Exception):
+    """The database cannot take the batch now. Nothing is known to be stored; the same batch again is right.
+
+    `errno` is the database's number, `ambiguous` that the connection broke during COMMIT (rows may be there), `prompt` that a retry
+    need not wait (a deadlock).
+    """
+
+    def __init__(
+        self, message: str, *, errno: int | None = None, ambiguous: bool = False, prompt: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.ambiguous = ambiguous
+        self.prompt = prompt
+
+
+class BatchRefused(Exception):
+    """The database refuses at least one row of the batch for what is in it; nothing of the batch is stored."""
+
+    def __init__(self, message: str, *, errno: int | None = None, reason: str = "database") -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.reason = reason
+
+
+class SinkMisconfigured(Exception):
+    """No batch can ever be stored until a person mends something: a missing table, a missing right, a wrong password."""
+
+    def __init__(self, message: str, *, errno: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.hint = hint
+
+
+class BoxUnavailable(Exception):
+    """The dead-letter box cannot take letters now (disk full, locked, read-only). Nothing was parked."""
+
+
+class Sink(Protocol):
+    """One writer's way into the database. It belongs to one thread."""
+
+    def write(self, readings: Sequence[Reading]) -> int:
+        """Commit all of `readings` in one transaction, or none; return how many rows were new.
+
+        Rows that are there already (same key) are no error. Returns only after the server answered OK to COMMIT.
+        Raises SinkUnavailable, BatchRefused or SinkMisconfigured.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class DeadLetterBox(Protocol):
+    """Where messages go that can never be stored. Used by several threads at once."""
+
+    def park(self, letters: Sequence[DeadLetter]) -> int:
+        """Store all of `letters`, fsynced, or none; return how many were new. Raises BoxUnavailable."""
+        ...
+
+
+class Decoder(Protocol):
+    """Delivery -> Reading | Rejected: verifies, decrypts, parses. Thread-safe; raises nothing on purpose."""
+
+    def __call__(self, delivery: Delivery) -> Reading | Rejected: ...
+
+
+class Inlet(Protocol):
+    """Where a source puts what it receives. All calls come from the event loop's thread."""
+
+    def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
+        """Take over what one read of one socket held, in order of arrival; `more`: it probably holds more already."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """The source can't go on (refused for good, session taken over): stop the pipeline."""
+        ...
+
+
+class Source(Protocol):
+    """Where deliveries come from. All methods are called on the event loop's thread."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether all of its connections are up."""
+        ...
+
+    async def start(self, inlet: Inlet) -> None:
+        """Connect and subscribe; deliveries flow into `inlet` from then on. Raises BrokerError when refused for good."""
+        ...
+
+    def settle(self, tokens: Sequence[AckToken]) -> None:
+        """These deliveries are stored or parked: acknowledge what is in order."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading from the sockets (back-pressure); what was received stays owed."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+    async def leave(self) -> None:
+        """For good: unsubscribe, and return once nothing more comes and everything is acknowledged."""
+        ...
+
+    def stop_receiving(self) -> None:
+        """Hand over nothing more; acknowledgements still go out."""
+        ...
+
+    async def close(self) -> None:
+        """Send the last acknowledgements, DISCONNECT, keep the sessions."""
+        ...

@@ -1,0 +1,278 @@
+"""Ingest: source -> batcher -> writers -> settle, and the order in which it all stops.
+
+The event loop's thread owns the source, the batcher and the meter; each writer thread owns its BatchWriter. A batch crosses to a
+thread by a queue and comes back by `call_soon_threadsafe`; nothing else is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
+
+from sensorsync.lifecycle import SoftStop
+from sensorsync.meter import Meter
+from sensorsync.pipeline.batcher import Batch, Batcher
+from sensorsync.pipeline.contract import Delivery, Source, WriteReport
+from sensorsync.pipeline.writer import BatchKept, BatchWriter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to hold back and when to end. Durations in seconds, sizes in bytes."""
+
+    queue_limit: int = 10_000
+    """QoS 0 deliveries in memory; QoS 1 is bounded by the delivery window."""
+    queue_bytes: int = 64 * 1024 * 1024
+    """Payload bytes in memory."""
+    stop_timeout: float = 20.0
+    until_idle: float | None = None
+    """End once nothing arrived for this long and everything is settled."""
+    max_messages: int | None = None
+    """End once so many were taken over and settled."""
+    leave: bool = False
+    """End the sessions for good: first take out what they hold."""
+
+
+class Ingest:
+    """Runs one pipeline until it is asked to stop. `make_writer(number, pause)` builds the writer of one thread."""
+
+    def __init__(
+        self,
+        source: Source,
+        batcher: Batcher,
+        make_writer: Callable[[int, Callable[[float], bool]], BatchWriter],
+        *,
+        workers: int,
+        meter: Meter,
+        limits: Limits,
+        on_settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._source = source
+        self._batcher = batcher
+        self._meter = meter
+        self._limits = limits
+        self._on_settled = on_settled
+        self._abandon = threading.Event()
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, args=(make_writer, number), name=f"writer-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        self._in_hand = 0
+        self._held_bytes = 0
+        self._held_unowed = 0
+        self._paused = False
+        self._more = False
+        self._turn_due = False
+        self._linger: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._error: BaseException | None = None
+
+    async def run(self, stop: SoftStop) -> None:
+        """Run until `stop`; then drain and close. Raises what made it fail; whatever is unsettled then is unacknowledged."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = stop
+        self._last_arrival = self._loop.time()
+        self._all_settled = asyncio.Event()
+        for thread in self._threads:
+            thread.start()
+        try:
+            await self._source.start(self)
+            self._last_arrival = self._loop.time()
+            if self._limits.until_idle is not None:
+                self._check_idle(self._limits.until_idle)
+            await stop.wait()
+        except Exception as error:  # noqa: BLE001 - reported after the orderly end
+            self.fail(error)
+        finally:
+            await self._shut_down()
+        if self._error is not None:
+            raise self._error
+
+    # -- Inlet: what the source calls ----------------------------------------------------------------------------------------
+
+    def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
+        """Take over what one read of one socket held."""
+        if self._stopping:
+            return  # not taken over, so not acknowledged: the broker keeps them
+        room = self._limits.max_messages
+        if room is not None:
+            deliveries = deliveries[: max(0, room - self._meter.received)]
+        now = self._last_arrival = self._loop.time()
+        self._meter.received += len(deliveries)
+        self._held_bytes += sum(len(d.payload) for d in deliveries)
+        self._held_unowed += sum(d.token is None for d in deliveries)
+        self._batcher.add(deliveries, now)
+        self._more |= more
+        self._schedule_turn()
+        self._regulate()
+
+    def fail(self, error: BaseException) -> None:
+        """Something can't go on: stop the pipeline and report `error`, the first one."""
+        self._error = self._error or error
+        self._stop.ask("failure")
+
+    # -- one turn of the loop ------------------------------------------------------------------------------------------------
+
+    def _schedule_turn(self) -> None:
+        """After this turn of the loop: by then every socket that had something was read."""
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        drained, self._turn_due, self._more = not self._more, False, False
+        self._hand_over(drained)
+
+    def _hand_over(self, drained: bool) -> None:
+        """Give batches to the writers: to each free one what there is, and one full batch ahead for each busy one."""
+        workers = len(self._threads)
+        while self._in_hand < 2 * workers:
+            free = self._in_hand < workers
+            batch = self._batcher.take(self._loop.time(), writer_free=free, drained=drained, stopping=self._stopping)
+            if batch is None:
+                break
+            self._in_hand += 1
+            self._meter.flushes[batch.reason] += 1
+            self._inbox.put(batch)
+        self._arm_linger()
+
+    def _arm_linger(self) -> None:
+        """A steady stream may never be drained: then the batch leaves when its oldest member has waited long enough."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        due = self._batcher.due_in(self._loop.time())
+        if due is not None and self._in_hand < len(self._threads):
+            self._linger = self._loop.call_later(due, self._hand_over, False)
+
+    def _settled(self, batch: Batch, report: WriteReport | None) -> None:
+        """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
+        self._in_hand -= 1
+        if report is not None:
+            deliveries = batch.deliveries
+            self._source.settle([d.token for d in deliveries if d.token is not None])
+            now = time.time()
+            self._meter.batch(
+                stored=report.stored,
+                duplicates=report.duplicates,
+                parked=Counter(letter.reason for letter in report.rejected.values()),
+                attempts=report.attempts,
+                latency_sum=now * len(deliveries) - sum(map(attrgetter("received_at"), deliveries)),
+            )
+            self._held_bytes -= sum(len(d.payload) for d in deliveries)
+            self._held_unowed -= sum(d.token is None for d in deliveries)
+            self._regulate()
+            self._on_settled()
+        self._hand_over(False)
+        if self._stopping:
+            self._hand_over(True)
+            if self._in_hand == 0:
+                self._all_settled.set()
+        else:
+            # A writer is free. Look into the sockets once more before it gets a small batch.
+            self._loop.call_soon(self._schedule_turn)
+        if self._limits.max_messages is not None and self._meter.settled >= self._limits.max_messages:
+            self._stop.ask("max-messages")
+
+    def _regulate(self) -> None:
+        """Back-pressure: too much in memory, and the sockets are left alone until half of it is settled."""
+        bytes_, unowed = self._limits.queue_bytes, self._limits.queue_limit
+        if not self._paused and (self._held_bytes > bytes_ or self._held_unowed > unowed):
+            self._paused = True
+            self._source.pause()
+        elif self._paused and self._held_bytes <= bytes_ // 2 and self._held_unowed <= unowed // 2:
+            self._paused = False
+            self._source.resume()
+
+    def _check_idle(self, quiet: float) -> None:
+        left = self._last_arrival + quiet - self._loop.time()
+        if left <= 0 and self._meter.queue_depth == 0 and self._source.connected:
+            self._stop.ask("idle")
+        else:
+            self._loop.call_later(max(left, quiet / 10), self._check_idle, quiet)
+
+    # -- the writers' threads ------------------------------------------------------------------------------------------------
+
+    def _pause(self, seconds: float) -> bool:
+        return not self._abandon.wait(seconds)
+
+    def _work(self, make_writer: Callable[[int, Callable[[float], bool]], BatchWriter], number: int) -> None:
+        """A writer's thread. It ends when told to; if it dies of anything else, the process stops."""
+        writer: BatchWriter | None = None
+        try:
+            writer = make_writer(number, self._pause)
+            while (batch := self._inbox.get()) is not None:
+                try:
+                    report = writer.write(batch.deliveries)
+                except BatchKept:
+                    self._loop.call_soon_threadsafe(self._settled, batch, None)
+                else:
+                    self._loop.call_soon_threadsafe(self._settled, batch, report)
+        except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
+            self._loop.call_soon_threadsafe(self._writer_died, error)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _writer_died(self, error: BaseException) -> None:
+        """Nothing runs half-dead: stop, and report why."""
+        self._in_hand -= 1
+        self.fail(error)
+        if self._in_hand == 0:
+            self._all_settled.set()
+
+    # -- the end -------------------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self) -> None:
+        """The stop order. Each step may only rely on what comes after it being still alive."""
+        # 0. Leaving for good, what the sessions hold comes first: nobody will fetch it later.
+        if self._limits.leave and self._error is None:
+            await self._source.leave()
+        # 1. Take over nothing more. No UNSUBSCRIBE: the session goes on collecting for our return.
+        self._stopping = True
+        self._source.stop_receiving()
+        # 2. The writers finish what is in memory, to a deadline; 3. and with each batch the ledgers pay what it owed.
+        deadline = self._loop.time() + self._limits.stop_timeout
+        self._all_settled.clear()
+        if self._error is None:
+            self._hand_over(True)
+        else:
+            self._abandon.set()
+            self._forget_unstarted()
+        if self._in_hand:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._all_settled.wait()
+            except TimeoutError:
+                logger.warning(
+                    "stop deadline reached: %d messages stay unacknowledged, the broker will send them again",
+                    self._meter.queue_depth,
+                    extra={"event": "stop_deadline", "unsettled": self._meter.queue_depth},
+                )
+        self._abandon.set()
+        # 4. DISCONNECT, keeping the sessions.
+        await self._source.close()
+        # 5. The writers give their connections back. A thread that hangs in the database does not hold us: it is a daemon.
+        for _ in self._threads:
+            self._inbox.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, 1.0)
+        # 6. The report is the caller's.
+
+    def _forget_unstarted(self) -> None:
+        """After a failure: batches that no writer has begun stay unacknowledged."""
+        with suppress(queue.Empty):
+            while True:
+                self._inbox.get_nowait()
+                self._in_hand -= 1

@@ -1,0 +1,158 @@
+"""SqliteStore: everything that the commands want of a database file."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal
+
+from sensorsync.pipeline.contract import Sink, SinkMisconfigured
+from sensorsync.sqlite.connect import connected
+from sensorsync.sqlite.sink import SqliteSink
+from sensorsync.store import INIT_HINT, READING_KEY, Migrated, SchemaState, StoredRow, key_range
+
+_MIGRATIONS_TABLE: Final = """\
+-- Which migrations have been applied, and when.
+CREATE TABLE IF NOT EXISTS sensorsync_migrations (
+    version    INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL,
+    applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+) STRICT"""
+_COLUMNS: Final = {
+    "device_id": "TEXT", "metric": "TEXT", "ts": "TEXT", "event_id": "BLOB", "value": "REAL", "value_text": "TEXT", "unit": "TEXT",
+    "topic": "TEXT", "received_at": "TEXT", "revised_at": "TEXT", "payload": "TEXT",
+}  # fmt: skip
+
+
+@functools.cache
+def migrations() -> tuple[tuple[int, str, str], ...]:
+    """(number, name, script) of `sqlite/sql/*.sql`, in order."""
+    files = resources.files("sensorsync.sqlite").joinpath("sql").iterdir()
+    return tuple(
+        sorted(
+            (int(file.name[:4]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8"))
+            for file in files
+            if file.name.endswith(".sql")
+        )
+    )
+
+
+def script() -> str:
+    """Everything that `init-db` would run on a new file, for the sqlite3 shell."""
+    lines = ["PRAGMA journal_mode = WAL;\n", f"{_MIGRATIONS_TABLE};\n"]
+    for version, name, text in migrations():
+        lines.append(f"-- Migration {name}\n\n{text.strip()}\n")
+        lines.append(
+            f"-- Applied.\nINSERT OR IGNORE INTO sensorsync_migrations (version, name) VALUES ({version}, '{name}');\n"
+        )
+    return "\n".join(lines)
+
+
+class SqliteStore:
+    """See `store.Store`."""
+
+    def __init__(self, path: Path, conflict: Literal["first", "last", "newest"] = "first") -> None:
+        self._path = path
+        self._conflict: Literal["first", "last", "newest"] = conflict
+
+    @property
+    def label(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version} at {self._path}"
+
+    def sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
+        return SqliteSink(self._path, self._conflict)
+
+    def check_schema(self) -> None:
+        state = self.schema_state()
+        if not state.database_exists:
+            raise SinkMisconfigured(f"{self._path} does not exist", hint=INIT_HINT)
+        if state.differences:
+            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=INIT_HINT)
+
+    def schema_state(self) -> SchemaState:
+        if not self._path.exists():
+            return SchemaState(False, (), tuple(name for _, name, _ in migrations()), ())
+        with connected(self._path, read_only=True) as connection:
+            return _state(connection)
+
+    def migrate(self) -> Migrated:
+        created = not self._path.exists()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkMisconfigured(
+                f"cannot make the folder of {self._path}: {error.strerror}", hint="check database.path"
+            ) from error
+        with connected(self._path, create=True) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # two at once run one after the other
+            connection.execute(_MIGRATIONS_TABLE)
+            recorded = _recorded(connection)
+            now = [(version, name, text) for version, name, text in migrations() if version not in recorded]
+            for version, name, text in now:
+                for statement in text.split(";\n"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name))
+            connection.execute("COMMIT")
+            return Migrated(created, tuple(name for _, name, _ in now), _state(connection))
+
+    def durability_warnings(self) -> list[str]:
+        return []
+
+    def rows_of_run(self, run: str) -> Iterator[StoredRow]:
+        with connected(self._path, read_only=True) as connection:
+            rows = connection.execute(
+                "SELECT device_id, event_id, metric, ts, value, payload FROM sensor_readings"
+                " WHERE device_id >= ? AND device_id < ? ORDER BY device_id, metric, ts, event_id",
+                key_range(run),
+            )
+            yield from map(StoredRow._make, rows)
+
+    def count_run(self, run: str) -> int:
+        with connected(self._path, read_only=True) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+            ).fetchone()
+        return int(row[0])
+
+    def delete_run(self, run: str) -> int:
+        with connected(self._path) as connection:
+            return connection.execute(
+                "DELETE FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+            ).rowcount
+
+    def close(self) -> None:
+        """Nothing is kept open between calls."""
+
+
+def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
+    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sensorsync_migrations'").fetchone()
+    return dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version")) if there else {}
+
+
+def _state(connection: sqlite3.Connection) -> SchemaState:
+    recorded = _recorded(connection)
+    known = {version for version, _, _ in migrations()}
+    said = [
+        f"migration {name} is not known to this version of sensorsync, a newer one has applied it"
+        for version, name in recorded.items()
+        if version not in known
+    ]
+    columns = connection.execute("SELECT name, type, pk FROM pragma_table_info('sensor_readings')").fetchall()
+    if not columns:
+        said.append("the table sensor_readings does not exist")
+    else:
+        actual = {name: kind for name, kind, _ in columns}
+        said += [f"sensor_readings has no column {name}" for name in _COLUMNS if name not in actual]
+        said += [
+            f"sensor_readings.{name} is {actual[name]}, not {kind}"
+            for name, kind in _COLUMNS.items()
+            if actual.get(name, kind) != kind
+        ]
+        key = tuple(name for name, _, place in sorted(columns, key=lambda column: column[2]) if place)
+        if key != READING_KEY:
+            said.append(f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})")
+    pending = tuple(name for version, name, _ in migrations() if version not in recorded)
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(said))

@@ -1,0 +1,114 @@
+"""What a database is to the commands: where sinks come from, whether its schema fits, and how an audit reads it back.
+
+`mysql` and `sqlite` each hand out one of these; `drivers.open_store` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from sensorsync.pipeline.contract import Sink
+
+INIT_HINT = "run `sensorsync init-db`"
+"""What to do about a missing or an old schema."""
+
+READING_KEY = ("device_id", "metric", "ts", "event_id")
+"""The primary key of `sensor_readings`: a redelivery has the same, and range reads per device and metric are clustered."""
+
+
+class StoredRow(NamedTuple):
+    """One row of `sensor_readings`, as an audit reads it back."""
+
+    device_id: str
+    event_id: bytes
+    metric: str
+    ts: str
+    """UTC, `2026-01-02 03:04:05.123456`."""
+    value: float | None
+    payload: str
+    """JSON text; MySQL sorts its keys, MariaDB and SQLite keep the text as it was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """How far the schema in the database is the one that this version needs."""
+
+    database_exists: bool
+    applied: tuple[str, ...]
+    """Names of the migrations that the database has recorded, in order."""
+    pending: tuple[str, ...]
+    """Names of those that it has not."""
+    differences: tuple[str, ...]
+    """Sentences: where the tables differ from what this version writes to."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `subscribe` can write to it."""
+        return self.database_exists and not self.pending and not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What one `init-db` did."""
+
+    database_created: bool
+    applied_now: tuple[str, ...]
+    state: SchemaState
+
+
+def key_range(run: str) -> tuple[str, str]:
+    """Lower bound (included) and upper bound (excluded) of the device ids of a stress run, which begin with `{run}-`.
+
+    Ids compare byte for byte, and `.` is the character after `-`; so this is a range of the primary key.
+    """
+    return f"{run}-", f"{run}."
+
+
+class Store(Protocol):
+    """A database with the table `sensor_readings`. Its methods may be called from several threads; each Sink belongs to one.
+
+    All of them raise SinkUnavailable (try again later) or SinkMisconfigured (a person has to mend something).
+    """
+
+    @property
+    def label(self) -> str:
+        """What it is and where, for people: `MariaDB 10.11.19 at db:3306, database sensorsync`."""
+        ...
+
+    def sink(self, worker: int) -> Sink:
+        """The way into the database of one writer; it connects at its first write."""
+        ...
+
+    def check_schema(self) -> None:
+        """Return when rows can be written as they are; SinkMisconfigured says what is missing."""
+        ...
+
+    def schema_state(self) -> SchemaState:
+        """Look, and change nothing."""
+        ...
+
+    def migrate(self) -> Migrated:
+        """Create the database, if there is none, and apply the migrations that are pending. Safe to run twice, and at once."""
+        ...
+
+    def durability_warnings(self) -> list[str]:
+        """Sentences: what this server can lose of rows whose COMMIT it has answered with OK. Empty when nothing."""
+        ...
+
+    def rows_of_run(self, run: str) -> Iterator[StoredRow]:
+        """Stream the rows of a stress run in the order of their key. Close the iterator if you stop early."""
+        ...
+
+    def count_run(self, run: str) -> int:
+        """How many rows a stress run has."""
+        ...
+
+    def delete_run(self, run: str) -> int:
+        """Delete the rows of a stress run, some thousand at a time; return how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...

@@ -1,0 +1,7 @@
+"""The load of `stress-publish`: what its messages say, and the arithmetic that finds out which of them arrived."""
+
+from sensorsync.workload.audit import AuditReport, Tally
+from sensorsync.workload.messages import Messages, Run, new_run_id
+from sensorsync.workload.recording import BadLine, Recording
+
+__all__ = ["AuditReport", "BadLine", "Messages", "Recording", "Run", "Tally", "new_run_id"]

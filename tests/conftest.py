@@ -1,0 +1,128 @@
+"""Fixtures for everybody: a private broker, a private database, an environment that holds nothing of the user's."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+
+from tests.services import Certificates, DatabaseServer, Mosquitto, Server
+
+_FIXTURE_MARKERS = {
+    "mosquitto": "broker",
+    "database_server": "database",
+    "database": "database",
+    "private_database_server": "database",
+}
+
+# The well-known names that the configuration takes as aliases.
+_ALIASES = (
+    "MQTT_BROKER_HOST", "MQTT_BROKER_PORT", "MQTT_BROKER", "MQTT_USERNAME", "MQTT_PASSWORD", "CA_CERT_PATH", "DB_HOST", "DB_PORT",
+    "DB_USER", "DB_PASSWORD", "DB_NAME", "LOG_LEVEL", "WORKER_BATCH_SIZE", "CONNECTION_POOL_SIZE", "TOTAL_MESSAGES", "CONCURRENCY",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database of one test, on a server that the tests share."""
+
+    server: DatabaseServer
+    name: str
+
+    @property
+    def host(self) -> str:
+        return self.server.host
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def user(self) -> str:
+        return self.server.user
+
+    @property
+    def password(self) -> str:
+        return self.server.password
+
+    def connect(self, **changes: Any) -> pymysql.connections.Connection[Any]:
+        """A connection as root, in this database."""
+        return self.server.connect(**{"database": self.name, **changes})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the services that its fixtures start."""
+    for item in items:
+        for name in getattr(item, "fixturenames", ()):
+            if marker := _FIXTURE_MARKERS.get(name):
+                item.add_marker(marker)
+
+
+def need(service: type[Mosquitto | DatabaseServer]) -> None:
+    """Skip the test where the service is not installed; fail it in CI, where it has to be."""
+    if missing := service.missing():
+        if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+
+@pytest.fixture(autouse=True)
+def private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the user's reaches a test, and no test writes into the user's folders."""
+    for name in (
+        *_ALIASES,
+        *(n for n in os.environ if n.startswith("SENSORSYNC_") and not n.startswith("SENSORSYNC_TEST_")),
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SENSORSYNC_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.issue(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def mosquitto() -> Iterator[Mosquitto]:
+    """A fresh broker that queues without bound."""
+    need(Mosquitto)
+    with Mosquitto() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    """The server that the tests share. A test that kills or reconfigures one takes `private_database_server`."""
+    need(DatabaseServer)
+    with DatabaseServer() as server:
+        yield server
+
+
+@pytest.fixture
+def private_database_server() -> Iterator[DatabaseServer]:
+    """A server of this test alone, to be killed, frozen and reconfigured."""
+    need(DatabaseServer)
+    with DatabaseServer() as server:
+        yield server
+
+
+@pytest.fixture
+def database(database_server: DatabaseServer) -> Iterator[Database]:
+    """An empty database, which the account `sensorsync` owns."""
+    name = f"{DatabaseServer.name}_{uuid.uuid4().hex[:12]}"
+    with database_server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE `{name}`")
+    yield Database(database_server, name)
+    with database_server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+
+__all__ = ["Certificates", "Database", "DatabaseServer", "Mosquitto", "Server", "need"]

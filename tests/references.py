@@ -1,0 +1,81 @@
+"""The parts of docs/ that come from the code: `python -m tests.references` writes them.
+
+A page says where each goes, between `<!-- generated: NAME -->` and `<!-- /generated -->`; tests/unit/test_docs.py fails when one is
+stale.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import sensorsync
+from sensorsync.errors import ExitCode, SensorsyncError
+from sensorsync.reading import REASONS
+
+DOCS = Path(__file__).parents[1] / "docs"
+_PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def exit_codes() -> str:
+    """Each exit code with its name and meaning: the docstring of the first error on its branch."""
+    meanings = {ExitCode.OK: "All that was asked for was done."}
+    for error in _errors(SensorsyncError):
+        meanings.setdefault(error.exit_code, _sentence(error))
+    return _table(
+        ("Code", "Name", "Meaning"), [(f"`{int(c)}`", c.name.lower().replace("_", " "), meanings[c]) for c in ExitCode]
+    )
+
+
+def error_codes() -> str:
+    """Each `code` of the JSON envelope's errors."""
+    for module in pkgutil.walk_packages(sensorsync.__path__, "sensorsync."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found = {error.code: error for error in _errors(SensorsyncError) if "code" in vars(error)}
+    ordered = sorted(found.values(), key=lambda error: (error.exit_code, error.code))
+    return _table(
+        ("`code`", "Exit code", "Meaning"), [(f"`{e.code}`", f"`{int(e.exit_code)}`", _sentence(e)) for e in ordered]
+    )
+
+
+def reasons() -> str:
+    """Each reason for which a message is parked before it reaches the database."""
+    return _table(("Reason", "The message is parked because"), [(f"`{word}`", text) for word, text in REASONS.items()])
+
+
+PARTS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "error-codes": error_codes, "reasons": reasons}
+
+
+def pages() -> list[Path]:
+    """All pages that have a generated part."""
+    return [page for page in sorted(DOCS.rglob("*.md")) if _PART.search(page.read_text(encoding="utf-8"))]
+
+
+def fresh(page: Path) -> str:
+    """The page as it should be."""
+    return _PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n{part[3]}", page.read_text(encoding="utf-8"))
+
+
+def _errors(root: type[SensorsyncError]) -> Iterator[type[SensorsyncError]]:
+    if root.__module__.startswith("sensorsync."):  # tests make errors of their own
+        yield root
+    for error in root.__subclasses__():
+        yield from _errors(error)
+
+
+def _sentence(error: type[SensorsyncError]) -> str:
+    return (error.__doc__ or "").splitlines()[0]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for found in pages():
+        found.write_text(fresh(found), encoding="utf-8")

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change lands: lint, types, import rules, all tests with coverage.
+#
+#   bash tests/run.sh [PYTEST ARGUMENT...]            the whole
+#   bash tests/run.sh --db-only [PYTEST ARGUMENT...]  only the tests marked `database` (a second pass against another server)
+#
+# Makes or reuses .venv, and gets mosquitto and MariaDB from the distribution where it may. Environment:
+#   SENSORSYNC_TEST_PYTHON     the Python to make .venv with (default: the first of python3, python3.13, ... that is 3.11 or newer)
+#   SENSORSYNC_TEST_MYSQLD     a folder made by tests/tools/real-mysql: run the database tests against Oracle MySQL
+#   SENSORSYNC_TEST_MOSQUITTO  a mosquitto program, or such a folder
+#   CI                         when set, a missing service fails its tests instead of skipping them
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command as root: directly, or with a sudo that asks nothing. Fails when neither is possible.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n "$@"; else return 1; fi
+}
+
+# Installs Debian packages without letting them start a service: a broker on port 1883 could be taken for one of the user's.
+apt_install() {
+    command -v apt-get >/dev/null && as_root true || return 1
+    as_root sh -c '
+        export DEBIAN_FRONTEND=noninteractive
+        if [ ! -e /usr/sbin/policy-rc.d ]; then
+            printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d
+            trap "rm -f /usr/sbin/policy-rc.d" EXIT
+        fi
+        apt-get -qq update && apt-get -qq -y install --no-install-recommends "$@" >/dev/null' apt_install "$@"
+}
+
+new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${SENSORSYNC_TEST_PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if new_enough "$candidate"; then echo "$candidate"; return; fi
+    done
+    die "needs Python 3.11 or newer; set SENSORSYNC_TEST_PYTHON"
+}
+
+make_venv() {
+    local python stamp
+    if ! new_enough .venv/bin/python || ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+        python=$(find_python)
+        say "making .venv with $("$python" --version)"
+        "$python" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv ||
+            die "this Python cannot make a virtual environment (Debian: apt-get install python3-venv)"
+        rm -rf .venv
+        "$python" -m venv .venv
+    fi
+    stamp=$(cat pyproject.toml tests/run.sh | sha256sum)
+    if [ "$(cat .venv/.sensorsync-tests 2>/dev/null)" != "$stamp" ]; then
+        say "installing sensorsync[dev,demo] into .venv"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,demo]'
+        echo "$stamp" >.venv/.sensorsync-tests
+    fi
+}
+
+get_services() {
+    local packages=()
+    PATH=$PATH:/usr/sbin:/sbin
+    [ -n "${SENSORSYNC_TEST_MOSQUITTO:-}" ] || command -v mosquitto >/dev/null || packages+=(mosquitto)
+    if [ -z "${SENSORSYNC_TEST_MYSQLD:-}" ]; then
+        # The server alone, without the package that would make it a service.
+        command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || packages+=(mariadb-server-core mariadb-client-core)
+    fi
+    [ "${#packages[@]}" = 0 ] && return
+    say "getting ${packages[*]}"
+    apt_install "${packages[@]}" || echo "could not install ${packages[*]}: their tests are skipped (or fail, where CI is set)"
+}
+
+db_only=
+if [ "${1:-}" = --db-only ]; then db_only=1; shift; fi
+make_venv
+get_services
+PATH=$PWD/.venv/bin:$PATH
+
+if [ -n "$db_only" ]; then
+    say "database tests${SENSORSYNC_TEST_MYSQLD:+ against Oracle MySQL}"
+    exec python -m pytest -m database "$@"
+fi
+
+say "ruff"
+ruff check .
+ruff format --check .
+say "mypy"
+mypy
+say "import rules"
+lint-imports --no-cache --no-logo
+say "tests"
+coverage erase
+status=0
+coverage run -m pytest "$@" || status=$?
+say "coverage"
+coverage combine --quiet
+coverage report
+exit "$status"

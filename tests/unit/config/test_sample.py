@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sensorsync.config import Settings, load
+from sensorsync.config.reference import keys
+from sensorsync.config.sample import sample
+
+FILE = Path(__file__).parents[3] / "config.example.yaml"
+
+
+def test_the_example_file_is_fresh() -> None:
+    assert FILE.read_text(encoding="utf-8") == sample(), "python -m sensorsync.config.sample > config.example.yaml"
+
+
+def test_the_example_file_sets_nothing_as_it_is(tmp_path: Path) -> None:
+    loaded = load(FILE, {}, {"HOME": str(tmp_path)}, tmp_path)
+    assert set(loaded.origins.values()) == {"default"}
+
+
+def test_the_example_file_sets_every_key_when_its_comments_are_removed(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(re.sub(r"(?m)^( *)# ", r"\1", FILE.read_text(encoding="utf-8")), encoding="utf-8")
+    loaded = load(file, {}, {"HOME": str(tmp_path)}, tmp_path)
+    assert {name for name, origin in loaded.origins.items() if origin.startswith("file ")} == set(keys())
+
+
+def test_what_the_example_shows_as_default_is_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(re.sub(r"(?m)^( *)# ", r"\1", FILE.read_text(encoding="utf-8")), encoding="utf-8")
+    shown, defaults = load(file, {}, {}, tmp_path).settings, Settings()
+    for key in keys().values():
+        if key.default is not None and not key.secret:
+            assert _value(shown, key.path) == _value(defaults, key.path), key.name
+
+
+def _value(settings: Settings, path: tuple[str, ...]) -> object:
+    value: object = settings
+    for name in path:
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name
+
+
+@pytest.mark.parametrize(
+    "good",
+    ["#", "+", "sensors/live/#", "sensors/+/temperature", "/", "a//b", "$SYS/#", "+/+/#", "sport/tennis/player1"],
+)
+def test_a_filter_that_mqtt_allows_is_taken(good: str) -> None:
+    assert check_filter(good) == good
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "a/#/b", "sensors#", "a/b#", "sensors+", "a/+b/c", "a\0b", "x" * 65536, "$share/g/a", "\ud800"]
+)
+def test_a_filter_that_mqtt_forbids_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_filter(bad)
+
+
+@pytest.mark.parametrize("bad", ["", "a/+", "#", "a\0"])
+def test_a_topic_to_publish_to_has_no_wildcards(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_name(bad)
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "a+", "#"])
+def test_a_group_has_no_slash_and_no_wildcards(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_group(bad)
+
+
+@pytest.mark.parametrize("bad", ["", "a/b", "a\nb", "#"])
+def test_a_part_of_a_client_id_is_plain(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        check_identifier(bad)

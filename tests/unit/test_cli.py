@@ -1,0 +1,196 @@
+"""The command line as a process and in this one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from sensorsync import __version__
+from sensorsync.cli import main
+from sensorsync.config import yaml_file
+from sensorsync.config.reference import keys
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out)
+        return document
+
+
+Cli = Callable[..., Ended]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cli]:
+    """Run the command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(yaml_file, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
+    monkeypatch.delenv("SENSORSYNC_STATE_DIR")
+    handlers = list(logging.getLogger().handlers)
+
+    def cli(*arguments: str) -> Ended:
+        code = main(arguments)
+        return Ended(code, *capsys.readouterr())
+
+    yield cli
+    logging.getLogger().handlers[:] = handlers
+    logging.captureWarnings(capture=False)
+
+
+def test_config_show_has_every_key_with_value_and_origin(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_HOST", "db")
+    monkeypatch.setenv("DB_PASSWORD", "x")
+    ended = cli("config", "show", "--json")
+    data = ended.envelope["data"]
+    assert (ended.code, ended.err, data["file"]) == (0, "", None)
+    assert set(data["settings"]) == set(keys())
+    assert data["settings"]["database.host"] == {"value": "db", "origin": "env DB_HOST"}
+    assert data["settings"]["database.password"] == {"value": "***", "origin": "env DB_PASSWORD"}
+    assert data["settings"]["mqtt.password"] == {"value": "(unset)", "origin": "default"}
+    assert data["settings"]["pipeline.batch_timeout"] == {"value": "200ms", "origin": "default"}
+    assert data["settings"]["mqtt.tls.enabled"]["value"] is False
+    assert data["settings"]["dead_letters.path"]["value"].endswith("/dead-letters.sqlite")
+
+
+def test_config_show_for_people_names_file_and_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sensorsync.yaml").write_text("mqtt:\n  host: broker.example.com\n")
+    ended = cli("config", "show")
+    assert f"Configuration file: {tmp_path}/sensorsync.yaml" in ended.out
+    line = next(line for line in ended.out.splitlines() if "mqtt.host" in line)
+    assert line.split() == ["mqtt.host", "broker.example.com", "file", f"{tmp_path}/sensorsync.yaml:2"]
+
+
+def test_global_flags_are_a_layer_of_the_settings(cli: Cli) -> None:
+    settings = cli("--log-level", "debug", "config", "show", "--json").envelope["data"]["settings"]
+    assert settings["log.level"] == {"value": "DEBUG", "origin": "flag --log-level"}
+
+
+def test_config_check_says_that_all_is_well(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("config", "check")
+    assert ended == (0, "The configuration is valid (file: none).\n", "")
+
+
+def test_config_check_names_every_mistake(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PORT", "x")
+    monkeypatch.setenv("MQTT_BROKER_PORT", "0")
+    ended = cli("config", "check", "--json")
+    assert ended.code == 2
+    assert [error["message"].partition(":")[0] for error in ended.envelope["errors"]] == ["mqtt.port", "database.port"]
+
+
+def test_config_check_looks_for_the_files_that_are_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CA_CERT_PATH", "nowhere.pem")
+    ended = cli("config", "check", "--json")
+    assert ended.code == 2
+    assert ended.envelope["data"]["valid"] is False
+    assert ended.envelope["errors"][0]["message"] == (
+        "mqtt.tls.ca_file: the file nowhere.pem does not exist (from env CA_CERT_PATH)."
+    )
+
+
+def test_config_check_warns_of_weak_keys_open_files_and_bare_passwords(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "sensorsync.yaml"
+    file.write_text("mqtt:\n  host: far\n  password: x\nsecurity:\n  keys:\n  - {id: a, secret: short}\n")
+    file.chmod(0o644)
+    warnings = cli("config", "check", "--json").envelope["data"]["warnings"]
+    assert [warning.split(" ")[0] for warning in warnings] == ["The", str(file), "mqtt.password"]
+    file.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    assert "Warning: mqtt.password goes to far unencrypted" in cli("config", "check").out
+
+
+def test_config_schema_is_a_schema_that_knows_every_section(cli: Cli) -> None:
+    schema = json.loads(cli("config", "schema").out)
+    assert schema == cli("config", "schema", "--json").envelope["data"]
+    assert {"mqtt", "database", "state_dir"} <= schema["properties"].keys()
+
+
+def test_config_schema_needs_no_valid_configuration(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PORT", "x")
+    assert cli("config", "schema").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command", "message"),
+    [
+        (["config", "show", "--bad"], "config show", "No such option: --bad"),
+        (["config", "foo"], "config", "No such command 'foo'"),
+        (["frobnicate"], "sensorsync", "No such command 'frobnicate'"),
+    ],
+)
+def test_a_usage_error_is_exit_code_2_and_an_envelope_under_json(
+    cli: Cli, arguments: list[str], command: str, message: str
+) -> None:
+    plain, machine = cli(*arguments), cli(*arguments, "--json")
+    assert (plain.code, plain.out) == (2, "")
+    assert message in plain.err
+    assert "--help`" in plain.err
+    assert (machine.code, machine.err) == (2, "")
+    assert machine.envelope["command"] == command
+    assert machine.envelope["errors"][0]["code"] == "usage"
+
+
+@pytest.mark.parametrize("arguments", [[], ["config"]])
+def test_without_a_command_the_help_is_shown_and_it_is_a_usage_error(cli: Cli, arguments: list[str]) -> None:
+    ended = cli(*arguments)
+    assert (ended.code, ended.err) == (2, "")
+    assert "Usage: sensorsync" in ended.out
+
+
+def test_a_missing_configuration_file_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
+    ended = cli("--config", "nowhere.yaml", "config", "show")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(
+        f"Error: The configuration file {tmp_path}/nowhere.yaml (named by --config) does not exist"
+    )
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    assert cli("--version") == (0, f"sensorsync {__version__}\n", "")
+
+
+def sensorsync(*arguments: str, cwd: Path, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sensorsync", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        **kwargs,
+    )
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sensorsync.cli import main; main(['--help']); "
+        "heavy = {'pydantic', 'yaml', 'pymysql', 'mqtt5', 'cryptography', 'sqlite3', 'asyncio'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
+
+
+def test_python_m_sensorsync_is_the_command_line(tmp_path: Path) -> None:
+    done = sensorsync("config", "check", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr, json.loads(done.stdout)["ok"]) == (0, "", True)
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    shell = f"{sys.executable} -m sensorsync config schema | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert (done.stdout, done.stderr) == ("{0\n", "")

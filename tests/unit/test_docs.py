@@ -1,0 +1,32 @@
+"""The documentation says what the code does, and leads nowhere that does not exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sensorsync.errors import ExitCode
+from tests import references
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", references.pages(), ids=lambda page: page.name)
+def test_generated_references_are_fresh(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == references.fresh(page), "stale: run `python -m tests.references`"
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
+    assert all(f"| `{int(code)}` |" in text for code in ExitCode)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
