@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from sensorsync.errors import ExitCode
+
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
-    from sensorsync.cli import main as run_command_line  # noqa: PLC0415 - worker processes import this module
+    try:
+        from sensorsync.cli import main as run_command_line  # noqa: PLC0415 - worker processes import this module
 
-    sys.exit(run_command_line())
+        code = run_command_line()
+    except KeyboardInterrupt:  # outside of a command, which ends by itself in the same way
+        code = ExitCode.INCOMPLETE
+    sys.exit(int(code))
 
 
 if __name__ == "__main__":

@@ -113,9 +113,11 @@ def configure_first_logs(options: GlobalOptions) -> None:
 
 def duration(flag: str, text: str | None) -> float | None:
     """A flag that is no setting, in seconds. Raises UsageError."""
+    from sensorsync.config.units import parse_duration
+
     if text is None:
         return None
     try:
-        return parseduration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping
 from types import TracebackType
@@ -75,8 +76,5 @@ def render(data: Mapping[str, Any], console: Console) -> None:
         verdict = f"Every message arrived ({way}, {data['seconds']:.1f} s)."
     console.print(Text(verdict, style="red" if data["missing"] else "green"))
     if data["folder"]:
-        console.print(
-            Text(
-                f"Kept in {printable(data['folder'])}: sensorsync --config {printable(data['config'])} audit {data['run']}"
-            )
-        )
+        words = ["sensorsync", "--config", data["config"], "audit", data["run"]]
+        console.print(Text(printable(f"Kept in {data['folder']}: {shlex.join(words)}")))

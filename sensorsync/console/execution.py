@@ -23,12 +23,21 @@ def execute(command: str, work: Callable[[], Outcome], *, as_json: bool) -> int:
     """Do the work, show its result and return the exit code. Raises nothing that a command can raise."""
     result = _result_of(command, work)
     try:
+        _show(result, as_json=as_json)
+    except Exception as error:
+        log.debug("%s", error, exc_info=True)
+        result = CommandResult(command, exit_code=ExitCode.UNEXPECTED, problems=(_unexpected(error),))
+        _show(result, as_json=as_json)
+    return int(result.exit_code)
+
+
+def _show(result: CommandResult, *, as_json: bool) -> None:
+    try:
         render_result(result, as_json=as_json)
     except BrokenPipeError:
         _leave_stdout()
     except KeyboardInterrupt:
-        return int(result.exit_code)
-    return int(result.exit_code)
+        log.debug("Interrupted while the result was shown.")
 
 
 def _result_of(command: str, work: Callable[[], Outcome]) -> CommandResult:

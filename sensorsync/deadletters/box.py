@@ -12,12 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from sensorsync import sqlite_file
 from sensorsync.deadletters.file_system import file_system_of, warnings_for
 from sensorsync.deadletters.letters import ReasonCount, StoredLetter, row_of
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
 
-_BUSY_SECONDS: Final = 5.0
 _APPLICATION_ID: Final = 0x53534C42
 """Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
 _VERSION: Final = 1
@@ -31,7 +31,7 @@ _PARK: Final = """
     RETURNING seen"""
 _LETTERS: Final = """
     SELECT id, state, reason, errno, first_seen, last_seen, seen, attempts, next_retry_at, qos, topic, message, properties,
-        length(payload), substr(payload, 1, ?1)
+        length(payload), coalesce(substr(payload, 1, ?1), x'')
     FROM letters ORDER BY last_seen DESC, id DESC LIMIT ?2"""
 _COUNTS: Final = (
     "SELECT reason, state, count(*) AS n FROM letters GROUP BY reason, state ORDER BY n DESC, reason, state"
@@ -64,7 +64,7 @@ class DeadLetters:
         if not self.path.exists():
             return False
         with self._opening():
-            connection = _sqlite(self.path, "ro")
+            connection = sqlite_file.connect(self.path, "ro")
             with _closed_on_error(connection):
                 self._check_ours(connection)
             self._connection = connection
@@ -113,7 +113,7 @@ class DeadLetters:
         with self._opening():
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create_private(self.path)
-            connection = _sqlite(self.path, "rw")
+            connection = sqlite_file.connect(self.path, "rw")
             with _closed_on_error(connection):
                 self._set_up(connection)
             self._connection = connection
@@ -123,8 +123,7 @@ class DeadLetters:
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._check_ours(connection)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL does not fsync at a commit
+        sqlite_file.make_durable(connection)
         connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -198,16 +197,6 @@ def _transact(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -
                 connection.execute("ROLLBACK")
         raise
     return new
-
-
-def _sqlite(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
 
 
 @contextlib.contextmanager

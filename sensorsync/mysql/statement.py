@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import nan
 from operator import itemgetter
 from typing import Final, Literal
 
@@ -73,7 +74,7 @@ class RowWriter:
 
     def __init__(self) -> None:
         self._quoted: dict[str | None, str] = {None: "NULL"}
-        self._second = -1
+        self._second: int | None = None
         self._second_text = ""
 
     def rows(self, readings: Sequence[Reading]) -> list[str]:
@@ -88,7 +89,7 @@ class RowWriter:
         quote = self._remember
         rows: list[str] = []
         add = rows.append
-        arrival, arrival_text = -1.0, ""
+        arrival, arrival_text = nan, ""  # unequal to every number
         for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:
             if received_at != arrival:
                 arrival, arrival_text = received_at, self._timestamp(received_at)

@@ -69,7 +69,7 @@ class MysqlServer(Service):
             "--skip-networking",
         ]
         words += [f"--pid-file={self.folder / 'mysqld.pid'}", *self._as_root()]
-        return words if self._is_mariadb else [*words, "--mysqlx=OFF"]
+        return words if self._is_mariadb else [*words, "--mysqlx=OFF", "--secure-file-priv=NULL"]
 
     def answers(self) -> bool:
         """Whether it sends its greeting (protocol version 10)."""

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from sensorsync.private.service import Service
 from sensorsync.result import Problem
 
 T = TypeVar("T")
+PROGRAM = (sys.executable, "-m", "sensorsync")
 Record = dict[str, Any]
 """One line of a command's JSON log."""
 
@@ -35,8 +36,9 @@ class CommandFailed(Exception):
 class Sandbox:
     """`folder` holds everything: configuration, data, logs. Nothing of the user's settings reaches what runs in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, program: Sequence[str] = PROGRAM) -> None:
         self.folder = folder
+        self._program = program
         self.config = folder / "sensorsync.yaml"
         self.services: list[Service] = []
         self._lasting: list[Child] = []
@@ -61,17 +63,7 @@ class Sandbox:
         """Start a command of ours and return at once; `on_record` gets what it logs."""
         child = Child(
             command,
-            [
-                sys.executable,
-                "-m",
-                "sensorsync",
-                "--config",
-                str(self.config),
-                "--log-format",
-                "json",
-                command,
-                *arguments,
-            ],
+            [*self._program, "--config", str(self.config), "--log-format", "json", command, *arguments],
             folder=self.folder,
             log=self.folder / f"{command}.log",
             environ=self._environ,
@@ -103,7 +95,7 @@ class Sandbox:
             envelope = json.loads(child.output)
         except ValueError:
             raise command_failed(child) from None
-        if not isinstance(envelope, dict):
+        if not isinstance(envelope, dict) or "exit_code" not in envelope:
             raise command_failed(child)
         return envelope
 

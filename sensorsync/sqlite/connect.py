@@ -1,4 +1,4 @@
-"""Connections to the database file, and what is common to all of them."""
+"""Connections to the database file."""
 
 from __future__ import annotations
 
@@ -6,29 +6,17 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
+from sensorsync import sqlite_file
 from sensorsync.sqlite.faults import outcome
-
-_BUSY_SECONDS: Final = 5.0
-"""How long one writer waits for the other's transaction; SQLite has one writer at a time."""
 
 
 def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file, durable: WAL, and every commit is fsynced. Raises sqlite3.Error; a missing file is one unless `create`."""
-    mode = "ro" if read_only else "rwc" if create else "rw"
-    # A writer's connection is made in its thread and closed by whoever ends the pipeline, after it.
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    """Open the file, durably for writing. Raises sqlite3.Error; a missing file is one unless `create`."""
+    connection = sqlite_file.connect(path, "ro" if read_only else "rwc" if create else "rw")
     try:
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            sqlite_file.make_durable(connection)
     except BaseException:
         connection.close()
         raise

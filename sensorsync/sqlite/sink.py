@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import Final, Literal
 
@@ -90,7 +90,7 @@ class SqliteSink:
 
 def _rows(readings: Sequence[Reading]) -> Iterator[type_of_row]:
     """The readings with their arrival as text. BatchRefused for a value that SQLite would silently store as NULL."""
-    arrival, text = -1.0, ""
+    arrival, text = nan, ""  # unequal to every number
     for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:
         if value is not None and not isfinite(value):
             raise BatchRefused(f"{value} is no number that can be stored")

@@ -9,15 +9,20 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 
 from sensorsync import __version__
 from sensorsync.cli import main
+from sensorsync.cli.wiring import app, duration
 from sensorsync.config import yaml_file
 from sensorsync.config.reference import keys
+from sensorsync.console.results import RENDERERS
+from sensorsync.errors import BrokerError, UsageError
 
 
 class Ended(NamedTuple):
@@ -158,6 +163,26 @@ def test_a_missing_configuration_file_is_one_sentence(cli: Cli, tmp_path: Path) 
     )
 
 
+def test_a_flag_that_is_a_duration_takes_units_and_is_named_when_it_is_none() -> None:
+    assert (duration("--until-idle", "200ms"), duration("--until-idle", None)) == (0.2, None)
+    with pytest.raises(UsageError, match=r"^--until-idle: not a duration"):
+        duration("--until-idle", "soon")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"), [(typer.Abort(), 5, "interrupted"), (BrokerError("x"), 3, "broker")]
+)
+def test_an_error_before_the_command_runs_is_an_envelope_too(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, word: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sensorsync.console.logs.configure", fail)
+    ended = cli("config", "show", "--json")
+    assert (ended.code, ended.envelope["exit_code"], ended.envelope["errors"][0]["code"]) == (code, code, word)
+
+
 def test_the_version_is_printed(cli: Cli) -> None:
     assert cli("--version") == (0, f"sensorsync {__version__}\n", "")
 
@@ -177,7 +202,7 @@ def sensorsync(*arguments: str, cwd: Path, **kwargs: Any) -> subprocess.Complete
 def test_help_is_quick_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from sensorsync.cli import main; main(['--help']); "
-        "heavy = {'pydantic', 'yaml', 'pymysql', 'mqtt5', 'cryptography', 'sqlite3', 'asyncio'} & set(sys.modules); "
+        "heavy = {'pydantic', 'yaml', 'pymysql', 'mqtt5', 'cryptography', 'sensorsync.config'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
@@ -194,3 +219,25 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         ["bash", "-c", shell], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert (done.stdout, done.stderr) == ("{0\n", "")
+
+
+def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+def test_every_command_but_subscribe_takes_json_and_every_one_has_a_help() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    with_json = {name for name, command in found.items() if any("--json" in option.opts for option in command.params)}
+    assert found.keys() - with_json == {"subscribe"}
+    assert all(command.help for command in found.values())
+
+
+@pytest.mark.parametrize("command", RENDERERS)
+def test_every_renderer_that_is_registered_exists_and_is_for_a_command(command: str) -> None:
+    assert command in dict(commands(typer.main.get_command(app)))
+    module, _, function = RENDERERS[command].partition(":")
+    assert callable(getattr(import_module(module), function))

@@ -260,13 +260,14 @@ def test_a_command_that_is_killed_is_reported_with_its_last_lines(tmp_path: Path
     assert "ended by signal 9: busy" in failure.problems[0].message
 
 
-def test_output_that_is_no_envelope_is_a_failure(tmp_path: Path) -> None:
-    async def story(sandbox: Sandbox) -> None:
-        sandbox.configure({})
-        with pytest.raises(CommandFailed):
-            await sandbox.run("--version")
+@pytest.mark.parametrize("output", ["", "no JSON", "[]", "{}"])
+def test_output_that_is_no_envelope_is_a_failure(tmp_path: Path, output: str) -> None:
+    async def scenario() -> None:
+        sandbox = Sandbox(tmp_path, program=("sh", "-c", 'echo "$0"', output))
+        with pytest.raises(CommandFailed, match="ended with 0"):
+            await sandbox.run("audit")
 
-    in_sandbox(tmp_path, story)
+    asyncio.run(scenario())
 
 
 def test_the_tether_refuses_a_parent_that_is_gone() -> None:

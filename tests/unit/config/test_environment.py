@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sensorsync.config.reference import keys
@@ -165,3 +167,18 @@ def test_a_broken_line_in_dotenv_is_refused_with_its_number_and_not_repeated(loa
     with pytest.raises(ConfigurationError, match=r"\.env, line 3: not a line of the form NAME=value") as caught:
         load_with(dotenv="DB_HOST=x\n\nDB_PASSWORD='marker-secret\n")
     assert "marker-secret" not in str(caught.value)
+
+
+def test_a_dotenv_that_cannot_be_read_is_a_configuration_error(
+    load_with: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_bytes(b"DB_HOST=\xff\n")
+    with pytest.raises(ConfigurationError, match="is not UTF-8"):
+        load_with()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ConfigurationError, match="could not be read: Permission denied"):
+        load_with()

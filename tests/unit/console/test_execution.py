@@ -130,6 +130,12 @@ def test_an_interrupt_is_no_traceback_and_the_work_is_incomplete(run: Run) -> No
     assert envelope["errors"] == [{"code": "interrupted", "message": "Interrupted before the end.", "hint": None}]
 
 
+@pytest.mark.parametrize("data", [{"rate": float("nan")}, {"path": object()}])
+def test_data_that_is_no_json_is_still_one_envelope(run: Run, data: dict[str, Any]) -> None:
+    code, envelope = run(lambda: CommandResult("some command", data))
+    assert (code, envelope["ok"], envelope["data"], envelope["errors"][0]["code"]) == (1, False, {}, "unexpected")
+
+
 def test_a_coroutine_is_run_to_its_end(run: Run) -> None:
     async def work() -> CommandResult:
         await asyncio.sleep(0)
@@ -140,17 +146,12 @@ def test_a_coroutine_is_run_to_its_end(run: Run) -> None:
 
 def test_people_get_the_sentence_its_causes_and_the_hint_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> Outcome:
-        try:
-            raise OSError("connection refused\x1b[2J")
-        except OSError as error:
-            raise BrokerError("The broker could not be reached.", hint="Is it running?") from error
+        raise BrokerError("The broker could not be reached.", hint="Is it running?") from OSError("refused\x1b[2J")
 
     assert execute("subscribe", work, as_json=False) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == (
-        "Error: The broker could not be reached. Cause: connection refused\\x1b[2J.\n  Hint: Is it running?\n"
-    )
+    assert captured.err == ("Error: The broker could not be reached. Cause: refused\\x1b[2J.\n  Hint: Is it running?\n")
 
 
 def test_a_cause_that_says_nothing_new_is_left_out() -> None:
