@@ -101,9 +101,11 @@ class Background:
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        """SIGKILL: nothing of it runs on."""
+        """SIGKILL, if it still runs: nothing of it runs on."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def finish(self, timeout: float = 120) -> Finished:
         """Wait for the end."""

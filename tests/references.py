@@ -7,12 +7,19 @@ stale.
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import typer
 
 import sensorsync
+from sensorsync.cli.wiring import app
+from sensorsync.config.reference import Key, describe, item_keys, keys, sections
+from sensorsync.config.sample import shown_value
 from sensorsync.errors import ExitCode, SensorsyncError
 from sensorsync.reading import REASONS
 
@@ -47,7 +54,66 @@ def reasons() -> str:
     return _table(("Reason", "The message is parked because"), [(f"`{word}`", text) for word, text in REASONS.items()])
 
 
-PARTS: dict[str, Callable[[], str]] = {"exit-codes": exit_codes, "error-codes": error_codes, "reasons": reasons}
+def configuration() -> str:
+    """Each section of the settings with its keys."""
+    text = []
+    for path, model in sections().items():
+        rows = [_row(key) for key in keys().values() if key.path[:-1] == path]
+        title = f"{'.'.join(path)}\n\n{describe(model)}" if path else "Top level"
+        if rows:
+            text.append(f"## {title}\n\n" + _table(("Key", "Default", "What it is", "Environment"), rows))
+    return "\n".join(text)
+
+
+def commands() -> str:
+    """Each command with its arguments and options, off the typer app."""
+    return "\n".join(_commands(typer.main.get_command(app), "sensorsync"))
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    shown = shown_value(key)
+    default = key.default_text or (
+        "not set" if shown is None else f"`{json.dumps(shown) if key.is_list else str(shown)}`"
+    )
+    if isinstance(shown, bool) and not key.default_text:
+        default = f"`{str(shown).lower()}`"
+    about = key.description
+    if key.items is not None:
+        about += "".join(f" `{inner.path[0]}`: {inner.description}" for inner in item_keys(key.items).values())
+    return f"`{key.name}`", default, about, ", ".join(f"`{name}`" for name in (*key.aliases, key.variable))
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    inner = getattr(command, "commands", {})
+    options = [p for p in command.params if not getattr(p, "hidden", False) and "completion" not in (p.name or "")]
+    rows = [(f"`{_usage(option)}`", _default(option), option.help or "") for option in options if option.name != "help"]
+    level = "##" if " " not in name else "###"
+    yield f"{level} {name}\n\n{command.help}\n"
+    if rows:
+        yield _table(("Option", "Default", "What it does"), rows)
+    for word, one in inner.items():
+        yield from _commands(one, f"{name} {word}")
+
+
+def _usage(option: Any) -> str:
+    if option.param_type_name == "argument":
+        return str(option.human_readable_name).upper()
+    names = ", ".join((*option.opts, *option.secondary_opts))
+    return names if option.is_flag else f"{names} {option.metavar or 'N'}"
+
+
+def _default(option: Any) -> str:
+    shown = option.default
+    return "" if shown is None or shown is False or callable(shown) else f"`{shown}`"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "exit-codes": exit_codes,
+    "error-codes": error_codes,
+    "reasons": reasons,
+    "configuration": configuration,
+    "commands": commands,
+}
 
 
 def pages() -> list[Path]:
@@ -71,7 +137,7 @@ def _sentence(error: type[SensorsyncError]) -> str:
     return (error.__doc__ or "").splitlines()[0]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 

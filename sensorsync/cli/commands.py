@@ -15,6 +15,7 @@ import typer
 from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, dlq_app, duration, run
 
 if TYPE_CHECKING:
+    from sensorsync.config import Loaded
     from sensorsync.result import CommandResult
 
 
@@ -65,6 +66,68 @@ def subscribe(
         },
         flags={"mqtt.topics": "--topic", "mqtt.on_stop": "--leave"},
     )
+
+
+@app.command("stress-publish")
+def stress_publish(
+    context: typer.Context,
+    messages: Annotated[int | None, typer.Option("--messages", help="Messages in all.", metavar="N")] = None,
+    processes: Annotated[int | None, typer.Option("--processes", help="Processes that publish.", metavar="N")] = None,
+    clients: Annotated[int | None, typer.Option("--clients", help="Connections of each process.", metavar="N")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Topic to publish to.")] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", help="Unacknowledged messages on one connection.", metavar="N")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Wait for a subscriber, then for the rows, and audit them.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Publish this recording (JSON lines) instead.", metavar="FILE")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", help="Factor to the recording's own pace; else as fast as it goes.", min=1e-6),
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run", help="Name of the run; by default made up.", metavar="RUN")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Publish a load, signed when a key is configured, and count what becomes of every message."""
+    from sensorsync.commands import stress_publish as command
+    from sensorsync.console.stress_publish import View
+
+    async def work(loaded: Loaded) -> CommandResult:
+        options = command.Options(verify=verify, file=file, speed=speed, run=run_id)
+        with View() as view:
+            return await command.run(loaded.settings, options, view.show)
+
+    run(
+        context,
+        command.COMMAND,
+        work,
+        as_json=json,
+        settings={
+            "publish.messages": messages,
+            "publish.processes": processes,
+            "publish.clients": clients,
+            "publish.topic": topic,
+            "publish.window": window,
+        },
+    )
+
+
+@app.command("audit")
+def audit(
+    context: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as stress-publish printed it.")],
+    clean: Annotated[bool, typer.Option("--clean", help="Delete the run's rows afterwards.")] = False,
+    json: Json = False,
+) -> None:
+    """Find out which messages of a run are stored, and which are missing."""
+    from sensorsync.commands import audit as command
+
+    run(context, command.COMMAND, lambda loaded: command.run(loaded.settings, run_id, clean=clean), as_json=json)
 
 
 @app.command("demo")

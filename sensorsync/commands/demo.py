@@ -23,14 +23,13 @@ from sensorsync.private import (
     MysqlServer,
     Record,
     Sandbox,
+    SubscriberLog,
     envelope_failed,
     problems_of,
 )
-from sensorsync.result import CommandResult
+from sensorsync.reading import Reading, ReadingDecoder
+from sensorsync.result import CommandResult, Problem
 
-STALL_SECONDS = 30.0
-"""Without any progress for so long, what is not stored by then counts as lost, and the audit says which messages."""
-QUIET_SECONDS = 2.0
 CONNECT_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
@@ -108,55 +107,17 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: SoftStop) -> T:
         await asyncio.gather(task, asked, return_exceptions=True)
 
 
-class _Subscriber:
-    """What the subscriber logged: how far it is."""
-
-    def __init__(self, changed: Callable[[Record], None]) -> None:
-        self.connected = asyncio.Event()
-        self.received = self.landed = self.duplicates = self.parked = self.waiting = 0
-        self.moved_at = asyncio.get_running_loop().time()
-        self._changed = changed
-
-    def heard(self, record: Record) -> None:
-        """One line of its log."""
-        match record.get("event"):
-            case "connected":
-                self.connected.set()
-            case "status":
-                if record["received"] > self.received or record["queue_depth"] != self.waiting:
-                    self.moved_at = asyncio.get_running_loop().time()
-                self.received, self.waiting = record["received"], record["queue_depth"]
-                self.landed, self.duplicates, self.parked = record["landed"], record["duplicates"], record["parked"]
-                self._changed(record)
-            case "stopped":
-                self.landed, self.duplicates, self.parked = record["stored"], record["redelivered"], record["parked"]
-
-    @property
-    def distinct(self) -> int:
-        """Messages that it stored for the first time, or parked."""
-        return self.landed - self.duplicates + self.parked
-
-    async def settled(self, count: int) -> None:
-        """Return once `count` messages are stored or parked, or nothing moves any more."""
-        loop = asyncio.get_running_loop()
-        while self.distinct < count:
-            quiet = loop.time() - self.moved_at
-            # Messages that came twice under one key, as a recording may have them, are one row.
-            if quiet > STALL_SECONDS or (
-                quiet > QUIET_SECONDS and not self.waiting and self.landed + self.parked >= count
-            ):
-                return
-            await asyncio.sleep(0.05)
-
-
 class _Demo:
     def __init__(self, options: Options, sandbox: Sandbox, show: Callable[[Progress], None]) -> None:
         self._options = options
         self._sandbox = sandbox
         self._show = show
-        self._total = _lines(options.file) if options.file else options.messages
+        self._recording = _Recording.read(options.file) if options.file else None
+        self._total = self._recording.readings if self._recording else options.messages
+        self._problems: list[Problem] = []
+        self._began = 0.0
         self._progress = Progress("starting", self._total)
-        self._subscriber = _Subscriber(self._subscriber_moved)
+        self._subscriber = SubscriberLog(self._subscriber_moved)
         self._broker: EmbeddedBroker | MosquittoBroker
         self._broker = (EmbeddedBroker if options.broker == "embedded" else MosquittoBroker)(sandbox.folder / "broker")
         self._server = MysqlServer(sandbox.folder / "database") if options.mysql else None
@@ -168,29 +129,28 @@ class _Demo:
         self._tell(stage="making the table")
         await self._must("init-db")
         self._tell(stage="starting the subscriber")
-        subscriber = await sandbox.start_lasting("subscribe", on_record=self._subscriber.heard)
+        subscriber = await sandbox.start_lasting("subscribe", on_record=self._subscriber.hear)
         await sandbox.while_up(self._connected())
 
         self._tell(stage="publishing")
-        began = loop.time()
-        load = ["--file", str(self._options.file.resolve())] if self._options.file else ["--messages", str(self._total)]
-        published = await self._must(
-            "stress-publish", *load, on_record=self._publisher_moved, tolerate=ExitCode.INCOMPLETE
+        self._began = loop.time()
+        published = (await self._must("stress-publish", *self._load(), on_record=self._publisher_moved))["data"]
+        self._tell(stage="waiting until all is stored", acked=published["acked"])
+        await sandbox.while_up(
+            self._subscriber.settled(self._recording.keys if self._recording else published["acked"])
         )
-        self._tell(stage="waiting until all is stored", acked=published["data"]["acked"])
-        await sandbox.while_up(self._subscriber.settled(published["data"]["acked"]))
-        seconds = loop.time() - began
+        seconds = loop.time() - self._began
         # The subscriber first, so that its counters are final; the broker must still be there for its last acknowledgements.
         self._tell(stage="stopping the subscriber")
         await sandbox.stop_lasting(subscriber, STOP_SECONDS)
 
-        self._tell(stage="auditing")
-        audited = await self._must("audit", published["data"]["run"], tolerate=ExitCode.INCOMPLETE)
+        arrived = await self._audited(published)
         await sandbox.stop_services()
         self._tell(stage="done")
-        problems = problems_of(published) + problems_of(audited)
-        data = self._data(published["data"], audited["data"], seconds)
-        return CommandResult("demo", data, ExitCode.INCOMPLETE if problems else ExitCode.OK, problems)
+        data = self._data(published, arrived, seconds)
+        return CommandResult(
+            "demo", data, ExitCode.INCOMPLETE if self._problems else ExitCode.OK, tuple(self._problems)
+        )
 
     async def _start_services(self) -> None:
         self._tell(stage=f"starting the broker ({self._broker.label})")
@@ -219,13 +179,30 @@ class _Demo:
     def _database(self) -> Path:
         return self._sandbox.folder / "readings.sqlite"
 
-    async def _must(
-        self, command: str, *arguments: str, tolerate: ExitCode = ExitCode.OK, **more: Any
-    ) -> dict[str, Any]:
-        """The envelope of a command that succeeded, or failed as `tolerate` says. Raises CommandFailed."""
-        envelope = await self._sandbox.run(command, *arguments, **more)
-        if envelope["exit_code"] not in {ExitCode.OK, tolerate}:
+    def _load(self) -> list[str]:
+        file = self._options.file
+        return ["--file", str(file.resolve())] if file else ["--messages", str(self._total)]
+
+    async def _audited(self, published: Record) -> Record:
+        """How many messages are stored and how many are missing."""
+        self._tell(stage="auditing")
+        if self._recording is None:
+            report: Record = (await self._must("audit", published["run"]))["data"]
+            return report
+        # Made-up readings say of which run they are, recorded ones do not. But the database told which rows were new.
+        parked = self._subscriber.parked
+        missing = max(0, self._recording.keys - self._subscriber.new_rows - parked)
+        if missing:
+            words = f"{missing:,} of {published['sent']:,} readings of the recording did not arrive"
+            self._problems.append(Problem(IncompleteError.code, words, "Run again with --keep for all logs."))
+        return {"stored": published["sent"] - missing - parked, "missing": missing}
+
+    async def _must(self, command: str, *arguments: str, on_record: Callable[[Record], None] | None = None) -> Record:
+        """The envelope of a command that did its work, though it may have ended incomplete. Raises CommandFailed."""
+        envelope = await self._sandbox.run(command, *arguments, on_record=on_record)
+        if not envelope["data"] or envelope["exit_code"] not in {ExitCode.OK, ExitCode.INCOMPLETE}:
             raise envelope_failed(envelope)
+        self._problems += problems_of(envelope)
         return envelope
 
     async def _connected(self) -> None:
@@ -239,21 +216,20 @@ class _Demo:
                 hint="Run again with --keep for its log.",
             ) from None
 
-    def _data(self, published: Record, audited: Record, seconds: float) -> dict[str, Any]:
+    def _data(self, published: Record, arrived: Record, seconds: float) -> dict[str, Any]:
         kept = self._options.keep
-        stored = audited["stored"]
         database = self._database if self._server is None else self._server.data
         return {
             "run": published["run"],
             "published": published["sent"],
             "acked": published["acked"],
-            "stored": stored,
-            "missing": audited["missing"],
+            "stored": arrived["stored"],
+            "missing": arrived["missing"],
             "redelivered": self._subscriber.duplicates,
             "parked": self._subscriber.parked,
             "seconds": round(seconds, 3),
             "published_per_second": published["throughput"],
-            "stored_per_second": round(stored / seconds, 1),
+            "stored_per_second": round(arrived["stored"] / seconds, 1),
             "broker": self._broker.label,
             "driver": "sqlite" if self._server is None else self._server.label,
             "folder": str(self._sandbox.folder) if kept else None,
@@ -263,28 +239,41 @@ class _Demo:
 
     def _publisher_moved(self, record: Record) -> None:
         if record.get("event") == "progress":
+            if not record["sent"]:  # its processes are only starting and connecting
+                self._began = asyncio.get_running_loop().time()
             self._tell(acked=record["acked"])
 
-    def _subscriber_moved(self, record: Record) -> None:
-        stored = record["landed"] - record["duplicates"]
-        self._tell(stored=stored, parked=record["parked"], rate=record["rate"])
+    def _subscriber_moved(self, log: SubscriberLog) -> None:
+        self._tell(stored=log.new_rows, parked=log.parked, rate=log.rate)
 
     def _tell(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
         self._show(self._progress)
 
 
-def _lines(file: Path) -> int:
-    """How many readings a recording has. Raises ConfigurationError when it can't be read."""
-    try:
-        with file.open("rb") as stream:
-            count = sum(1 for line in stream if line.strip())
-    except OSError as error:
-        raise ConfigurationError(
-            f"The recording {file} can't be read: {error.strerror}.", hint="Check --file."
-        ) from error
-    if not count:
-        raise ConfigurationError(
-            f"The recording {file} is empty.", hint="It must have one reading (a JSON object) per line."
-        )
-    return count
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """What a file of readings holds."""
+
+    readings: int
+    keys: int
+    """How many different ones: as many rows will there be."""
+
+    @classmethod
+    def read(cls, file: Path) -> _Recording:
+        """Raises ConfigurationError when it can't be read or holds no reading."""
+        decoder, readings, found = ReadingDecoder(), 0, set()
+        try:
+            with file.open("rb") as stream:
+                for line in stream:
+                    reading = decoder.decode(line.strip(), "", 0.0)
+                    if isinstance(reading, Reading):
+                        readings += 1
+                        found.add((reading.device_id, reading.metric, reading.ts, reading.event_id))
+        except OSError as error:
+            message = f"The recording {file} can't be read: {error.strerror}."
+            raise ConfigurationError(message, hint="Check --file.") from error
+        if not readings:
+            hint = "It must have one JSON object a line; see docs/reference/message-format.md."
+            raise ConfigurationError(f"The recording {file} holds no reading.", hint=hint)
+        return cls(readings, len(found))

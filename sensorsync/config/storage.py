@@ -127,7 +127,7 @@ class PipelineSettings(Section):
     )
     queue_limit: Count = setting(
         10_000,
-        doc="QoS 0 messages that may wait before reading from the broker pauses.",
+        doc="Messages that may wait in memory before reading from the broker pauses; the delivery window is a bound below it.",
         example=10_000,
         unit="messages",
     )

@@ -76,5 +76,10 @@ def render(data: Mapping[str, Any], console: Console) -> None:
         verdict = f"Every message arrived ({way}, {data['seconds']:.1f} s)."
     console.print(Text(verdict, style="red" if data["missing"] else "green"))
     if data["folder"]:
-        words = ["sensorsync", "--config", data["config"], "audit", data["run"]]
-        console.print(Text(printable(f"Kept in {data['folder']}: {shlex.join(words)}")))
+        again = [
+            "sensorsync",
+            "--config",
+            data["config"],
+            *(["audit", data["run"]] if data["run"] else ["dlq", "inspect"]),
+        ]
+        console.print(Text(printable(f"Kept in {data['folder']}: {shlex.join(again)}")))

@@ -15,12 +15,14 @@ Renderer = Callable[[Mapping[str, Any], Any], None]
 """`render(data, console)`: print a command's data to a rich console."""
 
 RENDERERS: dict[str, str] = {
+    "audit": "sensorsync.console.audit:render",
     "demo": "sensorsync.console.demo:render",
     "config show": "sensorsync.console.config:show",
     "config check": "sensorsync.console.config:check",
     "config schema": "sensorsync.console.config:schema",
     "dlq inspect": "sensorsync.console.dlq:inspect",
     "init-db": "sensorsync.console.init_db:render",
+    "stress-publish": "sensorsync.console.stress_publish:render",
 }
 """Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
 

@@ -22,13 +22,12 @@ _APPLICATION_ID: Final = 0x53534C42
 """Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
 _VERSION: Final = 1
 _SHARE_OF_FREE_DISK: Final = 0.5
-_PARK: Final = """
+_ADD: Final = """
     INSERT INTO letters (sha256, reason, errno, first_seen, last_seen, qos, topic, message, properties, payload)
-    VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9)
-    ON CONFLICT (sha256) DO UPDATE SET seen = seen + 1,
-        first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen),
-        reason = excluded.reason, errno = excluded.errno, message = excluded.message
-    RETURNING seen"""
+    VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (sha256) DO NOTHING"""
+_SEEN_AGAIN: Final = """
+    UPDATE letters SET seen = seen + 1, first_seen = min(first_seen, ?4), last_seen = max(last_seen, ?4),
+        reason = ?2, errno = ?3, message = ?7 WHERE sha256 = ?1"""
 _LETTERS: Final = """
     SELECT id, state, reason, errno, first_seen, last_seen, seen, attempts, next_retry_at, qos, topic, message, properties,
         length(payload), coalesce(substr(payload, 1, ?1), x'')
@@ -111,7 +110,7 @@ class DeadLetters:
 
     def _connect(self) -> sqlite3.Connection:
         with self._opening():
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_folder()
             _create_private(self.path)
             connection = sqlite_file.connect(self.path, "rw")
             with _closed_on_error(connection):
@@ -119,6 +118,12 @@ class DeadLetters:
             self._connection = connection
             self._inode = self.path.stat().st_ino
             return connection
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._cannot_open(f"{self.path.parent} is not a folder") from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         self._check_ours(connection)
@@ -187,9 +192,14 @@ class DeadLetters:
 
 
 def _transact(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    new = 0
     try:
         connection.execute("BEGIN IMMEDIATE")
-        new: int = sum(connection.execute(_PARK, row).fetchone() == (1,) for row in rows)
+        for row in rows:
+            if connection.execute(_ADD, row).rowcount:
+                new += 1
+            else:
+                connection.execute(_SEEN_AGAIN, row[:7])
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):

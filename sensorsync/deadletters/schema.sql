@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS letters (
     message       TEXT    NOT NULL,
     properties    TEXT,                    -- MQTT 5 properties, JSON
     payload       BLOB    NOT NULL
-) STRICT;
+);
 
 -- Counts by reason read this index alone.
 CREATE INDEX IF NOT EXISTS letters_by_reason ON letters (reason, state);

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import mqtt5
-from mqtt5 import ConnAckPacket, ConnectPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
+from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
 
 from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, connack_error, disconnect_error
 
 logger = logging.getLogger(__name__)
@@ -24,43 +24,6 @@ _PINGREQ = PingReqPacket().write()
 _OURS = frozenset({PingRespPacket, DisconnectPacket})
 READ_CHUNK = 256 * 1024
 """asyncio reads at most this many bytes at once: a shorter chunk means that the socket held no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectOptions:
-    """What a CONNECT says. Durations in seconds, sizes in bytes."""
-
-    host: str
-    port: int
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-    clean_start: bool = False
-    session_expiry: float = 0.0
-    receive_maximum: int = 65535
-    keep_alive: float = 30.0
-    connect_timeout: float = 10.0
-    max_packet_size: int | None = None
-
-    @property
-    def where(self) -> str:
-        """host:port, for people."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def packet(self) -> ConnectPacket:
-        """The CONNECT packet."""
-        return ConnectPacket(
-            self.client_id,
-            username=self.username,
-            password=self.password.encode() if self.password is not None else None,
-            clean_start=self.clean_start,
-            keep_alive=min(65535, max(1, round(self.keep_alive))) if self.keep_alive else 0,
-            session_expiry_interval=min(0xFFFFFFFF, int(self.session_expiry)),
-            receive_max=self.receive_maximum,
-            max_packet_size=self.max_packet_size,
-        )
 
 
 class Handler(Protocol):

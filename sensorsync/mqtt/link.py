@@ -23,7 +23,9 @@ from mqtt5 import (
 from sensorsync.errors import BrokerError, SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
-from sensorsync.mqtt.connection import Connection, ConnectOptions, connect
+from sensorsync.mqtt.connection import Connection, connect
+from sensorsync.mqtt.options import ConnectOptions
+from sensorsync.mqtt.properties import kept_properties
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
 from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
 from sensorsync.pipeline.contract import AckToken, Delivery, Inlet
@@ -134,6 +136,11 @@ class Link:
                 return
             await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
 
+    def reconnect(self, why: str) -> None:
+        """Drop the connection; `keep` makes it again, and the broker sends what is unacknowledged."""
+        if self._connection is not None:
+            self._connection.abort(BrokerUnavailable(f"connection dropped by us: {why}"))
+
     def stop_receiving(self) -> None:
         """Take no more messages; acknowledgements still go out."""
         self._receiving = False
@@ -201,7 +208,7 @@ class Link:
                         self._meter.resends += 1
                         continue
                     token = ledger.issue(packet_id, packet.duplicate, topic, payload)
-                deliveries.append(Delivery(topic, payload, qos, now, token, _properties(packet)))
+                deliveries.append(Delivery(topic, payload, qos, now, token, kept_properties(packet)))
             elif self._granted is not None and not self._granted.done():
                 self._granted.set_result(packet)
         if deliveries:
@@ -281,30 +288,6 @@ class Link:
         if not isinstance(answer, SubAckPacket | UnsubAckPacket):
             raise self._refuse(BrokerUnavailable(f"broker {self.options.where} answered with {type(answer).__name__}"))
         return answer
-
-
-def _properties(packet: PublishPacket) -> dict[str, object] | None:
-    """The MQTT 5 properties that a dead letter should keep; mostly there are none."""
-    user, content_type, response, correlation = (
-        packet.user_properties,
-        packet.content_type,
-        packet.response_topic,
-        packet.correlation_data,
-    )
-    if not (user or content_type or response or correlation or packet.retain):
-        return None
-    found: dict[str, object] = {}
-    if user:
-        found["user_properties"] = [list(pair) for pair in user]
-    if content_type:
-        found["content_type"] = content_type
-    if response:
-        found["response_topic"] = response
-    if correlation:
-        found["correlation_data"] = correlation.hex()
-    if packet.retain:
-        found["retain"] = True
-    return found
 
 
 async def end_session(link: Link) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -16,59 +15,16 @@ from math import ceil
 from operator import attrgetter
 
 from sensorsync.config import Settings
-from sensorsync.errors import ConfigurationError, SensorsyncError
+from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
-from sensorsync.mqtt.connection import ConnectOptions
 from sensorsync.mqtt.link import Link, end_session
+from sensorsync.mqtt.options import ConnectOptions, connect_options
 from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
 from sensorsync.mqtt.window import WindowEstimate, links_for
 from sensorsync.pipeline.contract import AckToken, Inlet
 
 logger = logging.getLogger(__name__)
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS context that the `mqtt.tls` settings ask for, TLS 1.2 at least; None for a plain connection.
-
-    Raises ConfigurationError when a file can't be used.
-    """
-    mqtt = settings.mqtt
-    if not mqtt.use_tls:
-        return None
-    tls = mqtt.tls
-    try:
-        context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file and tls.key_file:
-            password = tls.key_password.get_secret_value() if tls.key_password else None
-            context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"the TLS files cannot be used: {error}",
-            hint="check mqtt.tls.ca_file (CA_CERT_PATH), mqtt.tls.cert_file and mqtt.tls.key_file",
-        ) from error
-    return context
-
-
-def connect_options(settings: Settings, client_id: str, *, receive_maximum: int = 65535) -> ConnectOptions:
-    """How a connection under `client_id` is made with these settings."""
-    mqtt = settings.mqtt
-    return ConnectOptions(
-        host=mqtt.host,
-        port=mqtt.port,
-        client_id=client_id,
-        username=mqtt.username,
-        password=mqtt.password.get_secret_value() if mqtt.password else None,
-        tls=tls_context(settings),
-        server_name=mqtt.tls.server_name,
-        clean_start=mqtt.ephemeral,
-        session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry,
-        receive_maximum=receive_maximum,
-        keep_alive=mqtt.keep_alive,
-        connect_timeout=mqtt.connect_timeout,
-        max_packet_size=mqtt.max_packet_size,
-    )
 
 
 class MqttSource:
@@ -125,6 +81,7 @@ class MqttSource:
             extra={"event": "connected", "links": len(self._links), "window": self._estimate.window},
         )
         self._retire_others()
+        self._run(self._watch(self._settings.mqtt.ack_timeout))
 
     def settle(self, tokens: Sequence[AckToken]) -> None:
         """Acknowledge, link by link; a stalled link that refills at once shows its window."""
@@ -241,6 +198,25 @@ class MqttSource:
         holds_back = self._auto and link.number >= 0 and in_flight < link.options.receive_maximum
         if holds_back and self._estimate.acknowledged(link.number, in_flight=in_flight, refilled=refilled):
             self._widen(window)
+
+    async def _watch(self, ack_timeout: float) -> None:
+        """A delivery that is owed an answer and that nobody works on is a bug of ours: have the broker send it again.
+
+        A slow database is none: what a writer or the batcher holds is worked on, however old it is.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(ack_timeout / 4)
+            for link in self._links:
+                forgotten = link.ledger.in_flight and self._inlet.holds_nothing and self._receiving
+                if forgotten and loop.time() - max(link.refilled_at, link.acked_at) >= ack_timeout:
+                    logger.error(
+                        "link %d: %d messages were forgotten (a bug: please report it); reconnecting",
+                        link.number,
+                        link.ledger.in_flight,
+                        extra={"event": "forgotten", "link": link.number},
+                    )
+                    link.reconnect("messages were forgotten")
 
     def _widen(self, before: int) -> None:
         """The window is smaller than we thought: open what it calls for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn
@@ -23,6 +24,8 @@ _STATEMENT_LIMIT: Final = 8 * 2**20
 """Bytes: longer statements gain nothing and cost the server memory."""
 _ALL_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
+_IDLE_SECONDS: Final = 10.0
+"""After so long without a write the connection is asked whether it still lives: servers and firewalls close idle ones."""
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 
 
@@ -35,6 +38,7 @@ class MySqlSink:
         self._worker = worker
         self._row_writer = RowWriter()
         self._lease: Lease | None = None
+        self._used = 0.0
         self._suffix = b""
         self._max_rows = _ALL_ROWS
         self._warned = False
@@ -67,6 +71,10 @@ class MySqlSink:
             self._lease = None
 
     def _connected(self) -> Lease:
+        now = time.monotonic()
+        if self._lease is not None and now - self._used > _IDLE_SECONDS and not self._lease.alive():
+            self._drop(self._lease)
+        self._used = now
         if self._lease is None:
             self._lease = self._pool.checkout(self._worker)
             self._suffix = upsert_suffix(self._policy, row_alias=self._lease.server.row_alias)

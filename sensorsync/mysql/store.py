@@ -59,6 +59,7 @@ class MySqlStore:
 
     def durability_warnings(self) -> list[str]:
         with connected(self._connector) as connection, connection.cursor() as cursor:
+            self._server = probe(connection).label
             cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name IN (%s, %s, %s, %s)", DURABILITY_VARIABLES)
             variables = {str(name).lower(): str(value) for name, value in cursor.fetchall()}
             engine = schema.engine(cursor)

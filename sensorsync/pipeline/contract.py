@@ -173,6 +173,11 @@ class Decoder(Protocol):
 class Inlet(Protocol):
     """Where a source puts what it receives. All calls come from the event loop's thread."""
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether neither the batcher nor a writer has a delivery."""
+        ...
+
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
         """Take over what one read of one socket held, in order of arrival; `more`: it probably holds more already."""
         ...

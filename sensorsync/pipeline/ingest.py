@@ -31,7 +31,7 @@ class Limits:
     """When to hold back and when to end. Durations in seconds, sizes in bytes."""
 
     queue_limit: int = 10_000
-    """QoS 0 deliveries in memory; QoS 1 is bounded by the delivery window."""
+    """Deliveries in memory. The window should bound QoS 1 before; but QoS 0 has none, and not every broker holds to it."""
     queue_bytes: int = 64 * 1024 * 1024
     """Payload bytes in memory."""
     stop_timeout: float = 20.0
@@ -70,7 +70,6 @@ class Ingest:
         ]
         self._in_hand = 0
         self._held_bytes = 0
-        self._held_unowed = 0
         self._paused = False
         self._more = False
         self._turn_due = False
@@ -101,6 +100,11 @@ class Ingest:
 
     # -- Inlet: what the source calls ----------------------------------------------------------------------------------------
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether neither the batcher nor a writer has a delivery."""
+        return self._in_hand == 0 and len(self._batcher) == 0
+
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
         """Take over what one read of one socket held."""
         if self._stopping:
@@ -111,7 +115,6 @@ class Ingest:
         now = self._last_arrival = self._loop.time()
         self._meter.received += len(deliveries)
         self._held_bytes += sum(len(d.payload) for d in deliveries)
-        self._held_unowed += sum(d.token is None for d in deliveries)
         self._batcher.add(deliveries, now)
         self._more |= more
         self._schedule_turn()
@@ -171,7 +174,6 @@ class Ingest:
                 latency_sum=now * len(deliveries) - sum(map(attrgetter("received_at"), deliveries)),
             )
             self._held_bytes -= sum(len(d.payload) for d in deliveries)
-            self._held_unowed -= sum(d.token is None for d in deliveries)
             self._regulate()
             self._on_settled()
         self._hand_over(False)
@@ -187,11 +189,12 @@ class Ingest:
 
     def _regulate(self) -> None:
         """Back-pressure: too much in memory, and the sockets are left alone until half of it is settled."""
-        bytes_, unowed = self._limits.queue_bytes, self._limits.queue_limit
-        if not self._paused and (self._held_bytes > bytes_ or self._held_unowed > unowed):
+        most, most_bytes = self._limits.queue_limit, self._limits.queue_bytes
+        held = self._meter.queue_depth
+        if not self._paused and (held > most or self._held_bytes > most_bytes):
             self._paused = True
             self._source.pause()
-        elif self._paused and self._held_bytes <= bytes_ // 2 and self._held_unowed <= unowed // 2:
+        elif self._paused and held <= most // 2 and self._held_bytes <= most_bytes // 2:
             self._paused = False
             self._source.resume()
 

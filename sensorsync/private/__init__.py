@@ -8,6 +8,7 @@ from sensorsync.private.mosquitto import MosquittoBroker
 from sensorsync.private.mysqld import MysqlServer
 from sensorsync.private.sandbox import CommandFailed, Record, Sandbox, envelope_failed, problems_of
 from sensorsync.private.service import Service
+from sensorsync.private.subscriber import SubscriberLog
 
 __all__ = [
     "Child",
@@ -18,6 +19,7 @@ __all__ = [
     "Record",
     "Sandbox",
     "Service",
+    "SubscriberLog",
     "envelope_failed",
     "problems_of",
 ]

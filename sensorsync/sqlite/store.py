@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     version    INTEGER PRIMARY KEY,
     name       TEXT NOT NULL,
     applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-) STRICT"""
+)"""
 _COLUMNS: Final = {
     "device_id": "TEXT", "metric": "TEXT", "ts": "TEXT", "event_id": "BLOB", "value": "REAL", "value_text": "TEXT", "unit": "TEXT",
     "topic": "TEXT", "received_at": "TEXT", "revised_at": "TEXT", "payload": "TEXT",
@@ -128,7 +128,7 @@ class SqliteStore:
 
 
 def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
-    there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sensorsync_migrations'").fetchone()
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
     return dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version")) if there else {}
 
 

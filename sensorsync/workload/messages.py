@@ -100,6 +100,10 @@ class Messages:
         """Whether all of them were taken."""
         return self._next >= self._share
 
+    def due_in(self, now: float) -> float:  # noqa: ARG002 - a recording has a pace, a load has none
+        """Seconds until the next message is due: always 0."""
+        return 0.0
+
     def take(self, limit: int, now: float) -> list[bytes]:
         """The next messages, at most `limit`, with `now` (Unix time in seconds) as their time."""
         first, self._next = self._next, min(self._share, self._next + limit)

@@ -26,7 +26,7 @@ class BadLine(NamedTuple):
 class Recording:
     """A file of readings, read as it is published, never held whole.
 
-    `speed` is the factor to the readings' own timestamps, None for no pace. `now` is always the same monotonic clock, in seconds. A
+    `speed` is the factor to the readings' own timestamps, None for no pace. `now` is Unix time in seconds. A
     line that the subscriber's own decoder would refuse is not published, but counted and kept in `bad` (the first ones).
     Raises OSError when the file cannot be read.
     """

@@ -172,7 +172,7 @@ def _is(pid: int, command: bytes) -> bool:
         (["--broker", "emqx"], "no broker 'emqx'", None),
         (["--messages", "0"], "--messages", None),
         (["--file", "missing.jsonl"], "missing.jsonl can't be read: No such file", None),
-        (["--file", "empty.jsonl"], "empty.jsonl is empty", lambda folder: (folder / "empty.jsonl").touch()),
+        (["--file", "empty.jsonl"], "empty.jsonl holds no reading", lambda folder: (folder / "empty.jsonl").touch()),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_exit_code_2(

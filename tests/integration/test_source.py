@@ -255,14 +255,18 @@ def test_auto_learns_a_window_that_the_broker_does_not_state(tmp_path: Path) -> 
         async with broker, running(broker.port, tmp_path, batch_size=100) as pipeline:
             await subscribed(broker, pipeline)
             assert len(broker.connected()) == 1
+
+            async def settled_up_to(count: int) -> None:
+                await pipeline.until(lambda: pipeline.meter.settled >= count)
+
             sent = 0
             while len(broker.connected()) < 20:  # 2 x 2 x 100 messages / 20
                 for number in range(sent, sent + 500):
                     await broker.publish("t/x", b"%d" % number)
                 sent += 500
-                await pipeline.until(lambda: pipeline.meter.received >= sent - 100)
+                await settled_up_to(sent - 100)
                 assert sent < 100_000
-            await pipeline.until(lambda: pipeline.meter.settled == sent)
+            await settled_up_to(sent)
 
     run(scenario())
 
@@ -371,6 +375,33 @@ def test_a_message_larger_than_a_read_arrives_whole(tmp_path: Path) -> None:
             await pipeline.until(lambda: pipeline.database.rows == [big, b"small"])
 
     run(scenario())
+
+
+def test_forgotten_messages_are_fetched_again_and_a_slow_database_is_not_taken_for_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1, ack_timeout=0.2) as pipeline:
+            await subscribed(broker, pipeline)
+            pipeline.database.gate.clear()
+            await broker.publish("t/x", b"slow")
+            await standing_at_the_gate(pipeline.database)
+            await asyncio.sleep(0.5)  # there is nothing to wait for: nothing must happen
+            pipeline.database.gate.set()
+            await pipeline.until(lambda: pipeline.meter.settled == 1)
+            assert pipeline.meter.reconnects == 0
+
+            inlet = pipeline.source._inlet
+            with monkeypatch.context() as patch:
+                patch.setattr(inlet, "receive", lambda deliveries, *, more: None)
+                await broker.publish("t/x", b"forgotten")
+                await pipeline.until(lambda: pipeline.source._links[0].ledger.in_flight == 1)
+            await pipeline.until(lambda: pipeline.database.rows == [b"slow", b"forgotten"])
+            assert pipeline.meter.reconnects == 1
+
+    with caplog.at_level(logging.ERROR):
+        run(scenario())
+    assert "were forgotten" in caplog.text
 
 
 def test_qos_0_messages_are_bounded_by_leaving_them_in_the_socket(tmp_path: Path) -> None:

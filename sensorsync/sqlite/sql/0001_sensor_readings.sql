@@ -13,4 +13,4 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     revised_at  TEXT,
     payload     TEXT NOT NULL CHECK (json_valid(payload)),
     PRIMARY KEY (device_id, metric, ts, event_id)
-) WITHOUT ROWID, STRICT;
+) WITHOUT ROWID;

@@ -1,0 +1,36 @@
+"""`audit`: which messages of a `stress-publish` run are in the database, and which are not."""
+
+from __future__ import annotations
+
+from sensorsync.auditing import audit, report_problem
+from sensorsync.config import Settings
+from sensorsync.drivers import database_errors, open_store
+from sensorsync.errors import ExitCode, UsageError
+from sensorsync.result import CommandResult
+from sensorsync.workload import is_run_id
+
+COMMAND = "audit"
+
+
+def run(settings: Settings, run_id: str, *, clean: bool = False) -> CommandResult:
+    """Audit a run; with `clean`, delete its rows afterwards. Exit code 5 when a message is missing or a row corrupt.
+
+    Raises UsageError, DatabaseError.
+    """
+    if not is_run_id(run_id):
+        raise UsageError(
+            f"{run_id!r} is no run id.", hint="stress-publish prints it; it looks like r20261124-2015-ab12."
+        )
+    with database_errors():
+        store = open_store(settings.database)
+        try:
+            store.check_schema()
+            report = audit(store, settings, run_id)
+            deleted = store.delete_run(run_id) if clean else None
+        finally:
+            store.close()
+    # Redeliveries change no row, so only the subscriber that counted them knows how many there were.
+    data = {**report.as_data(), "redelivered": None, "deleted": deleted}
+    if report.complete:
+        return CommandResult(COMMAND, data)
+    return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (report_problem(report),))

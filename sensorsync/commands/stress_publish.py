@@ -1,0 +1,259 @@
+"""`stress-publish`: a load on a broker, from many clients in many processes, every message counted by what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sensorsync.auditing import audit, report_problem, rows_arrived
+from sensorsync.config import Settings
+from sensorsync.decoding import signing_key
+from sensorsync.drivers import database_errors, open_store
+from sensorsync.errors import ExitCode, InterruptedByUser, UsageError
+from sensorsync.lifecycle import SoftStop
+from sensorsync.mqtt.fleet import Fleet
+from sensorsync.mqtt.fleet_child import Job
+from sensorsync.mqtt.fleet_counts import Counts
+from sensorsync.mqtt.reasons import meaning
+from sensorsync.result import CommandResult, Problem
+from sensorsync.store import Store
+from sensorsync.workload import AuditReport, Run, new_run_id
+
+COMMAND = "stress-publish"
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for, beyond the settings."""
+
+    verify: bool = False
+    """Wait for a subscriber, publish, wait for the rows, audit them."""
+    file: Path | None = None
+    """A recording (one reading a line) instead of made-up readings."""
+    speed: float | None = None
+    """Factor to the recording's own pace; None as fast as it goes."""
+    run: str | None = None
+    """The run's id; None makes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where it is."""
+
+    stage: str
+    """What is being done, in words."""
+    run: str
+    total: int | None
+    """Messages to publish; None when nobody knows (a recording)."""
+    sent: int = 0
+    acked: int = 0
+    not_acked: int = 0
+    """Answered, but without a subscriber or with a failure."""
+    rate: float = 0.0
+    """Answered per second, since the beginning."""
+    stored: int | None = None
+    """Rows in the database, while `--verify` waits for them."""
+
+
+Show = Callable[[Progress], None]
+
+
+async def run(settings: Settings, options: Options, show: Show = lambda _: None) -> CommandResult:
+    """Publish, and return what became of it; `show` gets every change, on the event loop.
+
+    Raises ConfigurationError, BrokerError when no client could connect, DatabaseError (`verify`), InterruptedByUser before the first
+    message is sent.
+    """
+    if options.file is not None and options.verify:
+        raise UsageError("--verify audits made-up readings, and --file publishes recorded ones.", hint="Leave one out.")
+    if options.speed is not None and options.file is None:
+        raise UsageError("--speed is the pace of a recording.", hint="Give one with --file.")
+    _warn_of_weak_key(settings)
+    return await _Command(settings, options, show).run()
+
+
+class _Command:
+    def __init__(self, settings: Settings, options: Options, show: Show) -> None:
+        self._settings = settings
+        self._options = options
+        self._show = show
+        self._jobs = _jobs(settings, options)
+        self._run = self._jobs[0].run
+        self._total = None if options.file else self._run.messages
+        self._progress = Progress("connecting", self._run.id, self._total)
+        self._began = self._duration = 0.0
+        self._interrupted = False
+
+    async def run(self) -> CommandResult:
+        store = await self._store() if self._options.verify else None
+        try:
+            self._tell()
+            async with Fleet(self._settings, self._jobs) as fleet:
+                with SoftStop() as stop:
+                    await self._publish(fleet, stop)
+                    counts, problems = fleet.counts, [Problem.of(error) for error in fleet.errors]
+                    report = await self._verified(store, counts, stop) if store and not self._interrupted else None
+            return self._result(counts, problems, report)
+        finally:
+            if store is not None:
+                store.close()
+
+    async def _store(self) -> Store:
+        with database_errors():
+            store = open_store(self._settings.database)
+            await asyncio.to_thread(store.check_schema)
+            return store
+
+    async def _publish(self, fleet: Fleet, stop: SoftStop) -> None:
+        if self._options.verify:
+            self._tell(stage="waiting for a subscriber")
+            await _unless_asked(fleet.probe(), stop)
+            if stop.asked:
+                raise InterruptedByUser
+        self._tell(stage="publishing")
+        self._began = time.monotonic()
+        publishing = asyncio.create_task(fleet.publish(self._published))
+        await _unless_asked(asyncio.shield(publishing), stop)
+        if stop.asked:
+            self._interrupted = True
+            self._tell(stage="stopping")
+            fleet.stop()
+        await publishing
+        self._duration = time.monotonic() - self._began
+        self._published(fleet.counts)
+
+    async def _verified(self, store: Store, counts: Counts, stop: SoftStop) -> AuditReport | None:
+        self._tell(stage="waiting for the rows")
+        with database_errors():
+            waiting = rows_arrived(store, self._run.id, counts.acked, lambda rows: self._tell(stored=rows))
+            await _unless_asked(waiting, stop)
+            if stop.asked:
+                self._interrupted = True
+                return None
+            self._tell(stage="auditing")
+            return await asyncio.to_thread(audit, store, self._settings, self._run.id, self._run)
+
+    def _published(self, counts: Counts) -> None:
+        answered = counts.acked + counts.no_subscriber + counts.failed
+        rate = answered / max(1e-9, time.monotonic() - self._began)
+        self._tell(sent=counts.sent, acked=counts.acked, not_acked=answered - counts.acked, rate=round(rate, 1))
+
+    def _tell(self, **changes: Any) -> None:
+        self._progress = replace(self._progress, **changes)
+        self._show(self._progress)
+
+    # -- the outcome ---------------------------------------------------------------------------------------------------
+
+    def _result(self, counts: Counts, problems: list[Problem], report: AuditReport | None) -> CommandResult:
+        mqtt, publish = self._settings.mqtt, self._settings.publish
+        answered = counts.acked + counts.no_subscriber + counts.failed
+        messages = self._total if self._total is not None else counts.sent + counts.bad_lines
+        data: dict[str, Any] = {
+            "run": None if self._options.file else self._run.id,
+            "messages": messages,
+            "processes": len(self._jobs),
+            "clients": sum(len(job.clients) for job in self._jobs),
+            "topic": publish.topic,
+            "broker": f"{mqtt.host}:{mqtt.port}",
+            "signed": self._settings.security.signer is not None,
+            "duration": round(self._duration, 3),
+            "throughput": round(answered / self._duration, 1) if self._duration else 0.0,
+            "sent": counts.sent,
+            "acked": counts.acked,
+            "no_subscriber": counts.no_subscriber,
+            "failed": counts.failed,
+            "unacknowledged": counts.sent - answered,
+            "retransmitted": counts.retransmitted,
+            "reconnects": counts.reconnects,
+            "reason_codes": {f"0x{code:02X}": count for code, count in sorted(counts.reasons.items())},
+            "latency_ms": counts.latency_ms(),
+        }
+        if self._options.file:
+            lines = [{"line": bad.number, "reason": bad.reason, "message": bad.message} for bad in counts.bad]
+            data |= {"file": str(self._options.file), "bad_lines": counts.bad_lines, "first_bad_lines": lines}
+        if report is not None:
+            data |= {
+                "stored": report.stored,
+                "missing": report.missing,
+                "parked": report.parked,
+                "audit": report.as_data(),
+            }
+        problems += self._shortcomings(counts, messages)
+        if report is not None and not report.complete:
+            problems.append(report_problem(report))
+        return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if problems else ExitCode.OK, tuple(problems))
+
+    def _shortcomings(self, counts: Counts, messages: int) -> list[Problem]:
+        found = []
+        if self._interrupted:
+            found.append(Problem.of(InterruptedByUser()))
+        if counts.bad_lines:
+            first = ", ".join(str(bad.number) for bad in counts.bad)
+            more = ", ..." if counts.bad_lines > len(counts.bad) else ""
+            words = f"{counts.bad_lines:,} lines are no readings and were not published: line {first}{more}"
+            found.append(
+                Problem("bad_lines", words, "each would have been parked; see docs/reference/message-format.md")
+            )
+        if counts.no_subscriber:
+            words = f"{counts.no_subscriber:,} messages had no subscriber (0x10): the broker dropped them"
+            found.append(
+                Problem(
+                    "no_subscriber", words, "start `sensorsync subscribe` first, or use --verify, which waits for it"
+                )
+            )
+        found += [
+            Problem(
+                "refused", f"{count:,} messages were refused: {meaning(code).cause} (0x{code:02X})", meaning(code).hint
+            )
+            for code, count in sorted(counts.reasons.items())
+            if code >= 0x80
+        ]
+        silent = messages - counts.bad_lines - counts.acked - counts.no_subscriber - counts.failed
+        if silent > 0:
+            words = (
+                f"{silent:,} of {messages:,} messages are not acknowledged ({messages - counts.sent:,} were never sent)"
+            )
+            found.append(Problem("unacknowledged", words, "look at the broker, and at the errors above"))
+        return found
+
+
+def _jobs(settings: Settings, options: Options) -> list[Job]:
+    """The clients, dealt out among the processes. Raises UsageError for a run that can't be."""
+    publish = settings.publish
+    run_id = options.run or new_run_id()
+    try:
+        if options.file is not None:
+            run = Run(run_id, 1, publish.clients)
+            return [Job(0, run, range(publish.clients), options.file, options.speed)]
+        clients = min(publish.messages, publish.processes * publish.clients)
+        run = Run(run_id, publish.messages, clients)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    starts = range(0, clients, publish.clients)
+    return [Job(number, run, range(at, min(clients, at + publish.clients))) for number, at in enumerate(starts)]
+
+
+def _warn_of_weak_key(settings: Settings) -> None:
+    """Raises ConfigurationError when the key cannot be read, before any process is started."""
+    key = signing_key(settings.security)
+    if key is not None and key.weakness is not None:
+        logger.warning("%s", key.weakness, extra={"event": "weak_key"})
+
+
+async def _unless_asked(work: Coroutine[Any, Any, T] | asyncio.Future[T], stop: SoftStop) -> T | None:
+    """The result of `work`, or None once somebody asked to stop."""
+    task, asked = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+        asked.cancel()
+        await asyncio.gather(task, asked, return_exceptions=True)

@@ -1,0 +1,169 @@
+"""One process of the stress publisher: what runs on the other side of the pipe.
+
+It hears `probe`, `go` and `stop`; it says `ready`, `found`, `counts`, `done`, `failed` and its log records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from sensorsync.config import Settings
+from sensorsync.decoding import reading_decoder, signer
+from sensorsync.errors import ConfigurationError, SensorsyncError
+from sensorsync.lifecycle import Backoff, die_with_parent
+from sensorsync.mqtt.fleet_counts import Counts
+from sensorsync.mqtt.options import ConnectOptions, connect_options
+from sensorsync.mqtt.publisher import Publisher
+from sensorsync.mqtt.publishing_client import Feed
+from sensorsync.workload import Messages, Recording, Run
+
+_REPORT_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process does: publish the shares of some clients of a run, or a recording over some connections."""
+
+    number: int
+    run: Run
+    clients: range
+    """Numbers of its clients in the run."""
+    recording: Path | None = None
+    """Publish this file instead of made-up messages."""
+    speed: float | None = None
+    """Factor to the recording's own pace, None as fast as it goes."""
+
+
+def child_main(pipe: Connection, settings: Settings, job: Job, parent: int) -> None:
+    """The entry point of the process. `parent` is the parent's process id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and says `stop`
+    die_with_parent(parent)
+    logging.getLogger().handlers = [_PipeHandler(pipe)]
+    logging.getLogger("sensorsync").setLevel(settings.log.level)
+    try:
+        asyncio.run(_Work(pipe, settings, job).run())
+    except SensorsyncError as error:
+        pipe.send(("failed", error))
+    except BrokenPipeError:
+        os._exit(1)  # nobody is left to report to
+
+
+class _PipeHandler(logging.Handler):
+    """Hands records to the parent, which knows where the user wants them."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {**vars(record), "msg": record.getMessage(), "args": None, "exc_info": None}
+        try:
+            self._pipe.send(("log", fields))
+        except OSError:
+            self.handleError(record)
+
+
+class _Work:
+    def __init__(self, pipe: Connection, settings: Settings, job: Job) -> None:
+        self._pipe = pipe
+        self._settings = settings
+        self._job = job
+        self._orders: asyncio.Queue[str] = asyncio.Queue()
+        self._recording: Recording | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe.fileno(), self._hear)
+        signing = signer(self._settings.security)
+        publish = self._settings.publish
+        with ExitStack() as stack:
+            clients = stack.enter_context(self._clients())
+            async with Publisher(
+                clients,
+                publish.topic,
+                window=publish.window,
+                sign=signing.sign if signing else None,
+                backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
+            ) as publisher:
+                await publisher.connect()
+                self._say("ready")
+                await self._obey(publisher)
+                self._report(publisher, last=True)
+                if publisher.error is not None:
+                    self._pipe.send(("failed", publisher.error))
+                else:
+                    self._say("done")
+
+    async def _obey(self, publisher: Publisher) -> None:
+        """Do what the parent asks, to the end."""
+        work: dict[str, asyncio.Task[None]] = {}
+        try:
+            order = asyncio.create_task(self._orders.get())
+            while True:
+                await asyncio.wait(
+                    {order, *work.values()}, timeout=_REPORT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._report(publisher)
+                if order.done():
+                    word, order = order.result(), asyncio.create_task(self._orders.get())
+                    if word == "stop" and "go" not in work:
+                        return
+                    if word == "stop":
+                        publisher.stop()
+                    else:
+                        work[word] = asyncio.create_task(publisher.probe() if word == "probe" else publisher.publish())
+                if "probe" in work and work["probe"].done():
+                    work.pop("probe").result()
+                    self._say("found")
+                if "go" in work and work["go"].done():
+                    work["go"].result()
+                    return
+        finally:
+            for task in (order, *work.values()):
+                task.cancel()
+            await asyncio.gather(order, *work.values(), return_exceptions=True)
+
+    @contextmanager
+    def _clients(self) -> Iterator[list[tuple[ConnectOptions, Feed]]]:
+        job = self._job
+        common = connect_options(self._settings, "")
+        names = [f"{self._settings.mqtt.client_id}-{job.run.device_id(client)}" for client in job.clients]
+        # No session is needed: what is unacknowledged, we send again ourselves.
+        options = [replace(common, client_id=name, clean_start=True, session_expiry=0) for name in names]
+        if job.recording is None:
+            yield [(one, Messages(job.run, client)) for one, client in zip(options, job.clients, strict=True)]
+            return
+        decoder = reading_decoder(self._settings.reading)
+        try:
+            self._recording = Recording(job.recording, decoder, self._settings.publish.topic, speed=job.speed)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the recording {job.recording} cannot be read: {error.strerror or error}", hint="check --file"
+            ) from error
+        try:
+            yield [(one, self._recording) for one in options]
+        finally:
+            self._recording.close()
+
+    def _report(self, publisher: Publisher, *, last: bool = False) -> None:
+        recording = self._recording
+        bad_lines, bad = (recording.bad_count, recording.bad) if recording else (0, [])
+        self._pipe.send(("counts", Counts.of(publisher.stats, latency=last, bad_lines=bad_lines, bad=bad)))
+
+    def _say(self, word: str) -> None:
+        self._pipe.send((word, None))
+
+    def _hear(self) -> None:
+        try:
+            while self._pipe.poll():
+                self._orders.put_nowait(self._pipe.recv())
+        except (EOFError, OSError):
+            os._exit(0)  # the parent is gone, or has all that it wants

@@ -1,0 +1,116 @@
+"""What is SQLite's own: its result codes, and its one writer at a time. The rest is in the contract suite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.sqlite.faults import outcome
+from sensorsync.sqlite.sink import SqliteSink
+from sensorsync.sqlite.store import SqliteStore
+from tests.rows import reading, readings
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "readings.sqlite"
+    SqliteStore(path).migrate()
+    return path
+
+
+@pytest.fixture
+def sink(path: Path) -> Iterator[SqliteSink]:
+    sink = SqliteSink(path)
+    yield sink
+    sink.close()
+
+
+def error(code: int) -> sqlite3.Error:
+    made = sqlite3.OperationalError("words")
+    made.sqlite_errorcode = code
+    return made
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_BUSY, SinkUnavailable),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, SinkUnavailable),
+        (sqlite3.SQLITE_LOCKED, SinkUnavailable),
+        (sqlite3.SQLITE_FULL, SinkUnavailable),
+        (sqlite3.SQLITE_IOERR_FSYNC, SinkUnavailable),
+        (sqlite3.SQLITE_NOMEM, SinkUnavailable),
+        (sqlite3.SQLITE_CONSTRAINT_CHECK, BatchRefused),
+        (sqlite3.SQLITE_CONSTRAINT_NOTNULL, BatchRefused),
+        (sqlite3.SQLITE_TOOBIG, BatchRefused),
+        (sqlite3.SQLITE_ERROR, SinkMisconfigured),
+        (sqlite3.SQLITE_NOTADB, SinkMisconfigured),
+        (sqlite3.SQLITE_CORRUPT, SinkMisconfigured),
+        (sqlite3.SQLITE_READONLY, SinkMisconfigured),
+        (sqlite3.SQLITE_CANTOPEN, SinkMisconfigured),
+        (12345, SinkUnavailable),
+    ],
+)
+def test_a_result_code_decides_and_its_extended_form_too(code: int, kind: type[Exception]) -> None:
+    assert type(outcome(error(code), "x.sqlite")) is kind
+
+
+def test_every_commit_is_fsynced(sink: SqliteSink) -> None:
+    sink.write(readings(1))
+    assert sink._connection is not None
+    assert sink._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert sink._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_while_another_program_writes_the_batch_is_kept(sink: SqliteSink, path: Path) -> None:
+    sink.write(readings(1))
+    assert sink._connection is not None
+    sink._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(SinkUnavailable) as busy:
+        sink.write(readings(5))
+    assert busy.value.errno == sqlite3.SQLITE_BUSY
+    other.execute("ROLLBACK")
+    other.close()
+    assert sink.write(readings(5)) == 4
+
+
+def test_a_file_that_is_full_keeps_the_batch(sink: SqliteSink) -> None:
+    sink.write(readings(1))
+    assert sink._connection is not None
+    pages = sink._connection.execute("PRAGMA page_count").fetchone()[0]
+    sink._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SinkUnavailable) as full:
+        sink.write(readings(1000))
+    assert full.value.errno == sqlite3.SQLITE_FULL
+    assert sink.write(readings(2)) == 1, "a new connection has no such bound"
+
+
+def test_a_missing_file_is_not_made_by_writing(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.sqlite"
+    with pytest.raises(SinkMisconfigured) as error:
+        SqliteSink(path).write([reading()])
+    assert "init-db" in (error.value.hint or "")
+    assert not path.exists()
+
+
+def test_a_table_that_differs_is_found_out(path: Path) -> None:
+    with sqlite3.connect(path) as other:
+        other.execute("ALTER TABLE sensor_readings DROP COLUMN revised_at")
+    other.close()
+    with pytest.raises(SinkMisconfigured, match="no column revised_at"):
+        SqliteStore(path).check_schema()
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("these are somebody's notes " * 100)
+    for ask in (SqliteStore(path).check_schema, SqliteStore(path).migrate):
+        with pytest.raises(SinkMisconfigured) as error:
+            ask()
+        assert "database.path" in (error.value.hint or "")

@@ -1,0 +1,355 @@
+"""The dead-letter box: what is parked stays, and what cannot be parked is said to be unparked."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensorsync.deadletters import DeadLetters, ReasonCount, StoredLetter, identity
+from sensorsync.deadletters import box as module
+from sensorsync.deadletters.file_system import file_system_of, warnings_for
+from sensorsync.errors import DeadLetterBoxError
+from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
+
+NOW = 1_767_322_800.25
+
+
+def letter(number: int = 0, **changes: Any) -> DeadLetter:
+    plain = DeadLetter("a/b", f"payload {number}".encode(), 1, None, "json", None, "not JSON", NOW)
+    return plain._replace(**changes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "dead-letters.sqlite"
+
+
+@pytest.fixture
+def box(path: Path) -> Iterator[DeadLetters]:
+    box = DeadLetters(path, max_size=2**30)
+    box.open()
+    yield box
+    box.close()
+
+
+def look(path: Path) -> list[StoredLetter]:
+    reader = DeadLetters(path)
+    assert reader.open_read_only()
+    try:
+        return list(reader.letters())
+    finally:
+        reader.close()
+
+
+# -- what a letter is ----------------------------------------------------------------------------------------------------
+
+
+def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
+    properties = {"content_type": "application/json", "user": [["a", "b"]], "correlation": b"\xff\x00"}
+    parked = letter(
+        topic="sensors/Straße",
+        payload=b"\x00\xff not UTF-8",
+        properties=properties,
+        reason="database",
+        errno=1406,
+        message="too long",
+    )
+    assert box.park([parked]) == 1
+    (found,) = look(path)
+    assert found == StoredLetter(
+        id=1,
+        state="parked",
+        reason="database",
+        errno=1406,
+        first_seen=NOW,
+        last_seen=NOW,
+        seen=1,
+        attempts=0,
+        next_retry_at=None,
+        qos=1,
+        topic="sensors/Straße",
+        message="too long",
+        properties={"content_type": "application/json", "user": [["a", "b"]], "correlation": {"base64": "/wA="}},
+        size=len(b"\x00\xff not UTF-8"),
+        payload=b"\x00\xff not UTF-8",
+    )
+
+
+def test_a_redelivered_letter_is_one_letter_seen_twice(box: DeadLetters, path: Path) -> None:
+    assert box.park([letter(1), letter(2), letter(1, received_at=NOW + 1)]) == 2
+    assert box.park([letter(1, received_at=NOW + 9, reason="type", message="now another reason")]) == 0
+    latest, other = look(path)
+    assert (latest.seen, latest.first_seen, latest.last_seen) == (3, NOW, NOW + 9)
+    assert (latest.reason, latest.message) == ("type", "now another reason")
+    assert other.seen == 1
+
+
+def test_the_same_payload_on_another_topic_is_another_letter(box: DeadLetters) -> None:
+    assert box.park([letter(topic="a"), letter(topic="b")]) == 2
+    assert identity("ab", b"c") != identity("a", b"bc")
+
+
+def test_text_that_has_no_utf8_can_be_parked(box: DeadLetters, path: Path) -> None:
+    assert box.park([letter(message="lone \ud800 surrogate", properties={"x": "\ud800", "y": object})]) == 1
+    assert look(path)[0].message == "lone \\ud800 surrogate"
+
+
+def test_a_quarantined_letter_stays_so_when_it_comes_again(box: DeadLetters, path: Path) -> None:
+    box.park([letter()])
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE letters SET state = 'quarantined', attempts = 5")
+    other.close()
+    box.park([letter()])
+    (found,) = look(path)
+    assert (found.state, found.attempts, found.seen) == ("quarantined", 5, 2)
+
+
+# -- safe before it is settled -------------------------------------------------------------------------------------------
+
+
+def test_every_commit_is_fsynced(box: DeadLetters) -> None:
+    """Trap 9: the fsync comes before the ack. In WAL mode only `synchronous = FULL` (2) has one at each commit."""
+    assert box._connection is not None
+    values = {
+        name: box._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("synchronous", "journal_mode", "auto_vacuum")
+    }
+    assert values == {"synchronous": 2, "journal_mode": "wal", "auto_vacuum": 2}
+
+
+def test_a_letter_survives_kill_9_right_after_park(path: Path) -> None:
+    script = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from sensorsync.deadletters import DeadLetters\n"
+        "from sensorsync.pipeline.contract import DeadLetter\n"
+        f"box = DeadLetters(Path({str(path)!r})); box.open()\n"
+        "box.park([DeadLetter('a', b'%d' % n, 1, None, 'json', None, 'no', 0.0) for n in range(100)])\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -9
+    assert len(look(path)) == 100
+    box = DeadLetters(path)
+    box.open()
+    assert box.park([letter()]) == 1
+    box.close()
+
+
+def test_a_full_box_parks_nothing_and_says_so(path: Path) -> None:
+    box = DeadLetters(path, max_size=256 * 1024)
+    box.open()
+    batches = [[letter(payload=os.urandom(2000)) for _ in range(10)] for _ in range(20)]
+    with pytest.raises(BoxUnavailable, match="full"):
+        sum(box.park(batch) for batch in batches)
+    there = len(look(path))
+    assert 0 < there < 200
+    assert there % 10 == 0, "a batch is parked as a whole or not at all"
+    assert path.stat().st_size <= 256 * 1024
+    with pytest.raises(BoxUnavailable):
+        box.park([letter(payload=os.urandom(200_000))])
+    box.close()
+
+
+def test_a_box_that_another_process_holds_is_unavailable_and_then_available(
+    box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert box._connection is not None
+    box._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BoxUnavailable, match="locked"):
+        box.park([letter()])
+    other.execute("ROLLBACK")
+    other.close()
+    assert box.park([letter()]) == 1
+
+
+def test_a_closed_box_takes_nothing(box: DeadLetters) -> None:
+    box.close()
+    box.close()
+    with pytest.raises(BoxUnavailable, match="not open"):
+        box.park([letter()])
+
+
+def test_a_box_whose_file_was_deleted_is_made_anew_and_not_written_into_the_void(box: DeadLetters, path: Path) -> None:
+    box.park([letter(1)])
+    for file in path.parent.iterdir():
+        file.unlink()
+    assert box.park([letter(2)]) == 1
+    assert [found.payload for found in look(path)] == [b"payload 2"]
+
+
+def test_many_threads_and_boxes_park_into_one_file(path: Path) -> None:
+    # Given: two processes' worth of boxes, both new.
+    boxes = [DeadLetters(path) for _ in range(2)]
+    errors: list[Exception] = []
+    new: list[int] = []
+
+    def work(number: int) -> None:
+        try:
+            mine = [[letter(turn), letter(1000 + number * 10 + turn)] for turn in range(10)]
+            new.extend(boxes[number % 2].park(batch) for batch in mine)
+        except BoxUnavailable as error:
+            errors.append(error)
+
+    openers = [threading.Thread(target=box.open) for box in boxes]
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for group in (openers, workers):
+        for thread in group:
+            thread.start()
+        for thread in group:
+            thread.join(50)
+    assert errors == []
+    assert sum(new) == len(look(path)) == 10 + 60
+    for box in boxes:
+        box.close()
+
+
+# -- opening -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_user_can_read_the_box(box: DeadLetters, path: Path) -> None:
+    box.park([letter()])
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_box_may_be_opened_again(box: DeadLetters, path: Path) -> None:
+    box.park([letter(1)])
+    box.close()
+    again = DeadLetters(path)
+    again.open()
+    assert again.park([letter(1), letter(2)]) == 1
+    again.close()
+
+
+def refusal(path: Path) -> DeadLetterBoxError:
+    with pytest.raises(DeadLetterBoxError) as error:
+        DeadLetters(path).open()
+    assert str(path) in str(error.value)
+    assert "dead_letters.path" in (error.value.hint or "")
+    return error.value
+
+
+def test_a_folder_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "box.sqlite", tmp_path / "file" / "deeper" / "box.sqlite"):
+        assert str(refusal(path)).endswith("is not a folder.")
+    assert "No such file" in str(refusal(Path("/proc/sensorsync/box.sqlite")))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_one_clear_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in str(refusal(tmp_path / "box.sqlite"))
+    tmp_path.chmod(0o700)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("this is no database, but somebody's notes" * 100)
+    before = path.read_bytes()
+    assert "not a database" in str(refusal(path))
+    assert path.read_bytes() == before
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    assert "another program" in str(refusal(path))
+    assert not list(tmp_path.glob("*-wal"))
+
+
+def test_a_newer_versions_box_is_left_alone(box: DeadLetters, path: Path) -> None:
+    box.close()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    assert "newer version" in str(refusal(path))
+
+
+def test_looking_into_a_box_that_is_not_there_creates_nothing(path: Path) -> None:
+    assert not DeadLetters(path).open_read_only()
+    assert not path.parent.exists()
+
+
+def test_looking_while_others_park_sees_what_is_committed(box: DeadLetters, path: Path) -> None:
+    box.park([letter(1)])
+    reader = DeadLetters(path)
+    assert reader.open_read_only()
+    box.park([letter(2)])
+    assert len(list(reader.letters())) == 2
+    reader.close()
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------
+
+
+def test_letters_are_counted_by_reason_and_listed_latest_first(box: DeadLetters) -> None:
+    box.park([letter(n, reason="json" if n % 3 else "signature", received_at=NOW + n) for n in range(9)])
+    assert box.counts() == [ReasonCount("json", "parked", 6), ReasonCount("signature", "parked", 3)]
+    listed = list(box.letters(limit=3, payload_bytes=4))
+    assert [(found.last_seen - NOW, found.payload, found.size) for found in listed] == [
+        (8, b"payl", 9),
+        (7, b"payl", 9),
+        (6, b"payl", 9),
+    ]
+
+
+def test_a_list_and_the_counts_need_no_scan_of_the_letters(box: DeadLetters) -> None:
+    """So that a million letters stay quick."""
+    assert box._connection is not None
+    plans = {
+        query: " ".join(row[3] for row in box._connection.execute(f"EXPLAIN QUERY PLAN {query}", arguments))
+        for query, arguments in ((module._COUNTS, ()), (module._LETTERS, (10, 10)))
+    }
+    assert "COVERING INDEX letters_by_reason" in plans[module._COUNTS]
+    assert "USING INDEX letters_by_time" in plans[module._LETTERS]
+    assert "TEMP B-TREE FOR ORDER BY" not in plans[module._LETTERS]
+
+
+# -- where it lies -------------------------------------------------------------------------------------------------------
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:21 / /ram rw - tmpfs tmpfs rw
+24 22 0:22 / /mnt/my\\040share rw shared:2 - nfs4 server:/x rw
+25 22 0:23 / /mnt/local rw - xfs /dev/sdb1 rw
+26 22 0:24 / /mnt/local rw - fuse.sshfs host:/ rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "words"),
+    [
+        ("/var/lib/box", "ext4", None),
+        ("/ram/x/box", "tmpfs", "in memory"),
+        ("/ramfoo/box", "ext4", None),
+        ("/mnt/my share/box", "nfs4", "network file system"),
+        ("/mnt/local/box", "fuse.sshfs", "network file system"),
+    ],
+)
+def test_a_place_where_letters_are_less_safe_is_warned_of(path: str, kind: str, words: str | None) -> None:
+    assert file_system_of(Path(path), MOUNTS) == kind
+    warnings = warnings_for(Path(path), kind)
+    assert len(warnings) == (words is not None)
+    assert words is None or words in warnings[0]
+
+
+def test_a_containers_own_layer_is_warned_of(box: DeadLetters) -> None:
+    (warning,) = warnings_for(Path("/box"), "overlay")
+    assert "mount a volume" in warning
+    assert isinstance(box.warnings(), list)
