@@ -97,7 +97,7 @@ def _commands(command: Any, name: str) -> Iterator[str]:
 
 def _usage(option: Any) -> str:
     if option.param_type_name == "argument":
-        return str(option.human_readable_name).upper()
+        return str(option.metavar or option.name).upper()
     names = ", ".join((*option.opts, *option.secondary_opts))
     return names if option.is_flag else f"{names} {option.metavar or 'N'}"
 

@@ -74,7 +74,7 @@ def stress_publish(
     messages: Annotated[int | None, typer.Option("--messages", help="Messages in all.", metavar="N")] = None,
     processes: Annotated[int | None, typer.Option("--processes", help="Processes that publish.", metavar="N")] = None,
     clients: Annotated[int | None, typer.Option("--clients", help="Connections of each process.", metavar="N")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="Topic to publish to.")] = None,
+    topic: Annotated[str | None, typer.Option("--topic", help="Topic to publish to.", metavar="TOPIC")] = None,
     window: Annotated[
         int | None, typer.Option("--window", help="Unacknowledged messages on one connection.", metavar="N")
     ] = None,

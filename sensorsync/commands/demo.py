@@ -153,7 +153,7 @@ class _Demo:
         )
 
     async def _start_services(self) -> None:
-        self._tell(stage=f"starting the broker ({self._broker.label})")
+        self._tell(stage="starting the broker")
         await self._sandbox.start_service(self._broker)
         if self._server is not None:
             self._tell(stage="starting the database server")

@@ -11,11 +11,12 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sensorsync.commands.demo import Progress as Where
 from sensorsync.console.escape import printable
+from sensorsync.console.logs import is_json
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,15 @@ class View:
     def __init__(self) -> None:
         self._stage = ""
         self._live: Progress | None = None
-        if sys.stderr.isatty():
-            columns = (TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(file=sys.stderr))
+        if sys.stderr.isatty() and not is_json():
+            columns = (
+                TextColumn("{task.description}", table_column=Column(min_width=12)),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=13, justify="right")),
+                TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+                TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, min_width=28, overflow="ellipsis")),
+            )
+            self._live = Progress(*columns, console=Console(file=sys.stderr), expand=True)
             self._acked = self._live.add_task("acknowledged", total=None, note="")
             self._stored = self._live.add_task("stored", total=None, note="")
 

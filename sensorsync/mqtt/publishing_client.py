@@ -171,7 +171,7 @@ class PublishingClient:
         self.outbox.receive(packets, self._loop.time())
         self._answered.set()
         self.pump()
-        if self.done:
+        if self.outbox.empty and (self.feed.exhausted or not self.sending):
             self._idle()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:

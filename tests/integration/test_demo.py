@@ -121,11 +121,22 @@ def test_a_recording_goes_the_same_way(tmp_path: Path) -> None:
     pytest.importorskip("iotcore")
     recording = tmp_path / "some.jsonl"
     lines = RECORDING.read_text().splitlines(keepends=True)[:700]
-    recording.write_text("".join(lines))
+    recording.write_text("".join(lines + lines[:5]))
     envelope, _ = demo(tmp_path, "--file", "some.jsonl")
     assert envelope["ok"], envelope["errors"]
     data = envelope["data"]
-    assert (data["published"], data["acked"], data["stored"], data["missing"]) == (700, 700, 700, 0)
+    assert (data["published"], data["acked"], data["stored"], data["missing"]) == (705, 705, 705, 0)
+    assert data["redelivered"] >= 5, "five lines are in it twice"
+
+
+def test_a_bad_line_of_a_recording_is_reported_and_the_others_arrive(tmp_path: Path) -> None:
+    pytest.importorskip("iotcore")
+    recording = tmp_path / "some.jsonl"
+    recording.write_text("".join([*RECORDING.read_text().splitlines(keepends=True)[:20], "no reading\n"]))
+    envelope, _ = demo(tmp_path, "--file", "some.jsonl")
+    assert envelope["exit_code"] == 5
+    assert [error["code"] for error in envelope["errors"]] == ["bad_lines"]
+    assert (envelope["data"]["stored"], envelope["data"]["missing"]) == (20, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

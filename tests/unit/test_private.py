@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from sensorsync.errors import BrokerError, ConfigurationError, DatabaseError, ExitCode
-from sensorsync.private import Child, CommandFailed, EmbeddedBroker, MosquittoBroker, MysqlServer, Sandbox, Service
+from sensorsync.private import (
+    Child,
+    CommandFailed,
+    EmbeddedBroker,
+    MosquittoBroker,
+    MysqlServer,
+    Sandbox,
+    Service,
+    SubscriberLog,
+)
 from sensorsync.private.child import LINE_LIMIT, child_environment
 from sensorsync.private.sandbox import command_failed
 from sensorsync.private.service import answers_connect
@@ -266,6 +275,40 @@ def test_output_that_is_no_envelope_is_a_failure(tmp_path: Path, output: str) ->
         sandbox = Sandbox(tmp_path, program=("sh", "-c", 'echo "$0"', output))
         with pytest.raises(CommandFailed, match="ended with 0"):
             await sandbox.run("audit")
+
+    asyncio.run(scenario())
+
+
+def status(received: int, landed: int, duplicates: int = 0, parked: int = 0) -> dict[str, object]:
+    counts = {"received": received, "landed": landed, "duplicates": duplicates, "parked": parked}
+    return {"event": "status", **counts, "queue_depth": received - landed - parked, "rate": 1.0}
+
+
+def test_all_is_settled_once_each_message_is_stored_or_parked_redeliveries_not_counted() -> None:
+    async def scenario() -> None:
+        changes: list[int] = []
+        log = SubscriberLog(lambda log: changes.append(log.landed))
+        log.hear({"event": "connected"})
+        assert log.connected.is_set()
+        waiting = asyncio.create_task(log.settled(10))
+        log.hear(status(10, 9, duplicates=2))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        log.hear(status(12, 11, duplicates=2, parked=1))
+        async with asyncio.timeout(1):
+            await waiting
+        log.hear({"event": "stopped", "stored": 11, "redelivered": 2, "parked": 1})
+        assert (changes, log.new_rows, log.parked) == ([9, 11], 9, 1)
+
+    asyncio.run(scenario())
+
+
+def test_waiting_for_the_rest_ends_when_nothing_moves_any_more() -> None:
+    async def scenario() -> None:
+        log = SubscriberLog(lambda _: None)
+        log.hear(status(9, 9))
+        async with asyncio.timeout(5):
+            await log.settled(10, stall=0.05)
 
     asyncio.run(scenario())
 

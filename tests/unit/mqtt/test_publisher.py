@@ -28,7 +28,9 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 def publisher(broker: FakeBroker, messages: int, clients: int = 1, **more: Any) -> Publisher:
     load = Run(RUN, messages, clients)
-    options = [ConnectOptions("127.0.0.1", broker.port, load.device_id(client), clean_start=True) for client in range(clients)]
+    options = [
+        ConnectOptions("127.0.0.1", broker.port, load.device_id(client), clean_start=True) for client in range(clients)
+    ]
     more = {"window": 1000, "backoff": lambda: Backoff(0.01, 0.05), **more}
     return Publisher([(one, Messages(load, number)) for number, one in enumerate(options)], TOPIC, **more)
 
@@ -58,16 +60,18 @@ def test_all_messages_of_all_clients_are_sent_once_and_acknowledged() -> None:
 @pytest.mark.parametrize(("stated", "configured", "expected"), [(32, 1000, 32), (65535, 7, 7)])
 def test_the_window_is_the_smaller_one_of_ours_and_of_the_brokers(stated: int, configured: int, expected: int) -> None:
     async def scenario() -> None:
-        async with FakeBroker(receive_max=stated, withhold_publisher_acks=True, puback_code=everybody_gets_it) as broker:
-            async with publisher(broker, 200, window=configured) as made:
-                await made.connect()
-                publishing = asyncio.create_task(made.publish())
-                await broker.wait_for(lambda b: len(payloads(b)) == expected)
-                await asyncio.sleep(0.05)  # more would come now
-                assert len(payloads(broker)) == expected
-                broker.release_publisher_acks()  # from here on the fake disconnects whoever oversteps
-                await publishing
-                assert (made.stats.acked, made.stats.reconnects) == (200, 0)
+        async with (
+            FakeBroker(receive_max=stated, withhold_publisher_acks=True, puback_code=everybody_gets_it) as broker,
+            publisher(broker, 200, window=configured) as made,
+        ):
+            await made.connect()
+            publishing = asyncio.create_task(made.publish())
+            await broker.wait_for(lambda b: len(payloads(b)) == expected)
+            await asyncio.sleep(0.05)  # more would come now
+            assert len(payloads(broker)) == expected
+            broker.release_publisher_acks()  # from here on the fake disconnects whoever oversteps
+            await publishing
+            assert (made.stats.acked, made.stats.reconnects) == (200, 0)
 
     run(scenario())
 
@@ -146,7 +150,10 @@ def test_a_probe_is_the_first_message_and_is_stored_once() -> None:
 def test_messages_are_signed() -> None:
     async def scenario() -> None:
         key = Key("k", b"x" * 32)
-        async with FakeBroker(puback_code=everybody_gets_it) as broker, publisher(broker, 3, sign=Signer(key).sign) as made:
+        async with (
+            FakeBroker(puback_code=everybody_gets_it) as broker,
+            publisher(broker, 3, sign=Signer(key).sign) as made,
+        ):
             await made.connect()
             await made.publish()
             envelope = Envelope([key], signatures="required")
@@ -185,7 +192,7 @@ def test_a_refusal_during_the_probe_ends_it() -> None:
         async with FakeBroker() as broker, publisher(broker, 3) as made:
             await made.connect()
             probing = asyncio.create_task(made.probe())
-            await broker.wait_for(lambda b: payloads(b))
+            await broker.wait_for(payloads)
             broker.disconnect(RUN + "-00000", DisconnectReasonCode.NOT_AUTHORIZED)
             await asyncio.wait_for(probing, 5)
             await asyncio.wait_for(made.publish(), 5)
