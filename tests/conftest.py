@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pymysql
 import pytest
 
 from tests.services import Certificates, DatabaseServer, Mosquitto, Server
+
+# `pytest --hypothesis-profile=fuzz` is the long run; a loaded machine is no failure, so there is no deadline.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=100_000, print_blob=True)
+hypothesis.settings.load_profile("suite")
 
 _FIXTURE_MARKERS = {
     "mosquitto": "broker",
