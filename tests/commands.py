@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -36,10 +36,13 @@ class Finished:
 
 
 class Commands:
-    """The commands of one installation: `environment` holds its settings."""
+    """The commands of one installation: `environment` holds its settings, `program` are the words that run it."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], program: Sequence[str] = (sys.executable, "-m", "sensorsync")
+    ) -> None:
         self.environment = {**os.environ, **environment}
+        self._program = program
 
     def run(self, *words: str, timeout: float = 120, check: bool = True) -> Finished:
         """Run a command to its end. With `check` it must exit with 0."""
@@ -61,9 +64,8 @@ class Commands:
         """Run a command in the background; its stderr goes to the end of `log`."""
         return Background(self._line(words), self.environment, log)
 
-    @staticmethod
-    def _line(words: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "sensorsync", *words]
+    def _line(self, words: tuple[str, ...]) -> list[str]:
+        return [*self._program, *words]
 
 
 class Background:
@@ -95,9 +97,13 @@ class Background:
         eventually(lambda: text in self.log.read_text() or not self.running, f"{text!r} in {self.log}", seconds)
         assert text in self.log.read_text(), f"ended without {text!r}:\n{self.log.read_text()}"
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def terminate(self, timeout: float = 30) -> int:
         """SIGTERM, and the exit code of the soft stop."""
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return self._process.wait(timeout)
 
     def kill(self) -> None:

@@ -23,6 +23,7 @@ from sensorsync.mqtt.fleet_counts import Counts
 logger = logging.getLogger(__name__)
 
 _JOIN_SECONDS = 5.0
+_GOODBYE_SECONDS = 3.0
 
 
 class ChildDied(IncompleteError):
@@ -65,8 +66,9 @@ class _Child:
     async def close(self) -> None:
         """End the process, softly at first."""
         self._loop.remove_reader(self.pipe.fileno())
-        if self.ended:  # it says goodbye to the broker
-            await asyncio.to_thread(self.process.join, _JOIN_SECONDS)
+        if self.state != "starting":  # let it say goodbye to the broker
+            self.ask("stop")
+            await asyncio.to_thread(self.process.join, _GOODBYE_SECONDS)
         self.pipe.close()  # it leaves when it reads the end
         await asyncio.to_thread(self.process.join, _JOIN_SECONDS)
         if self.process.is_alive():
