@@ -44,6 +44,7 @@ class SoftStop:
     def __init__(self) -> None:
         self._asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._signals = 0
         self.reason: str | None = None
 
     def __enter__(self) -> Self:
@@ -71,7 +72,8 @@ class SoftStop:
         await self._asked.wait()
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self.asked:
+        self._signals += 1
+        if self._signals > 1:
             # Not sys.exit: a thread that hangs in the database must not hold up a person's second Ctrl-C.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -81,14 +83,14 @@ class SoftStop:
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when the parent (process id `parent`) dies, even by SIGKILL (Linux, prctl(2)).
+def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when the parent (process id `parent`) dies, even by SIGKILL (Linux, prctl(2)).
 
     Elsewhere it does nothing; a parent then has to end its children itself.
     """
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it died before we asked
         os._exit(1)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hypothesis
 import pymysql
@@ -62,20 +62,33 @@ class Database:
         return self.server.connect(**{"database": self.name, **changes})
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with the services that its fixtures start."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run the tests marked `long`, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with the services that its fixtures start; leave out the long ones, unless asked for."""
     for item in items:
         for name in getattr(item, "fixturenames", ()):
             if marker := _FIXTURE_MARKERS.get(name):
                 item.add_marker(marker)
+    if not config.getoption("--long"):
+        too_long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=too_long)
+        items[:] = [item for item in items if item not in too_long]
 
 
 def need(service: type[Mosquitto | DatabaseServer]) -> None:
     """Skip the test where the service is not installed; fail it in CI, where it has to be."""
     if missing := service.missing():
-        if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
-            pytest.fail(missing)
-        pytest.skip(missing)
+        not_installed(missing)
+
+
+def not_installed(what: str) -> NoReturn:
+    """Skip the test, `what` being the reason; fail it in CI, where all has to be there."""
+    if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 #
 #   bash tests/run.sh [PYTEST ARGUMENT...]            the whole
 #   bash tests/run.sh --db-only [PYTEST ARGUMENT...]  only the tests marked `database` (a second pass against another server)
+#   bash tests/run.sh --long [PYTEST ARGUMENT...]     the whole, and the tests marked `long`, too
 #
 # Makes or reuses .venv, and gets mosquitto and MariaDB from the distribution where it may. Environment:
 #   SENSORSYNC_TEST_PYTHON     the Python to make .venv with (default: the first of python3, python3.13, ... that is 3.11 or newer)
@@ -68,6 +69,7 @@ get_services() {
         # The server alone, without the package that would make it a service.
         command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || packages+=(mariadb-server-core mariadb-client-core)
     fi
+    compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
     [ "${#packages[@]}" = 0 ] && return
     say "getting ${packages[*]}"
     apt_install "${packages[@]}" || echo "could not install ${packages[*]}: their tests are skipped (or fail, where CI is set)"

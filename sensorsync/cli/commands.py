@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, dlq_app, duration, run
+from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, dlq_app, duration, run, run_process
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -25,19 +25,30 @@ def subscribe(
     topic: Annotated[
         list[str] | None, typer.Option("--topic", help="Topic filter; may be given several times.", metavar="FILTER")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Writer threads.")] = None,
+    processes: Annotated[int | None, typer.Option("--processes", help="Processes, supervised.", metavar="N")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Writer threads (of each process).")] = None,
     connections: Annotated[
-        str | None, typer.Option("--connections", help="Connections to the broker, or auto.", metavar="N|auto")
+        str | None,
+        typer.Option("--connections", help="Connections to the broker (of each process), or auto.", metavar="N|auto"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Messages in one transaction at most.")] = None,
     batch_timeout: Annotated[
         str | None, typer.Option("--batch-timeout", help="Longest wait for a batch to fill.", metavar="DURATION")
     ] = None,
     until_idle: Annotated[
-        str | None, typer.Option("--until-idle", help="End when nothing came for so long.", metavar="DURATION")
+        str | None,
+        typer.Option(
+            "--until-idle", help="End (each process for itself) when nothing came for so long.", metavar="DURATION"
+        ),
     ] = None,
     max_messages: Annotated[
-        int | None, typer.Option("--max-messages", help="End after so many messages.", min=1, metavar="N")
+        int | None,
+        typer.Option(
+            "--max-messages",
+            help="End after so many messages; several processes: after so many at least.",
+            min=1,
+            metavar="N",
+        ),
     ] = None,
     ephemeral: Annotated[
         bool | None, typer.Option("--ephemeral", help="Leave no session in the broker (for CI).")
@@ -45,10 +56,13 @@ def subscribe(
     leave: Annotated[
         bool, typer.Option("--leave", help="At the end, drain the sessions and end them for good.")
     ] = False,
+    process: Annotated[int | None, typer.Option("--process", hidden=True)] = None,
 ) -> None:
     """Store what arrives: the pipeline, until Ctrl-C or SIGTERM."""
     from sensorsync.commands import subscribe as command
 
+    if process is not None:
+        run_process(context, process)
     run(
         context,
         "subscribe",
@@ -60,6 +74,7 @@ def subscribe(
             "mqtt.connections": connections,
             "mqtt.ephemeral": ephemeral,
             "mqtt.on_stop": "leave" if leave else None,
+            "pipeline.processes": processes,
             "pipeline.workers": workers,
             "pipeline.batch_size": batch_size,
             "pipeline.batch_timeout": batch_timeout,
@@ -145,6 +160,9 @@ def demo(
     mysql: Annotated[
         bool, typer.Option("--mysql", help="Store in a private MariaDB or MySQL from the PATH, not in SQLite.")
     ] = False,
+    drill: Annotated[
+        bool, typer.Option("--drill", help="Kill and restart things under load, and still lose nothing.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder, and say where it is.")] = False,
     json: Json = False,
 ) -> None:
@@ -154,7 +172,7 @@ def demo(
     from sensorsync.console.execution import execute
 
     async def work() -> CommandResult:
-        options = command.Options(messages, command.broker_named(broker), mysql, file, keep)
+        options = command.Options(messages, command.broker_named(broker), mysql, file, keep, drill)
         with View() as view:
             return await command.run(options, view.show)
 

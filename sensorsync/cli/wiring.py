@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -102,6 +103,23 @@ def run(
 
     configure_first_logs(options)
     raise typer.Exit(execute(command, load_and_work, as_json=as_json))
+
+
+def run_process(context: typer.Context, number: int) -> NoReturn:
+    """Be one process of `subscribe --processes`, with what the supervisor hands over on standard input."""
+    from sensorsync.console.execution import execute
+
+    def receive_and_work() -> Outcome:
+        from sensorsync.commands import subscribe
+        from sensorsync.console import logs
+        from sensorsync.supervisor import receive
+
+        handover = receive(sys.stdin.buffer)
+        logs.configure(handover.settings.log.level, handover.settings.log.format)
+        return subscribe.run_process(handover.settings, process=number, supervised=True, until_idle=handover.until_idle)
+
+    configure_first_logs(context.obj)
+    raise typer.Exit(execute("subscribe", receive_and_work, as_json=False))
 
 
 def configure_first_logs(options: GlobalOptions) -> None:

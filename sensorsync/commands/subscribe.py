@@ -1,4 +1,4 @@
-"""`subscribe`: the pipeline, in one process, until it is asked to stop."""
+"""`subscribe`: the pipeline, in one process or several, until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from typing import Any, Protocol
 
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
 from sensorsync.decoding import message_decoder
 from sensorsync.drivers import open_store
-from sensorsync.errors import DatabaseError, ExitCode
+from sensorsync.errors import DatabaseError, ExitCode, IncompleteError
 from sensorsync.lifecycle import Backoff, SoftStop
 from sensorsync.meter import Meter, Status
+from sensorsync.mqtt.sessions import only_instance
 from sensorsync.mqtt.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.ingest import Ingest, Limits
 from sensorsync.pipeline.writer import BatchWriter, Refusals
-from sensorsync.result import CommandResult
+from sensorsync.result import CommandResult, Problem
 from sensorsync.store import Store
+from sensorsync.supervisor import Supervisor
+from sensorsync.supervisor.totals import Totals
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +33,32 @@ logger = logging.getLogger(__name__)
 async def run(settings: Settings, *, until_idle: float | None = None, max_messages: int | None = None) -> CommandResult:
     """Store what arrives until a signal, or for `until_idle` seconds nothing arrived, or `max_messages` are settled.
 
+    With `pipeline.processes` above 1, in so many processes: each ends by itself when nothing arrived for it; and once all of them have
+    settled `max_messages` they are stopped, which may settle some more.
+
     Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
     """
+    with only_instance(settings):
+        if settings.pipeline.processes == 1:
+            return await run_process(settings, until_idle=until_idle, max_messages=max_messages)
+        return await _supervise(settings, until_idle, max_messages)
+
+
+async def run_process(
+    settings: Settings,
+    *,
+    process: int = 0,
+    supervised: bool = False,
+    until_idle: float | None = None,
+    max_messages: int | None = None,
+) -> CommandResult:
+    """Be process number `process` of the instance; a supervisor, if there is one, holds the instance's lock."""
     loop = asyncio.get_running_loop()
     pipeline = settings.pipeline
     decode = message_decoder(settings)
     meter = Meter(loop.time())
     began = loop.time()
+    source: MqttSource | None = None
     box = DeadLetters(settings.dead_letter_path, max_size=settings.dead_letters.max_size)
     box.open()
     with SoftStop() as stop, closing(box):
@@ -57,8 +80,9 @@ async def run(settings: Settings, *, until_idle: float | None = None, max_messag
                     wait_for_database=settings.database.wait_for_database,
                 )
 
+            source = MqttSource(settings, meter, process=process)
             ingest = Ingest(
-                MqttSource(settings, meter),
+                source,
                 Batcher(pipeline.batch_size, pipeline.batch_timeout),
                 make_writer,
                 workers=pipeline.workers,
@@ -81,9 +105,30 @@ async def run(settings: Settings, *, until_idle: float | None = None, max_messag
                 raise DatabaseError(str(error), hint=error.hint) from error
             finally:
                 ticker.cancel()
+                if supervised:
+                    status.report()
         finally:
             await asyncio.to_thread(store.close)
-    return _result(meter.status(loop.time()), stop.reason, loop.time() - began)
+    kept = None if source is None else source.sessions_kept
+    return _result(meter.status(loop.time()), stop.reason, loop.time() - began, _sessions_left(settings, kept))
+
+
+async def _supervise(settings: Settings, until_idle: float | None, max_messages: int | None) -> CommandResult:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    totals = Totals(began)
+    with SoftStop() as stop:
+        status = StatusLine(totals, settings, lambda: supervisor.running)
+        supervisor = Supervisor(settings, totals, status.landed, until_idle=until_idle, max_messages=max_messages)
+        ticker = loop.create_task(status.tick())
+        try:
+            verdict = await supervisor.run(stop)
+        finally:
+            ticker.cancel()
+    if verdict.fault:
+        return CommandResult("subscribe", {}, verdict.exit_code, verdict.problems)
+    more = {"processes": settings.pipeline.processes, "restarts": verdict.restarts}
+    return _result(totals.status(loop.time()), stop.reason, loop.time() - began, verdict.problems, **more)
 
 
 async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> None:
@@ -116,38 +161,54 @@ async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> N
             return
 
 
+class Counts(Protocol):
+    """What a status line is made of: the counts of this process, or of all."""
+
+    @property
+    def new(self) -> int:
+        """Landed since the last report."""
+        ...
+
+    def report(self, now: float) -> Status:
+        """A picture; the interval begins anew."""
+        ...
+
+
 class StatusLine:
     """The `[STATUS]` log line: every so many stored messages, and every so many seconds."""
 
-    def __init__(self, meter: Meter, settings: Settings) -> None:
-        self._meter = meter
+    def __init__(self, counts: Counts, settings: Settings, running: Callable[[], int] | None = None) -> None:
+        self._counts = counts
         self._pipeline = settings.pipeline
+        self._running = running
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + self._pipeline.status_interval
 
     def landed(self) -> None:
         """A batch was settled."""
-        if self._meter.new >= self._pipeline.status_every:
-            self._report()
+        if self._counts.new >= self._pipeline.status_every:
+            self.report()
 
     async def tick(self) -> None:
         """Report when nothing else did for the interval; runs until it is cancelled."""
         while True:
             left = self._due - self._loop.time()
             if left <= 0:
-                self._report()
+                self.report()
             else:
                 await asyncio.sleep(left)
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Report now."""
         now = self._loop.time()
         self._due = now + self._pipeline.status_interval
-        status = self._meter.report(now)
+        status = self._counts.report(now)
         pipeline = self._pipeline
+        many = {} if self._running is None else {"processes": self._running()}
         logger.info(
             "[STATUS] Workers: %d | Queue Depth: %s | Total Landed: %s | Avg Latency: %.0fms | Records/sec: %s"
-            " | Progress: %s new | Batch: %d/%.0fms",
-            pipeline.workers,
+            " | Progress: %s new | Batch: %d/%.0fms%s",
+            pipeline.workers * (1 if self._running is None else pipeline.processes),
             f"{status.queue_depth:,}",
             f"{status.landed:,}",
             status.latency * 1000,
@@ -155,11 +216,23 @@ class StatusLine:
             f"{status.new:,}",
             pipeline.batch_size,
             pipeline.batch_timeout * 1000,
-            extra={"event": "status", **asdict(status)},
+            f" | Processes: {many['processes']}/{pipeline.processes}" if many else "",
+            extra={"event": "status", **asdict(status), **many},
         )
 
 
-def _result(status: Status, reason: str | None, seconds: float) -> CommandResult:
+def _sessions_left(settings: Settings, kept: int | None) -> tuple[Problem, ...]:
+    """What went wrong with leaving for good; `kept` is None when it did not come to that."""
+    if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or kept == 0:
+        return ()
+    which = "The sessions" if kept is None else f"{kept} session(s)"
+    message = f"{which} of {settings.mqtt.instance} could not be ended: the broker goes on collecting for them"
+    return (Problem(IncompleteError.code, message, "Run `sensorsync subscribe --leave --until-idle 5s` again."),)
+
+
+def _result(
+    status: Status, reason: str | None, seconds: float, problems: tuple[Problem, ...] = (), **more: Any
+) -> CommandResult:
     data = {
         "received": status.received,
         "stored": status.landed,
@@ -174,6 +247,7 @@ def _result(status: Status, reason: str | None, seconds: float) -> CommandResult
         "sessions_lost": status.sessions_lost,
         "stopped_by": reason,
         "seconds": round(seconds, 3),
+        **more,
     }
     logger.info(
         "stopped (%s): %s stored, %s redelivered, %s parked, %s left to the broker",
@@ -184,4 +258,5 @@ def _result(status: Status, reason: str | None, seconds: float) -> CommandResult
         f"{status.queue_depth:,}",
         extra={"event": "stopped", **data},
     )
-    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if status.queue_depth else ExitCode.OK)
+    incomplete = status.queue_depth or problems
+    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if incomplete else ExitCode.OK, problems)

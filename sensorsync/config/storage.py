@@ -110,8 +110,13 @@ class DatabaseSettings(Section):
 class PipelineSettings(Section):
     """`pipeline`: from delivery to commit."""
 
+    processes: Annotated[int, Field(ge=1, le=64)] = setting(
+        1,
+        doc="Processes of `subscribe`, each with its own connections, workers and memory: one can use no more than one core.",
+        example=2,
+    )
     workers: Annotated[int, Field(ge=1, le=256)] = setting(
-        2, doc="Writer threads, each with one database connection.", example=2
+        2, doc="Writer threads (of each process), each with one database connection.", example=2
     )
     batch_size: Annotated[int, Field(ge=1, le=50_000)] = setting(
         1000, doc="Messages in one transaction at most.", example=1000, unit="messages", env=["WORKER_BATCH_SIZE"]

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import mqtt5
-from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
+from mqtt5 import ConnAckPacket, DisconnectPacket, PingReqPacket, PingRespPacket
 
 from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.frames import Received, broken_publish, frame_length
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, connack_error, disconnect_error
 
@@ -33,7 +35,7 @@ class Handler(Protocol):
         """CONNACK said yes. Packets of a resumed session may follow at once, before `connect` returns."""
         ...
 
-    def packets_received(self, packets: list[Packet], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
         """What one read of the socket held, in order; `more`: the socket probably holds more already."""
         ...
 
@@ -65,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = options.keep_alive
         self._last_sent = self._last_received = self._loop.time()
         self._pinged_at: float | None = None
+        self._pong: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -95,23 +98,35 @@ class Connection(asyncio.Protocol):
             self._last_received = self._loop.time()
             cast(asyncio.Transport, self._transport).resume_reading()
 
-    async def close(self, *, session_expiry: float | None = None, timeout: float = 2.0) -> None:
-        """Send what is buffered and a DISCONNECT, then wait up to `timeout` seconds for the socket to close.
+    async def ping(self, timeout: float) -> bool:
+        """Whether PINGRESP came within `timeout` seconds: the broker has read all that we wrote before."""
+        self._pong = self._loop.create_future()
+        self.write(_PINGREQ)
+        done, _ = await asyncio.wait([self._pong, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return self._pong in done
 
-        `session_expiry` (seconds) replaces the session's expiry ([MQTT-3.14.2-2]): 0 ends the session for good.
+    async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
+        """Send what is buffered and a DISCONNECT, and close the socket; returns whether that went its orderly way.
+
+        `end_session` sets the session's expiry to 0 ([MQTT-3.14.2-2]). Then the broker has to hang up first, as it does when it has
+        read a DISCONNECT (section 3.14.4): within `timeout` seconds, or we don't know that the session has ended.
         """
-        if self.alive:
-            expiry = None if session_expiry is None else int(session_expiry)
-            self.write(DisconnectPacket(session_expiry_interval=expiry).write())
-            self._closing = True
-            transport = cast(asyncio.Transport, self._transport)
-            if self._reading_paused:
-                transport.resume_reading()
-            transport.close()
-        if self._transport is not None and not self._closed.done():
+        if not self.alive:
+            return False
+        transport = cast(asyncio.Transport, self._transport)
+        self.resume_reading()
+        self.write(DisconnectPacket(session_expiry_interval=0 if end_session else None).write())
+        self._closing = True
+        if end_session:
             await asyncio.wait([self._closed], timeout=timeout)
-            if not self._closed.done():
-                self._transport.abort()
+        hung_up = self._closed.done()
+        if not hung_up:
+            transport.close()
+            await asyncio.wait([self._closed], timeout=timeout)
+        if not self._closed.done():
+            transport.abort()
+            return False
+        return hung_up or not end_session
 
     def abort(self, error: SensorsyncError | None) -> None:
         """Drop the connection without a DISCONNECT; `error` is what the owner is told."""
@@ -133,23 +148,23 @@ class Connection(asyncio.Protocol):
         if self._rest:
             self._rest += data
             source = self._rest
-        packets: list[Packet] = []
+        packets: list[Received] = []
         position, end = 0, len(source)
         with memoryview(source) as view:
-            try:
-                while position < end:
-                    packet, length = mqtt5.read(view[position:])
+            while position < end:
+                try:
+                    while position < end:
+                        packet, length = mqtt5.read(view[position:])
+                        position += length
+                        packets.append(packet)
+                except BaseException as error:
+                    # The codec panics on text that is not UTF-8, and a panic is no Exception.
+                    if not isinstance(error, IndexError | ValueError) and type(error).__name__ != "PanicException":
+                        raise
+                    length = self._refused(view[position:], error, packets)
+                    if not length:
+                        break
                     position += length
-                    packets.append(packet)
-            except IndexError:
-                pass  # the rest of this packet is still on its way
-            except ValueError as error:
-                self._malformed(error)
-            except BaseException as error:
-                # The codec panics on a topic that is not UTF-8 ([MQTT-1.5.4-1]), and a panic is no Exception.
-                if type(error).__name__ != "PanicException":
-                    raise
-                self._malformed(error)
         if source is self._rest:
             del self._rest[:position]
         elif position < end:
@@ -183,19 +198,36 @@ class Connection(asyncio.Protocol):
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, packets: list[Packet], *, more: bool) -> None:
+    def _refused(self, data: memoryview, error: BaseException, packets: list[Received]) -> int:
+        """The codec can't read on. Bytes of a broken PUBLISH that was put into `packets`, or 0: wait for more, or all is over."""
+        try:
+            length = frame_length(data)
+            if length is None or length > len(data):
+                if isinstance(error, IndexError):
+                    return 0  # the rest of this packet is still on its way
+            elif broken := broken_publish(data[:length], str(error)):
+                packets.append(broken)
+                return length
+        except ValueError as malformed:
+            error = malformed
+        self._malformed(error)
+        return 0
+
+    def _dispatch(self, packets: list[Received], *, more: bool) -> None:
         if self.connack is None:
             self._handshake(packets.pop(0))
         goodbye: DisconnectPacket | None = None
         if not _OURS.isdisjoint(map(type, packets)):
             goodbye = next((p for p in packets if isinstance(p, DisconnectPacket)), None)
+            if self._pong is not None and not self._pong.done() and any(type(p) is PingRespPacket for p in packets):
+                self._pong.set_result(None)
             packets = [p for p in packets if type(p) not in _OURS]
         if packets and self.connack is not None and not self._closing:
             self._handler.packets_received(packets, more=more)
         if goodbye is not None:
             self.abort(disconnect_error(self.options.where, goodbye))
 
-    def _handshake(self, packet: Packet) -> None:
+    def _handshake(self, packet: Received) -> None:
         if not isinstance(packet, ConnAckPacket):
             self.abort(BrokerRefused(f"{self.options.where} answered CONNECT with {type(packet).__name__}"))
         elif int(packet.reason_code) != 0:
@@ -226,7 +258,8 @@ class Connection(asyncio.Protocol):
         if unanswered and now - cast(float, self._pinged_at) >= half:
             self.abort(BrokerUnavailable(f"broker {self.options.where} did not answer a ping for {half:g} s"))
             return
-        if now - self._last_sent >= half or (now - self._last_received >= half and not unanswered):
+        silent = now - self._last_received >= half and not self._reading_paused and not unanswered
+        if silent or now - self._last_sent >= half:
             self._pinged_at = now if self._pinged_at is None else self._pinged_at
             self.write(_PINGREQ)
         self._timer = self._loop.call_later(half / 4, self._watch)
@@ -246,6 +279,7 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
     """
     where = options.where
     connection: Connection | None = None
+    shaken = False
     try:
         async with asyncio.timeout(options.connect_timeout):
             loop = asyncio.get_running_loop()
@@ -256,8 +290,10 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
                 options.port,
                 ssl=options.tls,
                 server_hostname=server_name,
+                happy_eyeballs_delay=0.25,  # RFC 8305: a dead address must not cost us the living one
             )
             await asyncio.shield(connection._connected)
+        shaken = True
     except TimeoutError as error:
         raise BrokerUnavailable(
             f"broker {where} did not answer within {options.connect_timeout:g} s",
@@ -279,7 +315,7 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
             hint="check mqtt.host and mqtt.port (MQTT_BROKER_HOST)",
         ) from error
     finally:
-        if connection is not None and connection.connack is None:
+        if connection is not None and not shaken:
             connection.abort(None)
             connection._connected.cancel()
     return connection

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 from mqtt5 import (
-    Packet,
     PubAckPacket,
     PublishPacket,
     QoS,
@@ -24,6 +23,7 @@ from sensorsync.errors import BrokerError, SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
 from sensorsync.mqtt.connection import Connection, connect
+from sensorsync.mqtt.frames import BrokenPublish, Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.properties import kept_properties
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
@@ -58,6 +58,10 @@ class Link:
         self.refilled_at = 0.0
         """Monotonic seconds of the last arrival."""
         self.acked_at = 0.0
+        self.admitted = False
+        """The broker has let it in once."""
+        self.drained = False
+        """Nothing feeds the session any more, and all that it held is settled: it may end."""
         self._patterns = tuple(patterns)
         self._inlet = inlet
         self._meter = meter
@@ -67,12 +71,13 @@ class Link:
         """The broker should hold a session of ours."""
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
-        self._granted: asyncio.Future[Packet] | None = None
+        self._granted: asyncio.Future[Received] | None = None
         self._lost = asyncio.Event()
         self._room = asyncio.Event()
         self._error: SensorsyncError | None = None
         self._receiving = True
         self._paused = False
+        self._quiet_since = 0.0
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
@@ -91,11 +96,17 @@ class Link:
         self._lost.clear()
         self._error = None
         self.ledger.open_epoch()
-        await connect(self.options, self)
-        await self._subscribe()
+        try:
+            await connect(self.options, self)
+            await self._subscribe()
+        except BrokerError as error:
+            self._error = error
+            self._lost.set()  # so that `keep` tries again
+            raise
+        self.admitted = True
         self._backoff.reset()
-        if self._paused and self._connection is not None:  # only now: SUBACK had to be read
-            self._connection.pause_reading()
+        if self._paused:
+            self.pause()
 
     async def keep(self) -> None:
         """Whenever the connection is lost, open it again, for ever. Raises SessionTakenOver: two of us would fight without end."""
@@ -114,7 +125,7 @@ class Link:
                     extra={"event": "link_lost", "link": self.number},
                 )
                 await asyncio.sleep(delay)
-                await self._room_for_a_window()
+                await self.room_for_a_window()
                 try:
                     await self.open()
                 except BrokerError as failure:
@@ -125,16 +136,25 @@ class Link:
             logger.info("link %d: connected again", self.number, extra={"event": "link_up", "link": self.number})
 
     async def drain(self) -> None:
-        """Unsubscribe, then return once nothing came for a while and everything is acknowledged. Raises BrokerError."""
+        """Unsubscribe; return once the session is `drained`, or the connection is lost. Raises BrokerError."""
         record = self._registry.get(self.options.client_id) if self._registry else None
         patterns = record.patterns if record else self._patterns
         if patterns:
             await self._request(UnsubscribePacket(2, list(patterns)))
+        self._quiet_since = self._loop.time()
         while self.connected:
-            quiet = self._loop.time() - self.refilled_at
-            if quiet >= QUIET and self.ledger.in_flight == 0:
+            quiet = self._loop.time() - max(self.refilled_at, self._quiet_since)
+            reading = self._receiving and not self._paused  # else the socket may hold more than we know of
+            if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._nothing_on_the_way():
+                self.drained = True
                 return
             await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
+
+    async def _nothing_on_the_way(self) -> bool:
+        """Silence is no proof on a slow network: the broker has to have read our last PUBACK and to have sent nothing since."""
+        before, connection = self.refilled_at, self._connection
+        answered = connection is not None and await connection.ping(self.options.connect_timeout)
+        return answered and self.refilled_at == before and self.ledger.in_flight == 0
 
     def reconnect(self, why: str) -> None:
         """Drop the connection; `keep` makes it again, and the broker sends what is unacknowledged."""
@@ -148,22 +168,22 @@ class Link:
             self._connection.pause_reading()
 
     async def close(self, *, for_good: bool = False) -> None:
-        """DISCONNECT; `for_good` ends the session and forgets it."""
+        """DISCONNECT; `for_good` ends the session and forgets it, if it is drained. Else it is kept, and so is what it holds."""
         if self._connection is not None:
-            ended = self.connected and for_good
-            await self._connection.close(session_expiry=0 if for_good else None)
-            if ended and self._registry is not None:
+            end = for_good and self.connected and self.drained
+            if await self._connection.close(end_session=end) and end and self._registry is not None:
                 self._registry.forget(self.options.client_id)
 
     def pause(self) -> None:
         """Leave what comes in the socket."""
         self._paused = True
-        if self._connection is not None:
+        if self._connection is not None and self._granted is None:
             self._connection.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
         self._paused = False
+        self._quiet_since = self._loop.time()
         if self._connection is not None:
             self._connection.resume_reading()
 
@@ -177,7 +197,7 @@ class Link:
         self._room.set()
         return len(released)
 
-    async def _room_for_a_window(self) -> None:
+    async def room_for_a_window(self) -> None:
         """Deliveries of dead connections are still in memory: with a window more of them at most, memory stays bounded."""
         while self.ledger.in_flight + self.ledger.orphans > self.options.receive_maximum:
             self._room.clear()
@@ -190,7 +210,7 @@ class Link:
         self._connection = connection
         self._meter.links += 1
 
-    def packets_received(self, packets: list[Packet], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
         """Everything one read of the socket held."""
         if not self._receiving:
             return  # not taken over: the broker keeps it
@@ -209,15 +229,29 @@ class Link:
                         continue
                     token = ledger.issue(packet_id, packet.duplicate, topic, payload)
                 deliveries.append(Delivery(topic, payload, qos, now, token, kept_properties(packet)))
+            elif type(packet) is BrokenPublish:
+                deliveries += self._broken(packet, now)
             elif self._granted is not None and not self._granted.done():
                 self._granted.set_result(packet)
         if deliveries:
             self.refilled_at = self._loop.time()
             self._inlet.receive(deliveries, more=more)
 
+    def _broken(self, packet: BrokenPublish, now: float) -> list[Delivery]:
+        """A PUBLISH that is not MQTT: it goes the same way as the others, to the dead letters."""
+        topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
+        if packet_id is None:
+            return [Delivery(topic, payload, 0, now, None, None, packet.fault)]
+        if self.ledger.is_copy(packet_id, topic, payload):
+            self._meter.resends += 1
+            return []
+        token = self.ledger.issue(packet_id, packet.duplicate, topic, payload)
+        return [Delivery(topic, payload, 1, now, token, None, packet.fault)]
+
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """The connection is gone."""
         self._meter.links -= 1
+        self.drained = False
         self._error = error
         if self._granted is not None and not self._granted.done():
             self._granted.set_exception(error or BrokerUnavailable())
@@ -232,6 +266,13 @@ class Link:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id
         if connection is None or connection.connack is None:
             raise BrokerUnavailable
+        granted = connection.connack.session_expiry_interval
+        if granted is not None and granted < self.options.packet().session_expiry_interval:
+            logger.warning(
+                "the broker keeps our session for %d s only, not for mqtt.session_expiry: longer absences lose what arrives",
+                granted,
+                extra={"event": "session_expiry", "seconds": granted},
+            )
         if self._expected and not connection.connack.session_present:
             self._meter.sessions_lost += 1
             logger.warning(
@@ -274,7 +315,8 @@ class Link:
         """Send a request and wait for its answer, up to the connect time-out. Raises BrokerError."""
         connection = self._connection
         if connection is None or not connection.alive:
-            raise self._error if isinstance(self._error, BrokerError) else BrokerUnavailable()
+            raise self._error or BrokerUnavailable()
+        connection.resume_reading()  # whatever back-pressure says: the answer has to be read
         self._granted = self._loop.create_future()
         connection.write(packet.write())
         try:
@@ -285,13 +327,8 @@ class Link:
             raise self._refuse(BrokerUnavailable(f"broker {self.options.where} did not answer {name}")) from error
         finally:
             self._granted = None
+            if self._paused:
+                connection.pause_reading()
         if not isinstance(answer, SubAckPacket | UnsubAckPacket):
             raise self._refuse(BrokerUnavailable(f"broker {self.options.where} answered with {type(answer).__name__}"))
         return answer
-
-
-async def end_session(link: Link) -> None:
-    """Open a session that is not wanted any more, take out what it holds, and end it."""
-    await link.open()
-    await link.drain()
-    await link.close(for_good=True)

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram
-from mqtt5 import Packet, PubAckPacket, PublishPacket, QoS
+from mqtt5 import PubAckPacket, PublishPacket, QoS
+
+from sensorsync.mqtt.frames import Received
 
 NO_SUBSCRIBER = 0x10
 _FAILURE = 0x80
@@ -108,7 +110,7 @@ class Outbox:
         self._stats.retransmitted += len(packets)
         return b"".join(packets)
 
-    def receive(self, packets: Sequence[Packet], now: float) -> None:
+    def receive(self, packets: Sequence[Received], now: float) -> None:
         """Count the PUBACKs among `packets`. One of an unknown id is ignored."""
         flying, free = self._flying, self._free
         acked = same = 0

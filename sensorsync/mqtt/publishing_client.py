@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
-
-from mqtt5 import Packet
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.mqtt.connection import Connection, connect
+from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.outbox import Outbox, PublishStats
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
@@ -166,7 +165,7 @@ class PublishingClient:
         self.outbox.window = min(self._window, allowed)
         self.pump()
 
-    def packets_received(self, packets: list[Packet], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
         """See Handler."""
         self.outbox.receive(packets, self._loop.time())
         self._answered.set()

@@ -1,7 +1,9 @@
-"""The registry of the sessions that a broker keeps for us, and the lock that makes this instance the only one with its client ids.
+"""The registry of the sessions that a broker keeps for us, and the locks that make this instance the only one with its client ids.
 
 A persistent session goes on collecting messages while nobody is connected to it. One that nobody remembers collects for ever, and
 what it holds is lost to us. So a session is written down, fsynced, before its SUBSCRIBE, and struck off only after it has ended.
+
+Each process of an instance has a registry (and a lock) of its own; one lock more is for the whole instance, whoever runs it.
 """
 
 from __future__ import annotations
@@ -10,11 +12,13 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
 
 
@@ -32,22 +36,37 @@ class SessionRegistry:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._path = folder / (re.sub(r"[^A-Za-z0-9._-]", "_", name) + ".json")
+        self._path = folder / (_file_name(name) + ".json")
         self._name = name
         self._lock: int | None = None
         self._records: dict[str, SessionRecord] = {}
 
-    def __enter__(self) -> Self:
+    @classmethod
+    def of(cls, settings: Settings, process: int) -> Self:
+        """The registry of one process of the instance that the settings name, at the broker that they name."""
+        return cls(_folder(settings), _name(settings, f"-{process}"))
+
+    def open(self) -> None:
+        """Take the lock and read the file."""
         try:
-            self._lock = self._take_lock()
+            self._lock = _take_lock(self._path.with_suffix(".lock"), self._name)
             self._records = self._read()
         except BaseException:
             self._unlock()
             raise
+
+    def close(self) -> None:
+        """Give the lock back; a registry that names nothing leaves no file."""
+        if self._lock is not None and not self._records:
+            self._path.unlink(missing_ok=True)  # the lock's file stays: else two could hold locks on two of them
+        self._unlock()
+
+    def __enter__(self) -> Self:
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._unlock()
+        self.close()
 
     def get(self, client_id: str) -> SessionRecord | None:
         """What is known of this client id's session."""
@@ -67,25 +86,6 @@ class SessionRegistry:
         """The broker holds this session no more. Raises OSError."""
         if client_id in self._records:
             self._write({k: v for k, v in self._records.items() if k != client_id})
-
-    def _take_lock(self) -> int:
-        path = self._path.with_suffix(".lock")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot use the folder {path.parent}: {error.strerror}",
-                hint="set state_dir to a folder that this user may write",
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise AlreadyRunningError(
-                f"another sensorsync runs here as {self._name}", hint="stop it, or give this one another mqtt.instance"
-            ) from error
-        return lock
 
     def _read(self) -> dict[str, SessionRecord]:
         try:
@@ -120,3 +120,62 @@ class SessionRegistry:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@contextmanager
+def only_instance(settings: Settings) -> Iterator[None]:
+    """Inside, no other process of this state folder runs as the same instance, however many processes it has.
+
+    Raises AlreadyRunningError when one does, ConfigurationError when the folder can't be used.
+    """
+    if settings.mqtt.ephemeral:  # leaves no session: nothing to be alone with
+        yield
+        return
+    name = _name(settings, "")
+    lock = _take_lock(_folder(settings) / f"{_file_name(name)}.instance", name)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def processes_on_record(settings: Settings) -> list[int]:
+    """The numbers of the instance's processes whose sessions the broker may still hold, those that are configured included."""
+    mqtt = settings.mqtt
+    before, after = _file_name(f"{mqtt.client_id}-{mqtt.instance}-"), _file_name(f"@{mqtt.host}-{mqtt.port}")
+    pattern = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}[.]json")
+    found = (pattern.fullmatch(path.name) for path in _folder(settings).glob("*.json"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.state_dir / "sessions"
+
+
+def _name(settings: Settings, process: str) -> str:
+    mqtt = settings.mqtt
+    return f"{mqtt.client_id}-{mqtt.instance}{process}@{mqtt.host}-{mqtt.port}"
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _take_lock(path: Path, name: str) -> int:
+    """A file descriptor that holds the lock; children don't inherit it, and it falls when it is closed or we die."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot use the folder {path.parent}: {error.strerror}",
+            hint="set state_dir to a folder that this user may write",
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise AlreadyRunningError(
+            f"another sensorsync runs here as {name}", hint="stop it, or give this one another mqtt.instance"
+        ) from None
+    return lock

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -15,12 +16,13 @@ from math import ceil
 from operator import attrgetter
 
 from sensorsync.config import Settings
-from sensorsync.errors import SensorsyncError
+from sensorsync.errors import BrokerError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
-from sensorsync.mqtt.link import Link, end_session
+from sensorsync.mqtt.link import Link
 from sensorsync.mqtt.options import ConnectOptions, connect_options
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.mqtt.retirement import Retirement, open_registry
+from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, processes_on_record
 from sensorsync.mqtt.window import WindowEstimate, links_for
 from sensorsync.pipeline.contract import AckToken, Inlet
 
@@ -28,42 +30,47 @@ logger = logging.getLogger(__name__)
 
 
 class MqttSource:
-    """The native source (see `pipeline.contract.Source`). `process` numbers the processes of one instance."""
+    """The native source (see `pipeline.contract.Source`).
+
+    `process` numbers the processes of one instance from 0, which also ends the sessions of processes that are no longer configured.
+    """
 
     def __init__(self, settings: Settings, meter: Meter, *, process: int = 0) -> None:
         mqtt = settings.mqtt
         self._settings = settings
         self._meter = meter
+        self._process = process
         self._prefix = f"{mqtt.client_id}-{mqtt.instance}-{process}"
+        if mqtt.ephemeral:  # a clean start under the lasting ids would wipe the lasting sessions
+            self._prefix += f"-{secrets.token_hex(4)}"
         self._demand = 2 * settings.pipeline.workers * settings.pipeline.batch_size
         """Messages that may be in memory at once: a batch in each writer's hands and one ahead."""
         self._patterns = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
         self._auto = mqtt.connections == "auto"
-        self._registry = (
-            None
-            if mqtt.ephemeral
-            else SessionRegistry(settings.state_dir / "sessions", f"{self._prefix}@{mqtt.host}-{mqtt.port}")
-        )
+        self._registry = None if mqtt.ephemeral else SessionRegistry.of(settings, process)
         self._base = connect_options(settings, self._prefix)
         self._links: list[Link] = []
-        self._retiring: list[Link] = []
-        self._draining = 0
+        self._retirement = Retirement(self._retiring_link, lambda: Backoff(mqtt.backoff_min, mqtt.backoff_max))
+        self.sessions_kept = 0
+        """Sessions that could not be ended though they should have been: after `close`."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._estimate = WindowEstimate(65535)
         self._receiving = True
+        self._paused = False
 
     # -- Source --------------------------------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        """Whether all links are up and no old session is being drained."""
-        return bool(self._links) and all(link.connected for link in self._links) and not self._draining
+        """Whether all links are up, those that a broker never let in left out, and no old session is being drained."""
+        wanted = [link for link in self._links if link.number == 0 or link.admitted]
+        return bool(wanted) and all(link.connected for link in wanted) and not self._retirement.busy
 
     async def start(self, inlet: Inlet) -> None:
         """Connect the first link, open as many more as its window calls for, and retire sessions that are no longer configured."""
         self._inlet = inlet
         if self._registry is not None:
-            self._registry.__enter__()
+            await open_registry(self._registry)
         connections = self._settings.mqtt.connections
         known = self._known_links()
         fixed = known if connections == "auto" else connections
@@ -86,40 +93,49 @@ class MqttSource:
     def settle(self, tokens: Sequence[AckToken]) -> None:
         """Acknowledge, link by link; a stalled link that refills at once shows its window."""
         for number, group in groupby(sorted(tokens, key=attrgetter("link")), key=attrgetter("link")):
-            link = self._links[number] if number >= 0 else self._retiring[-number - 1]
+            link = self._links[number] if number >= 0 else self._retirement.link(number)
             self._settle(link, list(group))
 
     def pause(self) -> None:
         """Stop reading from all sockets."""
-        for link in (*self._links, *self._retiring):
+        self._paused = True
+        for link in (*self._links, *self._retirement.links):
             link.pause()
 
     def resume(self) -> None:
         """Read again."""
-        for link in (*self._links, *self._retiring):
+        self._paused = False
+        for link in (*self._links, *self._retirement.links):
             link.resume()
 
     def stop_receiving(self) -> None:
         """Hand over nothing more."""
         self._receiving = False
-        for link in (*self._links, *self._retiring):
+        for link in (*self._links, *self._retirement.links):
             link.stop_receiving()
 
     async def leave(self) -> None:
-        """Unsubscribe everywhere and return once the sessions are drained: nothing will be left in them."""
-        await asyncio.gather(*(link.drain() for link in self._links if link.connected), return_exceptions=True)
+        """Unsubscribe everywhere and return once the sessions are drained: nothing will be left in them.
+
+        A link that stays away for `pipeline.stop_timeout` is given up: `close` then keeps its session.
+        """
+        await asyncio.gather(self._retirement.finished(), *map(self._drain, self._links))
 
     async def close(self) -> None:
-        """DISCONNECT everywhere; with `on_stop: leave` the sessions end."""
+        """DISCONNECT everywhere; with `on_stop: leave` the sessions end, those at least that are drained."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for_good = self._settings.mqtt.on_stop == "leave"
-        await asyncio.gather(
-            *(link.close(for_good=for_good) for link in self._links), *(link.close() for link in self._retiring)
-        )
+        closing = [link.close(for_good=for_good) for link in self._links]
+        closing += [link.close() for link in self._retirement.links]
+        for outcome in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                logger.error("a link did not close as it should: %s", outcome, extra={"event": "close_failed"})
         if self._registry is not None:
-            self._registry.__exit__()
+            if for_good:
+                self.sessions_kept = len(self._registry.client_ids()) + self._retirement.kept
+            self._registry.close()
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
@@ -137,14 +153,15 @@ class MqttSource:
         return max(1, count)
 
     async def _open(self, count: int) -> None:
-        """Open links until there are `count`. Raises BrokerError if one of them can't be."""
+        """Open links until there are `count`. Raises what the first one met; others are tried again: a quota may refuse them."""
         new = [self._link(number, count) for number in range(len(self._links), count)]
         self._links += new
         self._remember(new)
-        for outcome in await asyncio.gather(*(link.open() for link in new), return_exceptions=True):
-            if isinstance(outcome, BaseException):
+        outcomes = await asyncio.gather(*(link.open() for link in new), return_exceptions=True)
+        for link, outcome in zip(new, outcomes, strict=True):
+            extra = self._auto and link.number > 0 and isinstance(outcome, BrokerError)
+            if isinstance(outcome, BaseException) and not extra:
                 raise outcome
-        for link in new:
             self._run(link.keep())
 
     def _remember(self, links: Sequence[Link]) -> None:
@@ -161,20 +178,25 @@ class MqttSource:
     def _link(self, number: int, count: int) -> Link:
         receive_maximum = self._settings.mqtt.receive_maximum or min(65535, max(1, ceil(self._demand / count)))
         options = replace(self._base, client_id=self._client_id(number), receive_maximum=receive_maximum)
-        return self._make(number, options, self._patterns)
+        return self._make(number, options, self._patterns, self._registry)
 
-    def _make(self, number: int, options: ConnectOptions, patterns: Sequence[str]) -> Link:
+    def _make(
+        self, number: int, options: ConnectOptions, patterns: Sequence[str], registry: SessionRegistry | None
+    ) -> Link:
         mqtt = self._settings.mqtt
-        return Link(
+        link = Link(
             number,
             options,
             patterns,
             inlet=self._inlet,
             meter=self._meter,
             backoff=Backoff(mqtt.backoff_min, mqtt.backoff_max),
-            registry=self._registry,
-            expected=self._registry is not None and self._registry.get(options.client_id) is not None,
+            registry=registry,
+            expected=registry is not None and registry.get(options.client_id) is not None,
         )
+        if self._paused:
+            link.pause()
+        return link
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         """A task whose death stops the pipeline."""
@@ -204,19 +226,19 @@ class MqttSource:
 
         A slow database is none: what a writer or the batcher holds is worked on, however old it is.
         """
-        loop = asyncio.get_running_loop()
+        oldest: dict[int, AckToken | None] = {}
         while True:
-            await asyncio.sleep(ack_timeout / 4)
+            await asyncio.sleep(ack_timeout)
             for link in self._links:
-                forgotten = link.ledger.in_flight and self._inlet.holds_nothing and self._receiving
-                if forgotten and loop.time() - max(link.refilled_at, link.acked_at) >= ack_timeout:
+                token = link.ledger.oldest
+                if token is not None and token == oldest.get(link.number) and not self._inlet.holds(token):
                     logger.error(
-                        "link %d: %d messages were forgotten (a bug: please report it); reconnecting",
+                        "link %d: a message was forgotten (a bug: please report it); reconnecting",
                         link.number,
-                        link.ledger.in_flight,
                         extra={"event": "forgotten", "link": link.number},
                     )
-                    link.reconnect("messages were forgotten")
+                    link.reconnect("a message was forgotten")
+                oldest[link.number] = token
 
     def _widen(self, before: int) -> None:
         """The window is smaller than we thought: open what it calls for."""
@@ -233,34 +255,32 @@ class MqttSource:
             self._run(self._open(count))
 
     def _retire_others(self) -> None:
-        """Sessions that the registry knows and the configuration does not: drain and end them, in the background."""
+        """Sessions that the registries know and the configuration does not: drain and end them, in the background."""
         if self._registry is None:
             return
         ours = {link.options.client_id for link in self._links}
-        for client_id in self._registry.client_ids():
-            if client_id not in ours:
-                options = replace(
-                    self._base, client_id=client_id, receive_maximum=self._links[0].options.receive_maximum
-                )
-                link = self._make(-len(self._retiring) - 1, options, ())
-                self._retiring.append(link)
-                self._run(self._end_session(link))
+        if others := [client_id for client_id in self._registry.client_ids() if client_id not in ours]:
+            self._run(self._retirement.of_links(others, self._registry))
+        if self._process == 0:
+            for number in processes_on_record(self._settings):
+                if number >= self._settings.pipeline.processes:
+                    self._run(self._retirement.of_process(SessionRegistry.of(self._settings, number)))
 
-    async def _end_session(self, link: Link) -> None:
-        logger.info(
-            "session %s is not configured any more: draining and ending it",
-            link.options.client_id,
-            extra={"event": "retire"},
-        )
-        self._draining += 1
-        try:
-            await end_session(link)
-        except SensorsyncError as error:
-            logger.warning(
-                "session %s could not be ended: %s; the next start tries again",
-                link.options.client_id,
-                error,
-                extra={"event": "retire_failed"},
-            )
-        finally:
-            self._draining -= 1
+    def _retiring_link(self, number: int, client_id: str, registry: SessionRegistry) -> Link:
+        receive_maximum = self._links[0].options.receive_maximum
+        options = replace(self._base, client_id=client_id, receive_maximum=receive_maximum)
+        return self._make(number, options, (), registry)
+
+    async def _drain(self, link: Link) -> None:
+        """For good. `keep` connects again when the connection is lost, and subscribes again, too: then once more."""
+        loop = asyncio.get_running_loop()
+        seen = loop.time()
+        while not link.drained and loop.time() - seen < self._settings.pipeline.stop_timeout:
+            if link.connected:
+                try:
+                    await link.drain()
+                except BrokerError as error:
+                    logger.warning("link %d: %s", link.number, error, extra={"event": "drain_failed"})
+                seen = loop.time()
+            else:
+                await asyncio.sleep(0.05)

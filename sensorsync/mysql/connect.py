@@ -197,6 +197,7 @@ class Pool:
         self.connector = Connector(settings)
         self._size = settings.pool_size
         self._free = threading.Condition()
+        self._writers: set[object] = set()
         # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
         # ping=0: a writer finds out by its next statement; see the module for what the pool is given to hold.
         self._pool: Any = PooledDB(
@@ -207,6 +208,21 @@ class Pool:
             failures=(pymysql.InterfaceError,),
             ping=0,
         )
+
+    def join(self, writer: object) -> None:
+        """`writer` wants a connection from time to time."""
+        with self._free:
+            self._writers.add(writer)
+
+    def leave(self, writer: object) -> None:
+        """It wants none any more; again: nothing happens."""
+        with self._free:
+            self._writers.discard(writer)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there are more writers than connections: one that kept its own would starve another for good."""
+        return len(self._writers) > self._size
 
     def checkout(self, worker: int) -> Lease:
         """An open connection for writer `worker`. SinkUnavailable or SinkMisconfigured when there is none to be had.
@@ -225,23 +241,25 @@ class Pool:
         return Lease(self, pooled, server)
 
     def _take(self, worker: int) -> Any:
+        if (pooled := self._free_one()) is not None:
+            return pooled
+        logger.warning(
+            "[WORKER-%d] Pool exhausted, waiting %.0fs before retry",
+            worker,
+            EXHAUSTED_WAIT,
+            extra={"event": "pool_exhausted", "worker": worker, "pool_size": self._size},
+        )
+        with self._free:
+            pooled = self._free.wait_for(self._free_one, EXHAUSTED_WAIT)
+        if pooled is None:
+            raise SinkUnavailable(f"all {self._size} connections of the pool are taken; raise database.pool_size")
+        return pooled
+
+    def _free_one(self) -> Any | None:
         try:
             return self._pool.connection(shareable=False)
         except TooManyConnectionsError:
-            logger.warning(
-                "[WORKER-%d] Pool exhausted, waiting %.0fs before retry",
-                worker,
-                EXHAUSTED_WAIT,
-                extra={"event": "pool_exhausted", "worker": worker, "pool_size": self._size},
-            )
-        with self._free:
-            self._free.wait(EXHAUSTED_WAIT)
-        try:
-            return self._pool.connection(shareable=False)
-        except TooManyConnectionsError as error:
-            raise SinkUnavailable(
-                f"all {self._size} connections of the pool are taken; raise database.pool_size"
-            ) from error
+            return None
 
     def returned(self) -> None:
         """A connection came back: whoever waits may try."""

@@ -20,8 +20,6 @@ from sensorsync.pipeline.contract import BatchRefused, Reading
 logger = logging.getLogger(__name__)
 
 _PACKET_MARGIN: Final = 1024
-_STATEMENT_LIMIT: Final = 8 * 2**20
-"""Bytes: longer statements gain nothing and cost the server memory."""
 _ALL_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _IDLE_SECONDS: Final = 10.0
@@ -30,10 +28,14 @@ _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 
 
 class MySqlSink:
-    """The Sink of one writer thread. It checks a connection out at its first write and keeps it until that fails."""
+    """The Sink of one writer thread. It checks a connection out at its first write and keeps it until that fails.
+
+    Only where the pool is smaller than the number of sinks does it give its connection back after every write.
+    """
 
     def __init__(self, pool: Pool, conflict: Policy = "first", *, worker: int = 0) -> None:
         self._pool = pool
+        pool.join(self)
         self._policy: Policy = conflict
         self._worker = worker
         self._row_writer = RowWriter()
@@ -45,13 +47,28 @@ class MySqlSink:
 
     def write(self, readings: Sequence[Reading]) -> int:
         """Commit all of `readings`, or none; return how many rows were new. Raises as `contract.Sink` says."""
-        if not readings:
-            return 0
+        try:
+            return self._write(readings) if readings else 0
+        finally:
+            if self._pool.scarce:
+                self._give_back()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._give_back()
+        self._pool.leave(self)
+
+    def _give_back(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def _write(self, readings: Sequence[Reading]) -> int:
         chosen = distinct(readings, self._policy)
         try:
             rows = self._row_writer.rows(chosen)
             lease = self._connected()
-            limit = min(lease.server.max_allowed_packet - _PACKET_MARGIN, _STATEMENT_LIMIT)
+            limit = lease.server.max_allowed_packet - _PACKET_MARGIN
             parts = statements(rows, self._suffix, max_bytes=limit, max_rows=self._max_rows)
         except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
             raise BatchRefused(f"a value that no SQL can say: {error}") from error
@@ -63,12 +80,6 @@ class MySqlSink:
         new = self._transact(lease, parts, chosen)
         self._max_rows = min(self._max_rows * 2, _ALL_ROWS)
         return new
-
-    def close(self) -> None:
-        """Give the connection back."""
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
 
     def _connected(self) -> Lease:
         now = time.monotonic()
@@ -98,15 +109,14 @@ class MySqlSink:
     def _execute(self, cursor: Any, statement: bytes) -> int:
         """Run one upsert; how many of its rows were new."""
         affected: int = cursor.execute(statement)
+        # A no-op update counts 0.
+        new = affected if self._policy == "first" else affected - 2 * _updated(cursor, affected)
         if cursor.warning_count and not self._warned:
             self._warned = True
-            logger.warning(
-                "[WORKER-%d] the server warned about the upsert: %s", self._worker, cursor.connection.show_warnings()[:3],
-                extra={"event": "sql_warning"},
-            )  # fmt: skip
-        if self._policy == "first":
-            return affected  # a no-op update counts 0
-        return affected - 2 * _updated(cursor, affected)
+            some = cursor.connection.show_warnings()[:3]
+            extra = {"event": "sql_warning", "worker": self._worker}
+            logger.warning("[WORKER-%d] the server warned about the upsert: %s", self._worker, some, extra=extra)
+        return new
 
     def _fail(self, lease: Lease, error: Exception, chosen: Sequence[Reading], *, committing: bool) -> NoReturn:
         """Roll back, then raise the outcome. Always in this order: a lock wait undoes only its own statement (1205)."""

@@ -22,6 +22,8 @@ _PREFIX: Final = f"INSERT INTO sensor_readings({_COLUMNS})VALUES"
 _CONTENT: Final = ("value", "value_text", "unit", "topic", "payload")
 _key_of: Final[Callable[[Reading], tuple[str, str, str, bytes]]] = itemgetter(1, 2, 3, 0)
 _CACHE_LIMIT: Final = 50_000
+_GOOD_LENGTH: Final = 8 * 2**20
+"""Bytes: a longer statement gains nothing and costs the server memory. A row that is longer goes alone."""
 
 
 def distinct(readings: Sequence[Reading], policy: Policy) -> list[Reading]:
@@ -128,9 +130,10 @@ def statements(rows: Sequence[str], suffix: bytes, *, max_bytes: int, max_rows: 
     """
     prefix = _PREFIX.encode()
     room = max_bytes - len(prefix) - len(suffix)
+    good = min(room, _GOOD_LENGTH)
     if len(rows) <= max_rows:
         body = ",".join(rows).encode()
-        if len(body) <= room:
+        if len(body) <= good:
             return [prefix + body + suffix]
     made: list[bytes] = []
     part: list[bytes] = []
@@ -139,7 +142,7 @@ def statements(rows: Sequence[str], suffix: bytes, *, max_bytes: int, max_rows: 
         encoded = row.encode()
         if len(encoded) > room:
             return None
-        if part and (size + len(encoded) + 1 > room or len(part) >= max_rows):
+        if part and (size + len(encoded) + 1 > good or len(part) >= max_rows):
             made.append(prefix + b",".join(part) + suffix)
             part, size = [], 0
         part.append(encoded)

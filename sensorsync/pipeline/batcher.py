@@ -8,7 +8,7 @@ sends no more than its window until we acknowledge, so a batch that waits for co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sensorsync.pipeline.contract import Delivery, FlushReason
@@ -34,6 +34,9 @@ class Batcher:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._pending)
 
     def add(self, deliveries: Sequence[Delivery], now: float) -> None:
         """Take over deliveries that arrived at `now` (seconds, monotonic)."""

@@ -57,6 +57,8 @@ class Delivery(NamedTuple):
     token: AckToken | None
     properties: Mapping[str, object] | None = None
     """MQTT 5 properties worth keeping with a dead letter (content type, user properties), None when there are none."""
+    fault: str | None = None
+    """Why the packet itself could not be read (it was not MQTT); such a message is parked as it is."""
 
 
 class FlushReason(StrEnum):
@@ -173,9 +175,8 @@ class Decoder(Protocol):
 class Inlet(Protocol):
     """Where a source puts what it receives. All calls come from the event loop's thread."""
 
-    @property
-    def holds_nothing(self) -> bool:
-        """Whether neither the batcher nor a writer has a delivery."""
+    def holds(self, token: AckToken) -> bool:
+        """Whether the batcher or a writer has this delivery."""
         ...
 
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:

@@ -1,27 +1,26 @@
 """Ingest: source -> batcher -> writers -> settle, and the order in which it all stops.
 
-The event loop's thread owns the source, the batcher and the meter; each writer thread owns its BatchWriter. A batch crosses to a
-thread by a queue and comes back by `call_soon_threadsafe`; nothing else is shared.
+The event loop's thread owns the source, the batcher and the meter; the writers' threads are the crew's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 from sensorsync.lifecycle import SoftStop
 from sensorsync.meter import Meter
 from sensorsync.pipeline.batcher import Batch, Batcher
-from sensorsync.pipeline.contract import Delivery, Source, WriteReport
-from sensorsync.pipeline.writer import BatchKept, BatchWriter
+from sensorsync.pipeline.contract import AckToken, Delivery, Source, WriteReport
+from sensorsync.pipeline.crew import Crew, MakeWriter
 
 logger = logging.getLogger(__name__)
 
@@ -44,13 +43,13 @@ class Limits:
 
 
 class Ingest:
-    """Runs one pipeline until it is asked to stop. `make_writer(number, pause)` builds the writer of one thread."""
+    """Runs one pipeline until it is asked to stop."""
 
     def __init__(
         self,
         source: Source,
         batcher: Batcher,
-        make_writer: Callable[[int, Callable[[float], bool]], BatchWriter],
+        make_writer: MakeWriter,
         *,
         workers: int,
         meter: Meter,
@@ -62,13 +61,7 @@ class Ingest:
         self._meter = meter
         self._limits = limits
         self._on_settled = on_settled
-        self._abandon = threading.Event()
-        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, args=(make_writer, number), name=f"writer-{number}", daemon=True)
-            for number in range(workers)
-        ]
-        self._in_hand = 0
+        self._crew = Crew(workers, make_writer, returned=self._returned, died=self._writer_died)
         self._held_bytes = 0
         self._paused = False
         self._more = False
@@ -83,27 +76,28 @@ class Ingest:
         self._stop = stop
         self._last_arrival = self._loop.time()
         self._all_settled = asyncio.Event()
-        for thread in self._threads:
-            thread.start()
+        handler = self._loop.get_exception_handler()
+        self._loop.set_exception_handler(self._callback_failed)
+        self._crew.start()
         try:
-            await self._source.start(self)
-            self._last_arrival = self._loop.time()
-            if self._limits.until_idle is not None:
-                self._check_idle(self._limits.until_idle)
-            await stop.wait()
+            if await self._unless_stopped(self._source.start(self)):
+                self._last_arrival = self._loop.time()
+                if self._limits.until_idle is not None:
+                    self._check_idle(self._limits.until_idle)
+                await stop.wait()
         except Exception as error:  # noqa: BLE001 - reported after the orderly end
             self.fail(error)
         finally:
             await self._shut_down()
+            self._loop.set_exception_handler(handler)
         if self._error is not None:
             raise self._error
 
     # -- Inlet: what the source calls ----------------------------------------------------------------------------------------
 
-    @property
-    def holds_nothing(self) -> bool:
-        """Whether neither the batcher nor a writer has a delivery."""
-        return self._in_hand == 0 and len(self._batcher) == 0
+    def holds(self, token: AckToken) -> bool:
+        """Whether the batcher or a writer has this delivery. It looks through all of them: for a watchdog, not for every message."""
+        return any(delivery.token == token for delivery in chain(self._batcher, self._crew.deliveries()))
 
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
         """Take over what one read of one socket held."""
@@ -125,6 +119,26 @@ class Ingest:
         self._error = self._error or error
         self._stop.ask("failure")
 
+    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody caught, on the loop: what it left half done could be a PUBACK. Nothing runs half-dead."""
+        loop.default_exception_handler(context)
+        if "handle" in context or "protocol" in context:
+            self.fail(context.get("exception") or RuntimeError(context["message"]))
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do it, but give it up when the pipeline is asked to stop; returns whether it was done."""
+        task = self._loop.create_task(work)
+        stopped = self._loop.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+            return task.done()
+        finally:
+            for one in (task, stopped):
+                one.cancel()
+            await asyncio.gather(task, stopped, return_exceptions=True)
+
     # -- one turn of the loop ------------------------------------------------------------------------------------------------
 
     def _schedule_turn(self) -> None:
@@ -135,19 +149,21 @@ class Ingest:
 
     def _turn(self) -> None:
         drained, self._turn_due, self._more = not self._more, False, False
-        self._hand_over(drained)
+        self._hand_over(drained=drained)
 
-    def _hand_over(self, drained: bool) -> None:
+    def _hand_over(self, *, drained: bool) -> None:
         """Give batches to the writers: to each free one what there is, and one full batch ahead for each busy one."""
-        workers = len(self._threads)
-        while self._in_hand < 2 * workers:
-            free = self._in_hand < workers
-            batch = self._batcher.take(self._loop.time(), writer_free=free, drained=drained, stopping=self._stopping)
+        while self._crew.has_room:
+            batch = self._batcher.take(
+                self._loop.time(),
+                writer_free=self._crew.has_free_writer,
+                drained=drained,
+                stopping=self._stopping,
+            )
             if batch is None:
                 break
-            self._in_hand += 1
             self._meter.flushes[batch.reason] += 1
-            self._inbox.put(batch)
+            self._crew.give(batch)
         self._arm_linger()
 
     def _arm_linger(self) -> None:
@@ -156,12 +172,11 @@ class Ingest:
             self._linger.cancel()
             self._linger = None
         due = self._batcher.due_in(self._loop.time())
-        if due is not None and self._in_hand < len(self._threads):
-            self._linger = self._loop.call_later(due, self._hand_over, False)
+        if due is not None and self._crew.has_free_writer:
+            self._linger = self._loop.call_later(due, partial(self._hand_over, drained=False))
 
-    def _settled(self, batch: Batch, report: WriteReport | None) -> None:
+    def _returned(self, batch: Batch, report: WriteReport | None) -> None:
         """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
-        self._in_hand -= 1
         if report is not None:
             deliveries = batch.deliveries
             self._source.settle([d.token for d in deliveries if d.token is not None])
@@ -176,14 +191,13 @@ class Ingest:
             self._held_bytes -= sum(len(d.payload) for d in deliveries)
             self._regulate()
             self._on_settled()
-        self._hand_over(False)
-        if self._stopping:
-            self._hand_over(True)
-            if self._in_hand == 0:
-                self._all_settled.set()
-        else:
+        if self._error is None:
+            self._hand_over(drained=self._stopping)
+        if not self._stopping:
             # A writer is free. Look into the sockets once more before it gets a small batch.
             self._loop.call_soon(self._schedule_turn)
+        elif self._crew.idle:
+            self._all_settled.set()
         if self._limits.max_messages is not None and self._meter.settled >= self._limits.max_messages:
             self._stop.ask("max-messages")
 
@@ -205,34 +219,10 @@ class Ingest:
         else:
             self._loop.call_later(max(left, quiet / 10), self._check_idle, quiet)
 
-    # -- the writers' threads ------------------------------------------------------------------------------------------------
-
-    def _pause(self, seconds: float) -> bool:
-        return not self._abandon.wait(seconds)
-
-    def _work(self, make_writer: Callable[[int, Callable[[float], bool]], BatchWriter], number: int) -> None:
-        """A writer's thread. It ends when told to; if it dies of anything else, the process stops."""
-        writer: BatchWriter | None = None
-        try:
-            writer = make_writer(number, self._pause)
-            while (batch := self._inbox.get()) is not None:
-                try:
-                    report = writer.write(batch.deliveries)
-                except BatchKept:
-                    self._loop.call_soon_threadsafe(self._settled, batch, None)
-                else:
-                    self._loop.call_soon_threadsafe(self._settled, batch, report)
-        except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
-            self._loop.call_soon_threadsafe(self._writer_died, error)
-        finally:
-            if writer is not None:
-                writer.close()
-
     def _writer_died(self, error: BaseException) -> None:
         """Nothing runs half-dead: stop, and report why."""
-        self._in_hand -= 1
         self.fail(error)
-        if self._in_hand == 0:
+        if self._crew.idle:
             self._all_settled.set()
 
     # -- the end -------------------------------------------------------------------------------------------------------------
@@ -241,7 +231,7 @@ class Ingest:
         """The stop order. Each step may only rely on what comes after it being still alive."""
         # 0. Leaving for good, what the sessions hold comes first: nobody will fetch it later.
         if self._limits.leave and self._error is None:
-            await self._source.leave()
+            await self._leave()
         # 1. Take over nothing more. No UNSUBSCRIBE: the session goes on collecting for our return.
         self._stopping = True
         self._source.stop_receiving()
@@ -249,11 +239,11 @@ class Ingest:
         deadline = self._loop.time() + self._limits.stop_timeout
         self._all_settled.clear()
         if self._error is None:
-            self._hand_over(True)
+            self._hand_over(drained=True)
         else:
-            self._abandon.set()
-            self._forget_unstarted()
-        if self._in_hand:
+            self._crew.abandon()
+            self._crew.forget_unbegun()
+        if not self._crew.idle:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._all_settled.wait()
@@ -263,19 +253,22 @@ class Ingest:
                     self._meter.queue_depth,
                     extra={"event": "stop_deadline", "unsettled": self._meter.queue_depth},
                 )
-        self._abandon.set()
-        # 4. DISCONNECT, keeping the sessions.
+        # 4. DISCONNECT, keeping the sessions (those that were drained to leave for good end).
         await self._source.close()
-        # 5. The writers give their connections back. A thread that hangs in the database does not hold us: it is a daemon.
-        for _ in self._threads:
-            self._inbox.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, 1.0)
+        # 5. The writers give their connections back.
+        await self._crew.dismiss(1.0)
         # 6. The report is the caller's.
 
-    def _forget_unstarted(self) -> None:
-        """After a failure: batches that no writer has begun stay unacknowledged."""
-        with suppress(queue.Empty):
-            while True:
-                self._inbox.get_nowait()
-                self._in_hand -= 1
+    async def _leave(self) -> None:
+        """Drain the sessions, as long as that gets on; a failure, or no progress for the stop time-out, ends it: they are kept."""
+        leaving = self._loop.create_task(self._source.leave())
+        settled = -1
+        while not leaving.done() and self._error is None and self._meter.settled != settled:
+            settled = self._meter.settled
+            deadline = self._loop.time() + self._limits.stop_timeout
+            while not leaving.done() and self._error is None and self._loop.time() < deadline:
+                await asyncio.wait([leaving], timeout=0.1)
+        if not leaving.done():
+            leaving.cancel()
+            logger.warning("the sessions could not be drained: they are kept", extra={"event": "leave_failed"})
+        await asyncio.gather(leaving, return_exceptions=True)

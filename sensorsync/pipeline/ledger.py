@@ -5,12 +5,13 @@ Three rules, all of them about never acknowledging the wrong thing:
 * PUBACKs leave in the order in which the PUBLISHes came ([MQTT-4.6.0-2]): only the settled prefix is released.
 * A token pays only in the epoch (connection) that issued it. After a reconnect the broker may use the packet id for another message.
 * One packet id in flight owes one PUBACK. A resend of it on the same connection is either the same message, which is on its way
-  already, or another one under a reused id; then only the last is acknowledged, when everything before it is settled. A resend of an
-  id that was acknowledged already crossed our PUBACK on the wire: a second one would settle the id's next owner.
+  already, or another one under a reused id; then only the last is acknowledged, when everything before it is settled. A resend of a
+  message that was acknowledged under this id crossed our PUBACK on the wire: a second one would settle the id's next owner.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -40,12 +41,18 @@ class AckLedger:
         self._settled: set[int] = set()
         self._next_seq = 0
         self._claims: dict[int, _Claim] = {}
-        self._acked = bytearray(_PACKET_IDS)
+        # Packet id -> what was acknowledged under it in this epoch, as a hash; an array, for there may be 65,535 of them a link.
+        self._acked = array("I", bytes(4 * _PACKET_IDS))
 
     @property
     def in_flight(self) -> int:
         """Deliveries of this epoch whose PUBACK has not been released."""
         return len(self._order)
+
+    @property
+    def oldest(self) -> AckToken | None:
+        """The delivery of this epoch that has waited longest for its PUBACK."""
+        return self._order[0] if self._order else None
 
     def open_epoch(self) -> None:
         """A new connection: what was owed on the old one can't be paid any more."""
@@ -55,7 +62,7 @@ class AckLedger:
         self._settled.clear()
         self._claims.clear()
         self._next_seq = 0
-        self._acked = bytearray(_PACKET_IDS)
+        self._acked = array("I", bytes(4 * _PACKET_IDS))
 
     def is_copy(self, packet_id: int, topic: str, payload: bytes) -> bool:
         """Whether this very message is on its way already: writing it again is needless, and its one PUBACK is owed already.
@@ -67,7 +74,8 @@ class AckLedger:
 
     def issue(self, packet_id: int, duplicate: bool, topic: str, payload: bytes) -> AckToken | None:
         """The token for a delivery, or None if it must be written but not acknowledged (it was, on this connection)."""
-        if duplicate and packet_id not in self._claims and self._acked[packet_id]:
+        crossed = duplicate and packet_id not in self._claims and self._acked[packet_id] == _trace(topic, payload)
+        if crossed:
             return None
         token = AckToken(self.link, self.epoch, self._next_seq, packet_id)
         self._next_seq += 1
@@ -88,8 +96,14 @@ class AckLedger:
             token = order.popleft()
             settled.discard(token.seq)
             packet_id = token.packet_id
-            if self._claims[packet_id].seq == token.seq:  # else a later message under the same id is still unsettled
+            claim = self._claims[packet_id]
+            if claim.seq == token.seq:  # else a later message under the same id is still unsettled
                 del self._claims[packet_id]
-                self._acked[packet_id] = 1
+                self._acked[packet_id] = _trace(claim.topic, claim.payload)
                 released.append(packet_id)
         return released
+
+
+def _trace(topic: str, payload: bytes) -> int:
+    """32 bits that tell one message from another; never 0."""
+    return hash((topic, payload)) & 0xFFFFFFFF or 1

@@ -134,7 +134,7 @@ class BatchWriter:
         decode = self._decode
         for place, delivery in enumerate(deliveries):
             try:
-                decoded = decode(delivery)
+                decoded = decode(delivery) if delivery.fault is None else Rejected("mqtt", delivery.fault)
             except Exception:
                 # A bug of ours in one message must not become a crash loop over its batch.
                 logger.exception("[WORKER-%d] decoding failed", self._number, extra={"event": "decode_failed"})

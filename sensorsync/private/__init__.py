@@ -9,6 +9,7 @@ from sensorsync.private.mysqld import MysqlServer
 from sensorsync.private.sandbox import CommandFailed, Record, Sandbox, envelope_failed, problems_of
 from sensorsync.private.service import Service
 from sensorsync.private.subscriber import SubscriberLog
+from sensorsync.private.subscribers import Subscribers
 
 __all__ = [
     "Child",
@@ -20,6 +21,7 @@ __all__ = [
     "Sandbox",
     "Service",
     "SubscriberLog",
+    "Subscribers",
     "envelope_failed",
     "problems_of",
 ]

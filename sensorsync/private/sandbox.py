@@ -43,6 +43,8 @@ class Sandbox:
         self.services: list[Service] = []
         self._lasting: list[Child] = []
         self._running: list[Child] = []
+        self._changed = asyncio.Event()
+        """What must live is not the same any more."""
         aliases = {alias for key in keys().values() for alias in key.aliases}
         self._environ = child_environment(os.environ, frozenset(aliases))
 
@@ -50,8 +52,13 @@ class Sandbox:
         """Start a service that must live until `end`."""
         self.services.append(service)
         await service.start()
-        if service.child is not None:
-            self._lasting.append(service.child)
+        self._must_live(service.child)
+
+    async def restart_service(self, service: Service) -> None:
+        """End it and start it again, with its data."""
+        self._may_die(service.child)
+        await service.restart()
+        self._must_live(service.child)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write the configuration file; it holds secrets, so that only we can read it."""
@@ -59,29 +66,42 @@ class Sandbox:
         # JSON is YAML (1.2), and both can read it.
         self.config.write_text(json.dumps(settings, indent=2, default=str) + "\n", encoding="utf-8")
 
-    async def start(self, command: str, *arguments: str, on_record: Callable[[Record], None] | None = None) -> Child:
-        """Start a command of ours and return at once; `on_record` gets what it logs."""
+    async def start(
+        self,
+        command: str,
+        *arguments: str,
+        on_record: Callable[[Record], None] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start a command of ours and return at once; `on_record` gets what it logs, `environ` are settings of it alone."""
         child = Child(
             command,
             [*self._program, "--config", str(self.config), "--log-format", "json", command, *arguments],
             folder=self.folder,
             log=self.folder / f"{command}.log",
-            environ=self._environ,
+            environ={**self._environ, **(environ or {})},
             on_line=None if on_record is None else _parsed(on_record),
         )
         self._running.append(child)
         await child.start()
         return child
 
-    async def start_lasting(self, command: str, *, on_record: Callable[[Record], None]) -> Child:
-        """Start a command that must live until it is stopped."""
-        child = await self.start(command, on_record=on_record)
-        self._lasting.append(child)
+    async def start_lasting(
+        self, command: str, *, on_record: Callable[[Record], None], environ: Mapping[str, str] | None = None
+    ) -> Child:
+        """Start a command that must live until it is stopped or killed."""
+        child = await self.start(command, on_record=on_record, environ=environ)
+        self._must_live(child)
         return child
+
+    async def kill_lasting(self, child: Child) -> None:
+        """`kill -9`, on purpose."""
+        self._may_die(child)
+        await child.kill()
 
     async def stop_lasting(self, child: Child, timeout: float) -> None:
         """Stop a command in an orderly way. Raises CommandFailed when it had to be killed or complains."""
-        self._lasting.remove(child)
+        self._may_die(child)
         if await child.stop(timeout):
             raise command_failed(child)
 
@@ -102,16 +122,24 @@ class Sandbox:
     async def while_up(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of `work`. Raises CommandFailed, or the service's error, as soon as something ends that must live."""
         task = asyncio.ensure_future(work)
-        watches = {asyncio.create_task(child.wait()): child for child in self._lasting}
+        watches: dict[asyncio.Task[int], Child] = {}
+        changed = asyncio.create_task(self._changed.wait())
         try:
-            await asyncio.wait({task, *watches}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise self._death(next(child for watch, child in watches.items() if watch.done()))
+            while not task.done():
+                watched = set(watches.values())
+                watches |= {asyncio.create_task(c.wait()): c for c in self._lasting if c not in watched}
+                await asyncio.wait({task, changed, *watches}, return_when=asyncio.FIRST_COMPLETED)
+                dead = [watches.pop(watch) for watch in list(watches) if watch.done()]
+                if not task.done() and (unasked := [child for child in dead if child in self._lasting]):
+                    raise self._death(unasked[0])
+                if changed.done():
+                    self._changed.clear()
+                    changed = asyncio.create_task(self._changed.wait())
+            return task.result()
         finally:
-            for one in (task, *watches):
+            for one in (task, changed, *watches):
                 one.cancel()
-            await asyncio.gather(task, *watches, return_exceptions=True)
+            await asyncio.gather(task, changed, *watches, return_exceptions=True)
 
     async def stop_services(self) -> None:
         """Stop the services in an orderly way, the last first."""
@@ -127,6 +155,15 @@ class Sandbox:
     def remove(self) -> None:
         """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _must_live(self, child: Child | None) -> None:
+        if child is not None:
+            self._lasting.append(child)
+            self._changed.set()
+
+    def _may_die(self, child: Child | None) -> None:
+        if child in self._lasting:
+            self._lasting.remove(child)
 
     def _death(self, child: Child) -> Exception:
         for service in self.services:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sensorsync.errors import SensorsyncError
@@ -43,8 +45,7 @@ class Service:
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, self.attempts + 1):
             words = await self.prepare()
-            child = Child(self.name, words, folder=self.folder, log=self.folder / f"{self.name}.log", merged=True)
-            self.child = child
+            child = self.child = self._child(words)
             await child.start()
             if await self._answered(child):
                 return
@@ -57,6 +58,16 @@ class Service:
         if self.child is not None:
             await self.child.stop(STOP_SECONDS)
 
+    async def restart(self) -> None:
+        """End it in an orderly way and start it again, with the same port and data. Raises an error when it does not come back."""
+        assert self.child is not None  # noqa: S101 - it was started
+        words = self.child.words
+        await self.child.stop(STOP_SECONDS)
+        child = self.child = self._child(words)
+        await child.start()
+        if not await self._answered(child):
+            raise self.failure(child)
+
     async def kill(self) -> None:
         """End it at once."""
         if self.child is not None:
@@ -68,6 +79,9 @@ class Service:
         what = "did not answer" if code is None else f"ended with {code}"
         lines = " | ".join(line.strip() for line in child.last_lines[-4:]) or "it logged nothing"
         return self.error(f"The private {self.name} {what}: {lines}", hint="Run again with --keep for its whole log.")
+
+    def _child(self, words: Sequence[str]) -> Child:
+        return Child(self.name, words, folder=self.folder, log=self.folder / f"{self.name}.log", merged=True)
 
     async def _answered(self, child: Child) -> bool:
         loop = asyncio.get_running_loop()
@@ -86,10 +100,15 @@ def find_program(*names: str) -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody uses at this moment.
+
+    It lies below the range that kernels give to outgoing connections: one of those could take it, or even connect to itself, while the
+    service that owns it is restarted.
+    """
+    while True:
+        port = random.randrange(15000, 32000)  # noqa: S311 - no secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def answers_connect(port: int) -> bool:

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,12 +18,11 @@ from sensorsync.mysql import sink as sink_module
 from sensorsync.mysql.connect import Pool
 from sensorsync.mysql.sink import MySqlSink
 from sensorsync.mysql.store import MySqlStore
-from sensorsync.pipeline.contract import Delivery, SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import DeadLetter, Delivery, SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.writer import BatchWriter, Refusals
 from tests.conftest import Database
 from tests.fakes import Fault, InThread, MySqlProxy, TcpProxy
 from tests.integration.mysql_bench import PLAIN, migrated, run_as_root, settings_for
-from tests.pipelines import Box
 from tests.rows import reading, readings
 from tests.services import Certificates, DatabaseServer, is_oracle_mysql
 
@@ -166,6 +166,13 @@ def test_a_statement_whose_answer_is_lost_is_not_ambiguous(database: Database) -
         sink.close()
 
 
+class NothingToPark:
+    """A dead-letter box of a test in which no letter may appear."""
+
+    def park(self, letters: Sequence[DeadLetter]) -> int:
+        raise AssertionError(letters)
+
+
 def test_the_counters_are_right_after_an_ambiguous_commit(database: Database) -> None:
     """Trap 7, through the writer: rows that our own lost COMMIT stored are no duplicates."""
     with migrated(database.server, database.name) as store, InThread(MySqlProxy(database.port)) as proxy:
@@ -173,7 +180,7 @@ def test_the_counters_are_right_after_an_ambiguous_commit(database: Database) ->
         writer = BatchWriter(
             0,
             through(database, proxy.port),
-            Box(),
+            NothingToPark(),
             lambda delivery: batch[int(delivery.payload)],
             backoff=Backoff(0.01, 0.01),
             pause=lambda _: True,
@@ -193,28 +200,43 @@ def test_an_exhausted_pool_says_so_and_the_batch_is_kept(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connect, "EXHAUSTED_WAIT", 0.05)
-    with migrated(database.server, database.name, pool_size=1) as store:
-        first, second = store.sink(0), store.sink(1)
-        first.write(readings(1))
+    with migrated(database.server, database.name):
+        pool = Pool(settings_for(database.server, database.name, pool_size=1))
+        sink = MySqlSink(pool, worker=1)
+        lease = pool.checkout(0)
         with caplog.at_level(logging.WARNING), pytest.raises(SinkUnavailable, match=r"raise database\.pool_size"):
-            second.write(readings(2))
+            sink.write(readings(1))
         assert "[WORKER-1] Pool exhausted, waiting 0s before retry" in caplog.messages
-        first.close()
-        assert second.write(readings(2)) == 1
-        second.close()
+        lease.release()
+        assert sink.write(readings(1)) == 1
+        sink.close()
+        pool.close()
 
 
 def test_a_writer_that_waits_gets_the_connection_that_comes_back(database: Database) -> None:
-    with migrated(database.server, database.name, pool_size=1) as store:
-        first, second = store.sink(0), store.sink(1)
-        first.write(readings(1))
+    with migrated(database.server, database.name):
+        pool = Pool(settings_for(database.server, database.name, pool_size=1))
+        sink = MySqlSink(pool)
+        lease = pool.checkout(0)
         written: list[int] = []
-        waiting = threading.Thread(target=lambda: written.append(second.write(readings(2))))
+        waiting = threading.Thread(target=lambda: written.append(sink.write(readings(1))))
         waiting.start()
-        first.close()
+        lease.release()
         waiting.join(connect.EXHAUSTED_WAIT - 1)
         assert written == [1], "it does not sleep its five seconds out"
+        sink.close()
+        pool.close()
+
+
+def test_with_fewer_connections_than_writers_none_keeps_its_own_and_starves_another(database: Database) -> None:
+    # A writer that kept its connection while it had nothing to write left the other's batch unwritten for ever.
+    with migrated(database.server, database.name, pool_size=1) as store:
+        first, second = store.sink(0), store.sink(1)
+        assert [first.write(readings(1)), second.write(readings(2)), first.write(readings(3))] == [1, 1, 1], (
+            "each adds one row to those before"
+        )
         second.close()
+        first.close()
 
 
 def test_a_connection_is_used_again_by_the_next_writer(database: Database) -> None:

@@ -344,15 +344,19 @@ def test_our_statements_cause_no_warning(database: Database, policy: Policy, cap
     assert caplog.messages == []
 
 
-def test_a_warning_of_the_servers_is_told_once(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("policy", ["first", "last", "newest"])
+def test_a_warning_of_the_servers_is_told_once(
+    database: Database, policy: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
     with migrated(database.server, database.name), caplog.at_level(logging.WARNING):
-        sink = MySqlSink(Pool(settings_for(database.server, database.name)))
+        sink = MySqlSink(Pool(settings_for(database.server, database.name)), policy)
         sink.write(readings(1))
         assert sink._lease is not None
         with sink._lease.connection.cursor() as cursor:
             cursor.execute("SET SESSION sql_mode = ''")  # as a proxy between us and the server might
-        for number in (1, 2):
-            assert sink.write([reading(number, unit="x" * 100)]) == 1
+        for number in (1, 3):
+            cut = [reading(number, unit="x" * 100), reading(number + 1), reading(0, received_at=ARRIVAL + number)]
+            assert sink.write(cut) == 2
         sink.close()
     (message,) = caplog.messages
     assert "1265" in message

@@ -18,10 +18,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from sensorsync.config import load as load_settings
+from sensorsync.drivers import open_store
 from tests.commands import Background, Commands
 from tests.fakes import InThread, TcpProxy
 from tests.services import DatabaseServer, Mosquitto
@@ -30,9 +32,10 @@ MESSAGES = 6_000
 RUN = "drill"
 SENSORSYNC = (sys.executable, "-m", "sensorsync")
 
-_CLIENTS, _WINDOW, _ACK_DELAY = 4, 50, 0.05
-"""The pace of the load: PUBACKs reach the publisher late, so it sends 4 x 50 messages each 0.05 s, 4,000/s."""
+_CLIENTS, _ACK_DELAY = 16, 0.05
+"""The pace of the load: mosquitto's window for a publisher is 20, and PUBACKs come late: 16 x 20 / 0.05 s = 6,400/s at most."""
 _PATIENCE = 40.0
+_GLANCE = 0.04
 _QUICK = {
     # Time-outs as they are by default, but scaled to a drill: they still fit into each other.
     "SENSORSYNC_DATABASE__CONNECT_TIMEOUT": "1s",
@@ -90,7 +93,9 @@ class Drill:
                 "SENSORSYNC_STATE_DIR": str(self.folder / "state"),
                 **self._more,
             }
-            Commands(self.environment).run("init-db")
+            settings = load_settings(None, {}, environ=self.environment, cwd=self.folder).settings
+            with closing(open_store(settings.database)) as store:
+                store.migrate()
             self._open = opened.pop_all()
         return self
 
@@ -127,7 +132,7 @@ class Drill:
 
     @contextmanager
     def load(self, *, program: Sequence[str] | None = None, **changes: object) -> Iterator[Load]:
-        """A subscriber, then MESSAGES messages at some 4,000/s. `changes` are settings of the subscriber: `DB_PORT=1234`."""
+        """A subscriber, then MESSAGES messages at some thousand a second. `changes` are settings of the subscriber: `DB_PORT=1234`."""
         settings = {name: str(value) for name, value in changes.items()}
         load = Load(self, Commands({**self.environment, **settings}, program or self.program))
         with InThread(TcpProxy(self.broker.port, delay_down=_ACK_DELAY)) as pace:
@@ -137,11 +142,25 @@ class Drill:
                 load.publisher = publishing.start(
                     self.folder / "publisher.log",
                     *("stress-publish", "--messages", str(MESSAGES), "--run", RUN, "--json"),
-                    *("--processes", "1", "--clients", str(_CLIENTS), "--window", str(_WINDOW)),
+                    *("--processes", "1", "--clients", str(_CLIENTS)),
                 )
                 yield load
             finally:
                 load.kill()
+
+    @contextmanager
+    def storm(self, messages: int) -> Iterator[Load]:
+        """No subscriber, but its session, in which so many messages wait."""
+        commands = Commands(self.environment, self.program)
+        load = Load(self, commands)
+        try:
+            load.start()
+            load.stops()
+            published = commands.run("stress-publish", "--messages", str(messages), "--run", RUN, "--json")
+            assert published.data["acked"] == messages
+            yield load
+        finally:
+            load.kill()
 
     def audit(self, *, messages: int = MESSAGES, parked: int = 0, may_lose: bool = False) -> dict[str, Any]:
         """Nothing is missing, no row is twice or corrupt, and what is not stored is `parked`. Returns what the audit found."""
@@ -181,6 +200,9 @@ class Load:
 
     def start(self, *words: str, **changes: object) -> None:
         """Start a subscriber, with changed settings from now on; return once it is subscribed."""
+        if self._subscriber is not None:
+            assert not self._subscriber.running, "there is one already"
+            self._subscriber.kill()
         self._mark_here()
         self._commands.environment |= {name: str(value) for name, value in changes.items()}
         self._subscriber = self._commands.start(self._log, "subscribe", *words)
@@ -188,9 +210,13 @@ class Load:
 
     def reaches(self, rows: int) -> None:
         """Return once so many rows are stored; some must still be on their way, or the drill proves nothing."""
-        self._until(lambda: self._drill.stored() >= rows, f"{rows} rows")
+        self.stores(rows)
         self._mark_here()
         assert self._drill.stored() < MESSAGES, "the load was over before the fault"
+
+    def stores(self, rows: int) -> None:
+        """Return once so many rows are stored."""
+        self.waits(lambda: self._drill.stored() >= rows, f"{rows} rows")
 
     def says(self, event: str, *, times: int = 1, **fields: object) -> list[dict[str, Any]]:
         """Return once the subscriber has logged `event`, with these fields, so many times since it last reached a point."""
@@ -200,13 +226,23 @@ class Load:
             found[:] = [e for e in self._since() if e["event"] == event and fields.items() <= e.items()]
             return len(found) >= times
 
-        self._until(enough, f"{times} times {event} {fields or ''}", alive=event != "stopped")
+        self.waits(enough, f"{times} times {event} {fields or ''}", alive=event != "stopped")
         return found
 
     def ends(self, exit_code: int) -> None:
         """Return once the subscriber has ended by itself, in this way."""
-        self._until(lambda: not self.subscriber.running, "the end of the subscriber", alive=False)
+        self.waits(lambda: not self.subscriber.running, "the end of the subscriber", alive=False)
         assert self.subscriber.finish().exit_code == exit_code, self._tail()
+
+    def insists(self, number: signal.Signals) -> None:
+        """Send the subscriber this signal, again and again, until it has died of it."""
+
+        def again() -> bool:
+            self.subscriber.send(number)
+            return not self.subscriber.running
+
+        self.waits(again, "the end of the subscriber", alive=False)
+        self.ends(-number)
 
     def kill(self) -> None:
         """`kill -9` of whatever runs."""
@@ -230,10 +266,18 @@ class Load:
         """Return once everything is published and stored or parked, and the subscriber has stopped softly; its report."""
         published = self.publishes()
         assert published["acked"] == MESSAGES, published
-        self._until(lambda: self._drill.stored() >= MESSAGES - parked, "all rows")
+        self.stores(MESSAGES - parked)
         stopped = self.stops()
         assert stopped["unacknowledged"] == 0, stopped
         return stopped
+
+    def waits(self, condition: Callable[[], bool], what: str, *, alive: bool = True) -> None:
+        """Return once `condition()` holds; meanwhile the subscriber must live on, unless it need not be `alive`."""
+        deadline = time.monotonic() + _PATIENCE
+        while not condition():
+            assert not alive or self.subscriber.running, f"the subscriber ended before {what}:\n{self._tail()}"
+            assert time.monotonic() < deadline, f"not within {_PATIENCE:g} s: {what}\n{self._tail()}"
+            time.sleep(_GLANCE)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -244,13 +288,6 @@ class Load:
         with self._log.open() as log:
             log.seek(self._mark)
             return [json.loads(line) for line in log if line.startswith("{") and line.endswith("}\n")]
-
-    def _until(self, condition: Callable[[], bool], what: str, *, alive: bool = True) -> None:
-        deadline = time.monotonic() + _PATIENCE
-        while not condition():
-            assert not alive or self.subscriber.running, f"the subscriber ended before {what}:\n{self._tail()}"
-            assert time.monotonic() < deadline, f"not within {_PATIENCE:g} s: {what}\n{self._tail()}"
-            time.sleep(0.04)
 
     def _tail(self) -> str:
         return self._log.read_text()[-6000:]

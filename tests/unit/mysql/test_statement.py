@@ -126,6 +126,13 @@ def test_a_row_that_alone_is_too_long_has_no_statement() -> None:
     assert statements(rows, b"", max_bytes=4096, max_rows=10) is None
 
 
+def test_a_row_that_is_longer_than_a_good_statement_goes_alone() -> None:
+    rows = RowWriter().rows([reading(0), reading(1, payload="x" * 10_000_000), reading(2)])
+    parts = statements(rows, b"", max_bytes=2**26, max_rows=10)
+    assert parts is not None
+    assert [part.count(b"X'") for part in parts] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("policy", ["last", "newest"])
 @pytest.mark.parametrize("alias", [True, False])
 def test_no_policy_ever_updates_the_first_arrival(policy: Policy, alias: bool) -> None:

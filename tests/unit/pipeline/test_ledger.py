@@ -83,6 +83,14 @@ def test_a_duplicate_of_an_acknowledged_id_is_written_but_not_acknowledged() -> 
     assert ledger.settle([take(ledger, 7, b"two")]) == [7]
 
 
+def test_a_new_message_with_dup_under_an_acknowledged_id_is_owed_an_ack() -> None:
+    # A broker may hand on another subscriber's unacknowledged message to us, DUP and all, under an id of its choice.
+    ledger = opened()
+    ledger.settle([take(ledger, 7, b"one")])
+
+    assert ledger.settle([take(ledger, 7, b"two", dup=True)]) == [7]
+
+
 def test_after_a_reconnect_a_redelivery_is_owed_an_ack_whatever_its_dup_flag() -> None:
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])

@@ -1,0 +1,131 @@
+"""Crew: the writers' threads, and the batches in their hands.
+
+A batch crosses to a thread by a queue and comes back by `call_soon_threadsafe`; nothing else is shared with the event loop's thread,
+on which all methods are called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from sensorsync.pipeline.batcher import Batch
+from sensorsync.pipeline.contract import Delivery, WriteReport
+from sensorsync.pipeline.writer import BatchKept, BatchWriter
+
+MakeWriter = Callable[[int, Callable[[float], bool]], BatchWriter]
+"""`make_writer(number, pause)`: called in the writer's thread."""
+
+
+class Crew:
+    """`count` threads with a BatchWriter each.
+
+    `returned(batch, report)`: a batch came back, None for a report: it was kept. `died(error)`: a thread ended as it should not; its
+    batch is kept.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        make_writer: MakeWriter,
+        *,
+        returned: Callable[[Batch, WriteReport | None], None],
+        died: Callable[[BaseException], None],
+    ) -> None:
+        self._make_writer = make_writer
+        self._returned = returned
+        self._died = died
+        self._abandon = threading.Event()
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._in_hand: dict[int, Batch] = {}
+        self._alive = count
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"writer-{number}", daemon=True)
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        """Begin; the callbacks come on this thread's event loop."""
+        self._loop = asyncio.get_running_loop()
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """No batch is with a writer or on its way to one."""
+        return not self._in_hand
+
+    @property
+    def has_free_writer(self) -> bool:
+        """A batch would be begun at once."""
+        return len(self._in_hand) < len(self._threads)
+
+    @property
+    def has_room(self) -> bool:
+        """Each writer may have a batch in hand and one ahead."""
+        return len(self._in_hand) < 2 * len(self._threads)
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """All that the writers hold."""
+        return (delivery for batch in self._in_hand.values() for delivery in batch.deliveries)
+
+    def give(self, batch: Batch) -> None:
+        """Hand a batch over."""
+        self._in_hand[id(batch)] = batch
+        self._inbox.put(batch)
+
+    def abandon(self) -> None:
+        """Who waits for a database or a box gives up, and keeps its batch."""
+        self._abandon.set()
+
+    def forget_unbegun(self) -> None:
+        """After a failure: batches that no writer has begun stay unacknowledged."""
+        with suppress(queue.Empty):
+            while (batch := self._inbox.get_nowait()) is not None:
+                del self._in_hand[id(batch)]
+
+    async def dismiss(self, seconds: float) -> None:
+        """End the threads. One that hangs in the database for longer than `seconds` does not hold us: it is a daemon."""
+        self.abandon()
+        for _ in self._threads:
+            self._inbox.put(None)
+        last = self._loop.time() + seconds
+        while any(thread.is_alive() for thread in self._threads) and self._loop.time() < last:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # no join in a thread of the executor: name look-ups that hang sit there
+
+    def _pause(self, seconds: float) -> bool:
+        return not self._abandon.wait(seconds)
+
+    def _work(self, number: int) -> None:
+        """A writer's thread. It ends when told to; whatever else it dies of is reported."""
+        writer: BatchWriter | None = None
+        batch: Batch | None = None
+        try:
+            writer = self._make_writer(number, self._pause)
+            while (batch := self._inbox.get()) is not None:
+                try:
+                    report = writer.write(batch.deliveries)
+                except BatchKept:
+                    self._loop.call_soon_threadsafe(self._done, batch, None)
+                else:
+                    self._loop.call_soon_threadsafe(self._done, batch, report)
+        except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
+            self._loop.call_soon_threadsafe(self._lost, batch, error)
+        finally:
+            if writer is not None:
+                writer.close()
+
+    def _done(self, batch: Batch, report: WriteReport | None) -> None:
+        del self._in_hand[id(batch)]
+        self._returned(batch, report)
+
+    def _lost(self, batch: Batch | None, error: BaseException) -> None:
+        self._alive -= 1
+        if batch is not None:
+            del self._in_hand[id(batch)]
+        if not self._alive:
+            self.forget_unbegun()
+        self._died(error)
