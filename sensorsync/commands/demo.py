@@ -209,6 +209,8 @@ class _Demo:
     def _settings(self) -> dict[str, Any]:
         """The configuration that all children read."""
         folder, server = self._sandbox.folder, self._server
+        # In small steps, so that a fault meets many batches under way, and the load is not over before the last one.
+        pace = {"batch_size": 20, "workers": 1} if self._options.drill else {}
         database: dict[str, Any] = {"driver": "sqlite", "path": str(self._database)}
         if server is not None:
             socket, user = str(server.socket), server.user
@@ -216,7 +218,7 @@ class _Demo:
         return {
             "mqtt": {"host": "127.0.0.1", "port": self._broker.port, "backoff_max": 2.0},
             "database": {**database, "wait_for_database": True},
-            "pipeline": {"status_interval": 0.25, "status_every": 5000, "backoff_max": 1.0},
+            "pipeline": {"status_interval": 0.25, "status_every": 5000, "backoff_max": 1.0, **pace},
             "security": {"signatures": "required", "keys": [{"id": "demo", "secret": secrets.token_urlsafe(32)}]},
             "state_dir": str(folder / "state"),
         }

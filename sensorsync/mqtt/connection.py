@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -49,16 +48,18 @@ class Handler(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connected, acknowledged MQTT 5 connection. Make one with `connect`."""
+    """A connected, acknowledged MQTT 5 connection. Make one with `connecting.connect`."""
 
     def __init__(self, options: ConnectOptions, handler: Handler) -> None:
         self.options = options
         self.connack: ConnAckPacket | None = None
         self.rtt = 0.0
         """Seconds between CONNECT and CONNACK."""
+        self.handshake: asyncio.Future[ConnAckPacket]
+        """Done once CONNACK said yes; else it holds the error."""
         self._handler = handler
         self._loop = asyncio.get_running_loop()
-        self._connected: asyncio.Future[ConnAckPacket] = self._loop.create_future()
+        self.handshake = self._loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._rest = bytearray()
         self._error: SensorsyncError | None = None
@@ -190,11 +191,11 @@ class Connection(asyncio.Protocol):
         if error is None and not self._closing:
             reason = f": {exc}" if exc else ""
             error = BrokerUnavailable(f"connection to broker {self.options.where} lost{reason}")
-        if self._connected.done():
-            if not self._connected.cancelled() and self._connected.exception() is None:
+        if self.handshake.done():
+            if not self.handshake.cancelled() and self.handshake.exception() is None:
                 self._handler.connection_lost(error)
         else:
-            self._connected.set_exception(self._error or _handshake_lost(self.options, exc))
+            self.handshake.set_exception(self._error or self._hung_up(exc))
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
@@ -232,14 +233,21 @@ class Connection(asyncio.Protocol):
             self.abort(BrokerRefused(f"{self.options.where} answered CONNECT with {type(packet).__name__}"))
         elif int(packet.reason_code) != 0:
             self.abort(connack_error(self.options.where, packet))
-        elif not self._connected.done():
+        elif not self.handshake.done():
             self.connack = packet
             self.rtt = self._loop.time() - self._last_sent
             if packet.server_keep_alive is not None:
                 self._keep_alive = packet.server_keep_alive
-            self._connected.set_result(packet)
+            self.handshake.set_result(packet)
             self._handler.connection_ready(self)
             self._watch()
+
+    def _hung_up(self, exc: Exception | None) -> SensorsyncError:
+        return BrokerUnavailable(
+            f"broker {self.options.where} closed the connection before answering CONNECT"
+            + (f" ({exc})" if exc else ""),
+            hint="does this port expect TLS (mqtt.tls.enabled), or is it no MQTT 5 listener?",
+        )
 
     def _malformed(self, error: BaseException) -> None:
         self.abort(
@@ -263,59 +271,3 @@ class Connection(asyncio.Protocol):
             self._pinged_at = now if self._pinged_at is None else self._pinged_at
             self.write(_PINGREQ)
         self._timer = self._loop.call_later(half / 4, self._watch)
-
-
-def _handshake_lost(options: ConnectOptions, exc: Exception | None) -> SensorsyncError:
-    return BrokerUnavailable(
-        f"broker {options.where} closed the connection before answering CONNECT" + (f" ({exc})" if exc else ""),
-        hint="does this port expect TLS (mqtt.tls.enabled), or is it no MQTT 5 listener?",
-    )
-
-
-async def connect(options: ConnectOptions, handler: Handler) -> Connection:
-    """Connect and shake hands within `options.connect_timeout` seconds.
-
-    Raises BrokerUnavailable (try again later) or BrokerRefused (don't).
-    """
-    where = options.where
-    connection: Connection | None = None
-    shaken = False
-    try:
-        async with asyncio.timeout(options.connect_timeout):
-            loop = asyncio.get_running_loop()
-            server_name = (options.server_name or options.host) if options.tls else None
-            _, connection = await loop.create_connection(
-                lambda: Connection(options, handler),
-                options.host,
-                options.port,
-                ssl=options.tls,
-                server_hostname=server_name,
-                happy_eyeballs_delay=0.25,  # RFC 8305: a dead address must not cost us the living one
-            )
-            await asyncio.shield(connection._connected)
-        shaken = True
-    except TimeoutError as error:
-        raise BrokerUnavailable(
-            f"broker {where} did not answer within {options.connect_timeout:g} s",
-            hint="check mqtt.host and mqtt.port, and whether a firewall is in the way",
-        ) from error
-    except ssl.SSLCertVerificationError as error:
-        raise BrokerRefused(
-            f"the certificate of {where} was not accepted: {error.verify_message}",
-            hint="set mqtt.tls.ca_file (CA_CERT_PATH) to the CA that signed it, and mqtt.host to a name that it carries",
-        ) from error
-    except ssl.SSLError as error:
-        raise BrokerRefused(
-            f"TLS with {where} failed: {error.reason or error}",
-            hint="is this a TLS port? MQTT over TLS is usually on 8883",
-        ) from error
-    except OSError as error:
-        raise BrokerUnavailable(
-            f"broker {where} cannot be reached: {error.strerror or error}",
-            hint="check mqtt.host and mqtt.port (MQTT_BROKER_HOST)",
-        ) from error
-    finally:
-        if connection is not None and not shaken:
-            connection.abort(None)
-            connection._connected.cancel()
-    return connection

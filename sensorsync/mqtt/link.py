@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
 
 from mqtt5 import (
     PubAckPacket,
-    PublishPacket,
     QoS,
     RetainHandling,
     SubAckPacket,
@@ -22,13 +20,14 @@ from mqtt5 import (
 from sensorsync.errors import BrokerError, SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
-from sensorsync.mqtt.connection import Connection, connect
-from sensorsync.mqtt.frames import BrokenPublish, Received
+from sensorsync.mqtt.connecting import connect
+from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.frames import Received
+from sensorsync.mqtt.intake import take_in
 from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.properties import kept_properties
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
 from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
-from sensorsync.pipeline.contract import AckToken, Delivery, Inlet
+from sensorsync.pipeline.contract import AckToken, Inlet
 from sensorsync.pipeline.ledger import AckLedger
 
 logger = logging.getLogger(__name__)
@@ -214,39 +213,12 @@ class Link:
         """Everything one read of the socket held."""
         if not self._receiving:
             return  # not taken over: the broker keeps it
-        now = time.time()
-        ledger = self.ledger
-        deliveries: list[Delivery] = []
-        for packet in packets:
-            if type(packet) is PublishPacket:
-                topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
-                token: AckToken | None = None
-                qos = 0
-                if packet_id is not None:
-                    qos = 1
-                    if ledger.is_copy(packet_id, topic, payload):
-                        self._meter.resends += 1
-                        continue
-                    token = ledger.issue(packet_id, packet.duplicate, topic, payload)
-                deliveries.append(Delivery(topic, payload, qos, now, token, kept_properties(packet)))
-            elif type(packet) is BrokenPublish:
-                deliveries += self._broken(packet, now)
-            elif self._granted is not None and not self._granted.done():
-                self._granted.set_result(packet)
+        deliveries, answer = take_in(packets, self.ledger, self._meter)
+        if answer is not None and self._granted is not None and not self._granted.done():
+            self._granted.set_result(answer)
         if deliveries:
             self.refilled_at = self._loop.time()
             self._inlet.receive(deliveries, more=more)
-
-    def _broken(self, packet: BrokenPublish, now: float) -> list[Delivery]:
-        """A PUBLISH that is not MQTT: it goes the same way as the others, to the dead letters."""
-        topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
-        if packet_id is None:
-            return [Delivery(topic, payload, 0, now, None, None, packet.fault)]
-        if self.ledger.is_copy(packet_id, topic, payload):
-            self._meter.resends += 1
-            return []
-        token = self.ledger.issue(packet_id, packet.duplicate, topic, payload)
-        return [Delivery(topic, payload, 1, now, token, None, packet.fault)]
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """The connection is gone."""
@@ -259,8 +231,6 @@ class Link:
 
     def writing_paused(self, paused: bool) -> None:
         """PUBACKs are small and bounded by the window: nothing to hold back."""
-
-    # -- inside --------------------------------------------------------------------------------------------------------------
 
     async def _subscribe(self) -> None:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import Backoff
-from sensorsync.mqtt.connection import Connection, connect
+from sensorsync.mqtt.connecting import connect
+from sensorsync.mqtt.connection import Connection
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.outbox import Outbox, PublishStats

@@ -126,7 +126,7 @@ def test_a_poison_row_in_every_batch_is_parked_and_the_others_are_stored(drill: 
     drill.audit(parked=poison)
 
 
-DROP, MEND = "ALTER TABLE sensor_readings DROP COLUMN unit", "ALTER TABLE sensor_readings ADD COLUMN unit VARCHAR(32)"
+DROP, MEND = "ALTER TABLE sensor_readings DROP COLUMN unit", "ALTER TABLE sensor_readings ADD COLUMN unit VARCHAR(64) NULL"
 
 
 def test_a_column_dropped_under_load_stops_the_subscriber_and_the_next_one_has_it_all(drill: Drill) -> None:

@@ -10,10 +10,10 @@ import mqtt5
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mqtt5 import Packet
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import BrokerUnavailable, SessionTakenOver
 
@@ -25,14 +25,14 @@ class Owner:
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.packets: list[Packet] = []
+        self.packets: list[Received] = []
         self.lost: list[SensorsyncError | None] = []
         self.ready = 0
 
     def connection_ready(self, connection: Connection) -> None:
         self.ready += 1
 
-    def packets_received(self, packets: list[Packet], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
         assert packets
         self.packets += packets
 
@@ -81,8 +81,8 @@ def feed(chunks: Sequence[bytes]) -> tuple[Owner, Wire, Connection]:
                 break
             connection.data_received(chunk)
         connection.connection_lost(None)
-        if connection._connected.done() and not connection._connected.cancelled():
-            connection._connected.exception()
+        if connection.handshake.done() and not connection.handshake.cancelled():
+            connection.handshake.exception()
         return owner, wire, connection
 
     try:
@@ -173,4 +173,4 @@ def test_without_an_answer_to_connect_the_owner_hears_nothing() -> None:
     owner, _, connection = feed([])
 
     assert owner.lost == []
-    assert isinstance(connection._connected.exception(), BrokerUnavailable)
+    assert isinstance(connection.handshake.exception(), BrokerUnavailable)

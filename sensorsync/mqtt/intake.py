@@ -1,0 +1,63 @@
+"""Packets -> deliveries: each PUBLISH gets its token from the link's ledger. mqtt5 types end here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from mqtt5 import PublishPacket
+
+from sensorsync.meter import Meter
+from sensorsync.mqtt.frames import BrokenPublish, Received
+from sensorsync.pipeline.contract import AckToken, Delivery
+from sensorsync.pipeline.ledger import AckLedger
+
+
+def take_in(packets: Sequence[Received], ledger: AckLedger, meter: Meter) -> tuple[list[Delivery], Received | None]:
+    """The deliveries among `packets`, in order of arrival, and the last packet that is none (the answer to a request)."""
+    now = time.time()
+    deliveries: list[Delivery] = []
+    answer: Received | None = None
+    for packet in packets:
+        if isinstance(packet, PublishPacket):
+            fault, properties = None, _kept_properties(packet)
+        elif isinstance(packet, BrokenPublish):
+            fault, properties = packet.fault, None
+        else:
+            answer = packet
+            continue
+        topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
+        token: AckToken | None = None
+        qos = 0
+        if packet_id is not None:
+            qos = 1
+            if ledger.is_copy(packet_id, topic, payload):
+                meter.resends += 1
+                continue
+            token = ledger.issue(packet_id, packet.duplicate, topic, payload)
+        deliveries.append(Delivery(topic, payload, qos, now, token, properties, fault))
+    return deliveries, answer
+
+
+def _kept_properties(packet: PublishPacket) -> dict[str, object] | None:
+    """The MQTT 5 properties that a dead letter should keep; mostly there are none."""
+    user, content_type, response, correlation = (
+        packet.user_properties,
+        packet.content_type,
+        packet.response_topic,
+        packet.correlation_data,
+    )
+    if not (user or content_type or response or correlation or packet.retain):
+        return None
+    found: dict[str, object] = {}
+    if user:
+        found["user_properties"] = [list(pair) for pair in user]
+    if content_type:
+        found["content_type"] = content_type
+    if response:
+        found["response_topic"] = response
+    if correlation:
+        found["correlation_data"] = correlation.hex()
+    if packet.retain:
+        found["retain"] = True
+    return found
