@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import cycle
+from typing import NamedTuple
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.drivers import open_store
@@ -31,19 +33,28 @@ _FIRST, _LAST = 0.08, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that was broken on purpose. Times in seconds, counts in messages."""
+    """Something that was broken on purpose. Times in seconds."""
 
     fault: str
+    """`subscriber killed`, `database restarted` or `broker restarted`."""
+    target: str
+    """Which one."""
     at: float
-    """Since the load began."""
+    """Since the first row was stored."""
     stored: int
     """Rows that were committed when it struck."""
     seconds: float
     """Until what was broken worked again."""
 
 
+class _Planned(NamedTuple):
+    fault: str
+    target: str
+    act: Callable[[], Awaitable[None]]
+
+
 class Drill:
-    """Provokes faults while a run of `total` messages is on its way. `tell` gets each of them in words."""
+    """Provokes faults while a run of `total` messages is on its way. `services` are restarted; `tell` gets each fault in words."""
 
     def __init__(
         self,
@@ -53,7 +64,7 @@ class Drill:
         run: str,
         total: int,
         *,
-        services: Sequence[Service],
+        services: Mapping[str, Service],
         tell: Callable[[str], None],
     ) -> None:
         self.faults: list[Fault] = []
@@ -64,6 +75,12 @@ class Drill:
         self._total = total
         self._services = services
         self._tell = tell
+        self._plan = list(self._planned())
+
+    @property
+    def left_out(self) -> list[str]:
+        """The kinds of faults that were planned and never came: the load was over before."""
+        return sorted({plan.fault for plan in self._plan} - {fault.fault for fault in self.faults})
 
     async def provoke(self) -> None:
         """Break one thing after the other, spread over the load; return once every message is stored, or none comes any more.
@@ -71,47 +88,52 @@ class Drill:
         A fault that would come after the last message is left out: it would prove nothing.
         """
         loop = asyncio.get_running_loop()
-        began, stored, moved = loop.time(), 0, loop.time()
-        plan = list(self._plan())
-        step = (_LAST - _FIRST) / max(1, len(plan) - 1)
-        goals = [self._total * (_FIRST + number * step) for number in range(len(plan))]
+        step = (_LAST - _FIRST) / max(1, len(self._plan) - 1)
+        due = deque((self._total * (_FIRST + number * step), plan) for number, plan in enumerate(self._plan))
+        began = moved = loop.time()
+        stored = 0
         with closing(open_store(self._settings)) as store:
             while stored < self._total and loop.time() - moved < STALL_SECONDS:
                 before, stored = stored, await self._stored(store, stored)
                 if stored > before:
                     moved = loop.time()
-                if goals and goals[0] <= stored < self._total:
-                    goals.pop(0)
-                    name, act = plan.pop(0)
-                    self._tell(name)
-                    at = loop.time()
-                    await act()
+                    began = began if before else moved
+                if due and due[0][0] <= stored < self._total:
+                    await self._break(due.popleft()[1], began, stored)
                     moved = loop.time()
-                    fault = Fault(name, round(at - began, 3), stored, round(moved - at, 3))
-                    self.faults.append(fault)
-                    logger.info(
-                        "%s at %.1fs, %s rows stored; mended after %.1fs",
-                        name,
-                        fault.at,
-                        f"{stored:,}",
-                        fault.seconds,
-                        extra={"event": "fault", "fault": name, "stored": stored},
-                    )
                 elif stored == before:
                     await asyncio.sleep(_POLL)
 
-    def _plan(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+    async def _break(self, plan: _Planned, began: float, stored: int) -> None:
+        loop = asyncio.get_running_loop()
+        words = f"{plan.fault} ({plan.target})"
+        self._tell(words)
+        at = loop.time()
+        await plan.act()
+        fault = Fault(plan.fault, plan.target, round(at - began, 3), stored, round(loop.time() - at, 3))
+        self.faults.append(fault)
+        logger.info(
+            "%s at %.1f s, with %s rows stored; mended after %.1f s",
+            words,
+            fault.at,
+            f"{stored:,}",
+            fault.seconds,
+            extra={"event": "fault", **asdict(fault)},
+        )
+
+    def _planned(self) -> Iterator[_Planned]:
         """Kills, with the restarts of services between them."""
         turns = cycle(self._subscribers.instances)
-        services = list(self._services)
+        services = list(self._services.items())
         for number in range(KILLS):
             instance = next(turns)
-            yield f"kill -9 of subscriber {instance}", partial(self._kill, instance)
+            yield _Planned("subscriber killed", instance, partial(self._kill, instance))
             if services and number:
-                service = services.pop(0)
-                yield f"restart of the {service.name}", partial(self._sandbox.restart_service, service)
+                kind, service = services.pop(0)
+                yield _Planned(f"{kind} restarted", service.name, partial(self._sandbox.restart_service, service))
 
     async def _kill(self, instance: str) -> None:
+        """`kill -9`, and a new start."""
         await self._subscribers.kill(instance)
         await self._subscribers.start(instance)
 

@@ -16,7 +16,7 @@ from tests.services import eventually
 
 def children(pid: int) -> dict[int, int]:
     """Process number -> process id of the subscriber's processes that run now."""
-    found = {}
+    found: dict[int, int] = {}
     try:
         listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:

@@ -181,9 +181,9 @@ class _Demo:
         """The same, while things are broken."""
         run = f"drill-{secrets.token_hex(4)}"
         database = DatabaseSettings.model_validate(self._settings()["database"])
-        services: list[Service] = [self._server] if self._server is not None else []
+        services: dict[str, Service] = {} if self._server is None else {"database": self._server}
         if isinstance(self._broker, MosquittoBroker):  # the embedded one keeps nothing
-            services.append(self._broker)
+            services["broker"] = self._broker
         drill = self._drill = Drill(
             self._sandbox,
             self._subscribers,
@@ -195,6 +195,9 @@ class _Demo:
         )
         publishing = self._must("stress-publish", *self._load(), "--run", run, on_record=self._publisher_moved)
         envelope, _ = await _both(publishing, self._sandbox.while_up(drill.provoke()))
+        if drill.left_out:
+            words = f"the load was over before the drill had all its faults: {', '.join(drill.left_out)}"
+            self._problems.append(Problem(IncompleteError.code, words, "Use more --messages."))
         report: Record = envelope["data"]
         return report
 

@@ -83,8 +83,8 @@ def render(data: Mapping[str, Any], console: Console) -> None:
         verdict = f"Every message arrived ({way}, {data['seconds']:.1f} s)."
     console.print(Text(verdict, style="red" if data["missing"] else "green"))
     for fault in data.get("faults", ()):
-        words = f"  {fault['at']:6.1f} s  {fault['fault']}, {fault['stored']:,} stored; mended after {fault['seconds']:.1f} s"
-        console.print(Text(printable(words)))
+        what = f"{fault['fault']} ({fault['target']}), {fault['stored']:,} stored"
+        console.print(Text(printable(f"{fault['at']:6.1f} s  {what}; mended after {fault['seconds']:.1f} s")))
     if data["folder"]:
         again = [
             "sensorsync",

@@ -125,7 +125,8 @@ class Crew:
     def _lost(self, batch: Batch | None, error: BaseException) -> None:
         self._alive -= 1
         if batch is not None:
-            del self._in_hand[id(batch)]
+            # None: it came back already, and the thread died waiting for the next one.
+            self._in_hand.pop(id(batch), None)
         if not self._alive:
             self.forget_unbegun()
         self._died(error)

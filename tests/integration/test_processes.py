@@ -1,4 +1,4 @@
-"""`subscribe --processes N` against a scripted broker that plays EMQX: an offline persistent member of a group keeps getting its share."""
+"""`subscribe --processes N` against a broker that plays EMQX: an offline persistent member of a group keeps getting its share."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Place:
         return Commands({**self._environment, **more})
 
     @contextmanager
-    def subscriber(self, processes: int, *words: str, connected: bool = True, **more: str) -> Iterator[Background]:
-        """A subscriber that runs, all of its processes subscribed."""
+    def subscriber(self, processes: int, *words: str, **more: str) -> Iterator[Background]:
+        """A subscriber that runs, all of its processes subscribed (their logs tell it)."""
         self.log.write_text("")
         command = self.commands(**more).start(self.log, "subscribe", "--processes", str(processes), *words)
         with command as process:
-            if connected:
+            if more.get("LOG_LEVEL") != "WARNING":
                 process.logged('"event": "all_connected"' if processes > 1 else '"event": "connected"', 40)
             yield process
 
@@ -137,7 +137,7 @@ def test_the_status_and_the_end_are_those_of_all_processes_together(place: Place
 
 
 def test_quiet_logs_do_not_make_the_supervisor_blind(place: Place) -> None:
-    with place.subscriber(2, "--until-idle", "1s", connected=False, LOG_LEVEL="WARNING") as process:
+    with place.subscriber(2, "--until-idle", "1s", LOG_LEVEL="WARNING") as process:
         eventually(lambda: len(place.sessions()) == 4, "four sessions", 30)
         assert process.finish().exit_code == 0
     assert place.log.read_text() == ""

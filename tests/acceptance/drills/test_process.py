@@ -16,12 +16,11 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, 
 SABOTAGE = (sys.executable, str(Path(__file__).with_name("sabotage.py")))
 
 
-def test_sigkill_twice_under_load_loses_nothing(drill: Drill) -> None:
+def test_sigkill_under_load_loses_nothing(drill: Drill) -> None:
     with drill.load() as load:
-        for rows in (1_000, 3_000):
-            load.reaches(rows)
-            load.subscriber.kill()
-            load.start()
+        load.reaches(1_500)
+        load.subscriber.kill()
+        load.start()
         load.finishes()
     drill.audit()
 
@@ -60,11 +59,10 @@ def test_a_second_sigint_ends_the_subscriber_at_once_and_loses_nothing(drill: Dr
 
 def test_a_writer_thread_that_dies_ends_the_process_and_acknowledges_nothing_that_is_not_stored(drill: Drill) -> None:
     with drill.load(program=SABOTAGE) as load:
-        for rows in (1_000, 3_000):
-            load.reaches(rows)
-            load.subscriber.send(signal.SIGUSR1)
-            load.ends(1)
-            load.start()
+        load.reaches(1_500)
+        load.subscriber.send(signal.SIGUSR1)
+        load.ends(1)
+        load.start()
         load.finishes()
     drill.audit()
 
@@ -82,7 +80,7 @@ def test_a_clock_that_jumps_back_and_ahead_changes_neither_rows_nor_pace(drill: 
         "FAKETIME_DONT_FAKE_MONOTONIC=1",
     )
     with drill.load(program=("env", *fake, *SENSORSYNC)) as load:
-        for rows, offset in ((1_000, "-1h"), (2_500, "+1d")):
+        for rows, offset in ((500, "-1h"), (2_000, "+1d")):
             load.reaches(rows)
             clock.write_text(f"{offset}\n")
         load.finishes()

@@ -1,0 +1,61 @@
+"""`demo --drill`: what it breaks under load, and what it says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sensorsync.private.service import find_program
+from tests.conftest import need
+from tests.integration.test_demo import demo, processes_with
+from tests.services import DatabaseServer, Mosquitto
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_subscribers_killed_in_turn_on_the_embedded_broker_lose_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("iotcore")
+    envelope, log = demo(tmp_path, "--drill", "--messages", "20000")
+
+    assert envelope["ok"], envelope
+    data = envelope["data"]
+    assert (data["published"], data["acked"], data["stored"], data["missing"]) == (20000, 20000, 20000, 0)
+    assert len(data["faults"]) >= 2
+    assert {fault["fault"] for fault in data["faults"]} == {"subscriber killed"}
+    assert [fault["target"] for fault in data["faults"][:2]] == ["one", "two"]
+    for fault in data["faults"]:
+        assert 0 < fault["stored"] < 20000
+        assert fault["at"] >= 0 < fault["seconds"]
+    assert "subscriber killed (one)" in log
+    assert processes_with(str(tmp_path)) == []
+
+
+def test_database_and_broker_restarted_and_the_subscriber_killed_lose_nothing(tmp_path: Path) -> None:
+    need(Mosquitto)
+    if not find_program("mariadbd", "mysqld"):
+        need(DatabaseServer)
+    envelope, _ = demo(tmp_path, "--drill", "--messages", "15000", "--mysql", "--broker", "mosquitto")
+
+    assert envelope["ok"], envelope
+    data = envelope["data"]
+    assert (data["acked"], data["stored"], data["missing"]) == (15000, 15000, 0)
+    kinds = [fault["fault"] for fault in data["faults"]]
+    assert set(kinds) == {"subscriber killed", "database restarted", "broker restarted"}
+    assert kinds.count("subscriber killed") >= 2
+
+
+def test_a_load_that_is_over_before_the_faults_is_no_drill(tmp_path: Path) -> None:
+    pytest.importorskip("iotcore")
+    envelope, _ = demo(tmp_path, "--drill", "--messages", "1")
+    assert envelope["exit_code"] == 5
+    assert (
+        "the load was over before the drill had all its faults: subscriber killed" in envelope["errors"][0]["message"]
+    )
+    assert (envelope["data"]["stored"], envelope["data"]["faults"]) == (1, [])
+
+
+def test_a_drill_makes_its_own_load(tmp_path: Path) -> None:
+    envelope, _ = demo(tmp_path, "--drill", "--file", "some.jsonl")
+    assert envelope["exit_code"] == 2
+    assert "--file" in envelope["errors"][0]["hint"]
