@@ -10,7 +10,7 @@ from contextlib import closing
 
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
-from sensorsync.envelope import Envelope
+from sensorsync.decoding import unchecked_envelope
 from sensorsync.errors import DeadLetterBoxError, IncompleteError
 from sensorsync.reading import Rejected
 from sensorsync.result import Problem
@@ -69,11 +69,10 @@ def report_problem(report: AuditReport) -> Problem:
 
 
 def _add_parked(tally: Tally, settings: Settings) -> None:
-    """Letters are opened unchecked: a message with a wrong signature is parked, too."""
     path = settings.dead_letter_path
     if not path.exists():
         return
-    opened = Envelope(signatures="off").open
+    opened = unchecked_envelope(settings.security).open
     box = DeadLetters(path, max_size=settings.dead_letters.max_size)
     try:
         if not box.open_read_only():

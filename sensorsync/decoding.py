@@ -1,18 +1,24 @@
-"""From the settings to what opens, decodes and signs messages. The one place where `envelope` and `reading` are wired together."""
+"""From the settings to what opens, decodes and makes messages. The one place where `envelope` and `reading` are wired together."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from sensorsync.config import KeySettings, ReadingSettings, SecuritySettings, Settings
-from sensorsync.envelope import Envelope, Key, Signer
+from sensorsync.envelope import Envelope, Key, sealing
 from sensorsync.errors import ConfigurationError
 from sensorsync.pipeline.contract import Decoder, Delivery, Reading, Rejected
 from sensorsync.reading import ReadingDecoder, ReadingRules
+
+_HINT = "see security.keys"
+_LONGEST_KEY = 64 * 1024
 
 
 def message_decoder(settings: Settings) -> Decoder:
     """Delivery -> Reading | Rejected: the envelope first, then the reading. Thread-safe.
 
-    Raises ConfigurationError when a key cannot be read.
+    Raises ConfigurationError when a key cannot be read or is wrong.
     """
     open_envelope = envelope(settings.security).open
     decode = reading_decoder(settings.reading, settings.security.max_age).decode
@@ -40,38 +46,73 @@ def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> 
 
 
 def envelope(settings: SecuritySettings) -> Envelope:
-    """The envelope of these settings. Raises ConfigurationError when a key cannot be read."""
-    return Envelope([_key(key) for key in settings.keys], signatures=settings.signatures)
+    """The envelope of these settings. Raises ConfigurationError when a key cannot be read or is wrong."""
+    keys = [loaded_key(key) for key in settings.keys]
+    try:
+        return Envelope(keys, signatures=settings.signatures, encryption=settings.encryption)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint=_HINT) from error
+
+
+def unchecked_envelope(settings: SecuritySettings) -> Envelope:
+    """What opens dead letters for counting: signatures are not checked, for a message with a wrong one is parked, too.
+
+    Raises ConfigurationError when a key for encryption cannot be read or is wrong.
+    """
+    keys = [loaded_key(key) for key in settings.keys if key.use == "encryption"]
+    return Envelope(keys, signatures="off")
 
 
 def signing_key(settings: SecuritySettings) -> Key | None:
-    """The key that we sign with, None when none is configured. Raises ConfigurationError when it cannot be read."""
-    chosen = settings.signer
-    return None if chosen is None else _key(chosen)
+    """The key that we sign with, None when none is configured. Raises ConfigurationError when it cannot be read or is wrong."""
+    return None if settings.signer is None else loaded_key(settings.signer)
 
 
-def signer(settings: SecuritySettings) -> Signer | None:
-    """The signer of these settings, None when no key is configured. Raises ConfigurationError when its key cannot be read."""
-    key = signing_key(settings)
-    return None if key is None else Signer(key)
+def sealer(settings: SecuritySettings) -> Callable[[bytes], bytes] | None:
+    """What makes messages of readings: signed, encrypted or both, as far as there are keys for it; None when there are none.
 
-
-def _key(settings: KeySettings) -> Key:
+    Raises ConfigurationError when a key cannot be read or is wrong.
+    """
+    encryption = None if settings.encrypter is None else loaded_key(settings.encrypter)
     try:
-        return Key(settings.id, _secret(settings), settings.algorithm)
+        return sealing(signing_key(settings), encryption)
     except ValueError as error:
-        raise ConfigurationError(str(error), hint="see security.keys") from error
+        raise ConfigurationError(str(error), hint=_HINT) from error
 
 
-def _secret(settings: KeySettings) -> bytes:
-    if settings.secret is not None and settings.secret.get_secret_value():
-        return settings.secret.get_secret_value().encode()
-    if settings.secret_file is None:
-        return b""
+def loaded_key(settings: KeySettings) -> Key:
+    """One key of `security.keys`. Raises ConfigurationError when it cannot be read or is wrong."""
+    material = _material(settings)
     try:
-        return settings.secret_file.read_bytes().rstrip()
+        key = Key(settings.id, material, settings.algorithm)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint=_HINT) from error
+    if key.private != settings.private:
+        found, wanted = ("private", "secret") if key.private else ("public", "public_key")
+        raise ConfigurationError(
+            f"key {settings.id!r}: a {found} key was found where the other half belongs",
+            hint=f"Give it as {wanted} or {wanted}_file; see security.keys.",
+        )
+    return key
+
+
+def _material(settings: KeySettings) -> bytes:
+    for text, file in ((settings.secret, settings.secret_file), (settings.public_key, settings.public_key_file)):
+        if text is not None and text.get_secret_value():
+            return text.get_secret_value().encode()
+        if file is not None:
+            return _content(file)
+    return b""
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LONGEST_KEY + 1).rstrip()
     except OSError as error:
         raise ConfigurationError(
-            f"the key file {settings.secret_file} cannot be read: {error.strerror or error}",
-            hint="see security.keys",
+            f"the key file {file} cannot be read: {error.strerror or error}", hint=_HINT
         ) from error
+    if len(content) > _LONGEST_KEY:
+        raise ConfigurationError(f"the key file {file} has more than {_LONGEST_KEY} bytes: it is no key", hint=_HINT)
+    return content

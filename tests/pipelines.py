@@ -17,6 +17,10 @@ from sensorsync.pipeline.batcher import Batcher
 from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery, Reading, Rejected
 from sensorsync.pipeline.ingest import Ingest, Limits
 from sensorsync.pipeline.writer import BatchWriter, Refusals
+from tests.fakes.broker import FakeBroker
+
+CLIENT = "sensorsync-test-0-0"
+"""The client id of the first link of `running()`."""
 
 
 def decode(delivery: Delivery) -> Reading | Rejected:
@@ -89,6 +93,37 @@ class Running:
         """Stop softly and wait for the end."""
         self.stop.ask("test")
         await self.task
+
+
+async def subscribed(broker: FakeBroker, pipeline: Running, links: int = 1) -> None:
+    """Return once so many sessions are subscribed and all links are up."""
+    await pipeline.until(
+        lambda: (
+            pipeline.source.connected
+            and sum(bool(session.subscriptions) for session in broker.sessions.values()) >= links
+        )
+    )
+
+
+async def standing_at_the_gate(database: Database) -> None:
+    """Return once a transaction waits for its COMMIT."""
+    assert await asyncio.to_thread(database.waiting.acquire, timeout=5)
+
+
+async def send(broker: FakeBroker, count: int, payload: bytes = b"%d") -> None:
+    """Publish messages 0 to `count` - 1; `payload` is a template."""
+    for number in range(count):
+        await broker.publish("t/x", payload % number)
+
+
+def everything(count: int, payload: bytes = b"%d") -> set[bytes]:
+    """The payloads of so many messages."""
+    return {payload % number for number in range(count)}
+
+
+def kept(broker: FakeBroker) -> set[bytes]:
+    """The payloads that the broker still holds."""
+    return {message.payload for session in broker.sessions.values() for message in session.undelivered()}
 
 
 @asynccontextmanager

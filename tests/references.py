@@ -11,6 +11,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sensorsync.cli.wiring import app
 from sensorsync.config.reference import Key, describe, item_keys, keys, sections
 from sensorsync.config.sample import shown_value
 from sensorsync.errors import ExitCode, SensorsyncError
+from sensorsync.mqtt.causes import CAUSES, Cause, Chapter
 from sensorsync.reading import REASONS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -65,9 +67,34 @@ def configuration() -> str:
     return "\n".join(text)
 
 
+def causes(chapter: Chapter) -> str:
+    """Each cause of one chapter of the troubleshooting guide: how it is seen, and what helps."""
+    return "\n".join(_cause(one) for one in CAUSES.values() if one.chapter is chapter)
+
+
+def reason_codes() -> str:
+    """Each reason code of a broker, those that have a chapter included."""
+    found = sorted((one for one in CAUSES.values() if one.code is not None), key=lambda one: one.code or 0)
+    rows = [(f"`0x{one.code:02X}`", f"`{one.key}`", one.cause, one.hint or "Try again later") for one in found]
+    return _table(("Code", "Name", "Meaning", "What helps"), [(*row[:3], f"{_upper(row[3])}.") for row in rows])
+
+
 def commands() -> str:
     """Each command with its arguments and options, off the typer app."""
     return "\n".join(_commands(typer.main.get_command(app), "sensorsync"))
+
+
+def _cause(one: Cause) -> str:
+    number = "" if one.code is None else f", reason code `0x{one.code:02X}`"
+    kind = "; a warning, or exit code 5" if one.lacking else ""
+    seen = "".join(
+        f"- Seen as: {words}\n" for words in [", ".join(f"`{part}`" for part in one.seen.split("; "))] if one.seen
+    )
+    return f"### {_upper(one.cause)}\n\n- Name: `{one.key}`{number}{kind}\n{seen}- Fix: {one.hint}.\n"
+
+
+def _upper(text: str) -> str:
+    return text if text.startswith("mqtt.") else text[:1].upper() + text[1:]
 
 
 def _row(key: Key) -> tuple[str, ...]:
@@ -113,6 +140,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "configuration": configuration,
     "commands": commands,
+    **{f"causes-{chapter}": partial(causes, chapter) for chapter in Chapter if chapter is not Chapter.CODES},
+    "reason-codes": reason_codes,
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, dlq_app, duration, run, run_process
+from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, duration, run, run_process
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -132,6 +132,30 @@ def stress_publish(
     )
 
 
+@app.command("check-cloud")
+def check_cloud(
+    context: typer.Context,
+    topic: Annotated[
+        str,
+        typer.Option("--topic", help="Topic of the probes; nobody else should be subscribed to it.", metavar="TOPIC"),
+    ] = "sensors/test/connectivity",
+    probes: Annotated[int, typer.Option("--probes", help="Round trips to time.", min=1, max=10_000, metavar="N")] = 20,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out session persistence and the delivery window (for CI).")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check the connection to the broker step by step; the first step that fails names the cause and the fix."""
+    from sensorsync.commands import check_cloud as command
+    from sensorsync.console.check_cloud import View
+
+    async def work(loaded: Loaded) -> CommandResult:
+        with View() as view:
+            return await command.run(loaded.settings, command.Options(topic, probes, quick), view.show)
+
+    run(context, command.COMMAND, work, as_json=json)
+
+
 @app.command("audit")
 def audit(
     context: typer.Context,
@@ -194,18 +218,6 @@ def init_db(
         raise typer.BadParameter("--check and --sql exclude each other.")
     work = command.check if check else command.sql if sql else command.run
     run(context, command.COMMAND, lambda loaded: work(loaded.settings), as_json=json)
-
-
-@dlq_app.command("inspect")
-def dlq_inspect(
-    context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", help="How many letters to list.", min=0, metavar="N")] = 20,
-    json: Json = False,
-) -> None:
-    """Count the letters by reason and list the latest ones."""
-    from sensorsync.commands import dlq as command
-
-    run(context, "dlq inspect", lambda loaded: command.inspect(loaded.settings, limit=limit), as_json=json)
 
 
 @config_app.command("show")

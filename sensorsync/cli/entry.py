@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-import sensorsync.cli.commands  # noqa: F401 - registers the commands
+import sensorsync.cli.commands
+import sensorsync.cli.dlq
+import sensorsync.cli.keys  # noqa: F401 - the same
 from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
 

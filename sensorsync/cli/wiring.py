@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -27,7 +29,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
-dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box.")
+dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box, and put letters in and out of it.")
 app.add_typer(dlq_app, name="dlq")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout, for machines.")]
@@ -139,3 +141,23 @@ def duration(flag: str, text: str | None) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error
+
+
+def moment(flag: str, text: str | None) -> float | None:
+    """A time as a flag has it, RFC 3339 or so long ago (`2h`), as Unix time in seconds. Raises UsageError."""
+    from sensorsync.config.units import parse_duration
+
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return when.timestamp()  # without a zone: the local one
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        raise UsageError(
+            f"{flag}: {text!r} is no time: write 2026-01-02T03:04:05Z, 2026-01-02 or a duration ago, such as 2h"
+        ) from None

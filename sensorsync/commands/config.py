@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sensorsync.config import Loaded, Settings
+from sensorsync.config.exposure import broker_exposure, database_exposure
 from sensorsync.config.fields import UNSET
 from sensorsync.config.reference import Key, item_keys, keys
-from sensorsync.errors import ExitCode
+from sensorsync.decoding import envelope, loaded_key
+from sensorsync.errors import ConfigurationError, ExitCode
 from sensorsync.result import CommandResult, Problem
-
-HS256_BYTES = 32
-"""The least size of an HS256 key (RFC 7518, section 3.2)."""
 
 
 def show(loaded: Loaded) -> CommandResult:
@@ -27,7 +27,7 @@ def show(loaded: Loaded) -> CommandResult:
 
 def check(loaded: Loaded) -> CommandResult:
     """The values are valid by now (they were loaded); what is left are the files that they name, and doubtful choices."""
-    problems = tuple(_unreadable(loaded))
+    problems = tuple(_unreadable(loaded)) or tuple(_wrong_keys(loaded))
     data = {"file": _file(loaded), "valid": not problems, "warnings": list(_warnings(loaded))}
     return CommandResult("config check", data, ExitCode.USAGE if problems else ExitCode.OK, problems)
 
@@ -91,24 +91,40 @@ def _files_to_read(loaded: Loaded) -> Iterator[tuple[str, Path, str]]:
         if path is not None:
             yield name, path, loaded.origins[name]
     for index, key in enumerate(settings.security.keys):
-        if key.secret_file is not None:
-            yield f"security.keys[{index}].secret_file", key.secret_file, loaded.origins["security.keys"]
+        for name, path in (("secret_file", key.secret_file), ("public_key_file", key.public_key_file)):
+            if path is not None:
+                yield f"security.keys[{index}].{name}", path, loaded.origins["security.keys"]
+
+
+def _wrong_keys(loaded: Loaded) -> Iterator[Problem]:
+    """One problem for each key that is not what it is said to be, else the first of what contradicts itself."""
+    problems = []
+    for key in loaded.settings.security.keys:
+        try:
+            loaded_key(key)
+        except ConfigurationError as error:
+            problems.append(Problem.of(error))
+    if not problems:
+        try:
+            envelope(loaded.settings.security)
+        except ConfigurationError as error:
+            problems.append(Problem.of(error))
+    yield from problems
 
 
 def _warnings(loaded: Loaded) -> Iterator[str]:
     for key in loaded.settings.security.keys:
-        if key.secret is not None and len(key.secret.get_secret_value().encode()) < HS256_BYTES:
-            yield f"The key {key.id} of security.keys is shorter than {HS256_BYTES} bytes, the least for HS256 (RFC 7518, 3.2)."
+        with suppress(ConfigurationError):  # it is among the problems
+            if weakness := loaded_key(key).weakness:
+                yield f"The {weakness}."
+        if key.secret_file is not None and key.secret_file.exists() and _others_can_read(key.secret_file):
+            yield f"Every user of this machine can read the key file {key.secret_file}: chmod 600."
     if loaded.file is not None and _others_can_read(loaded.file):
         secrets = [name for name in _secret_names() if loaded.origins[name].startswith("file ")]
         if secrets:
             yield f"{loaded.file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
-    if (
-        loaded.settings.mqtt.password is not None
-        and not loaded.settings.mqtt.use_tls
-        and not _is_local(loaded.settings.mqtt.host)
-    ):
-        yield f"mqtt.password goes to {loaded.settings.mqtt.host} unencrypted: set mqtt.tls.enabled or port 8883."
+    yield from broker_exposure(loaded.settings)
+    yield from database_exposure(loaded.settings)
 
 
 def _secret_names() -> Iterator[str]:
@@ -119,7 +135,3 @@ def _secret_names() -> Iterator[str]:
 
 def _others_can_read(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IROTH)
-
-
-def _is_local(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")

@@ -1,51 +1,193 @@
-"""`dlq inspect`: what is in the dead-letter box, and why."""
+"""`dlq`: look into the dead-letter box, and put letters in and out of it by hand."""
 
 from __future__ import annotations
 
+import base64
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, Final
 
 from sensorsync.config import Settings
-from sensorsync.deadletters import DeadLetters, StoredLetter
+from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter, letter_of, line_of
+from sensorsync.errors import IncompleteError, InterruptedByUser, UsageError
 from sensorsync.result import CommandResult
 
-PREVIEW_BYTES = 200
+logger = logging.getLogger(__name__)
+
+PREVIEW_BYTES: Final = 200
 """How much of a payload a list shows."""
+_AT_ONCE: Final = 1000
+"""Letters in one transaction of an import."""
 
 
-def inspect(settings: Settings, *, limit: int = 20) -> CommandResult:
+def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> CommandResult:
     """Counts by reason, and the latest `limit` letters. A box that does not exist yet is empty, and is not created.
 
     Raises DeadLetterBoxError when the file can't be read or is no box.
     """
-    box = DeadLetters(settings.dead_letter_path, max_size=settings.dead_letters.max_size)
+    box = DeadLetters.of(settings)
     exists = box.open_read_only()
-    try:
-        counts = box.counts() if exists else []
-        letters = list(box.letters(limit=limit, payload_bytes=PREVIEW_BYTES)) if exists else []
-    finally:
-        box.close()
+    with closing(box):
+        counts = box.counts(criteria) if exists else []
+        letters = list(box.letters(criteria, limit=limit, payload_bytes=PREVIEW_BYTES)) if exists else []
     data = {
         "path": str(box.path),
         "exists": exists,
         "total": sum(count.letters for count in counts),
-        "counts": [count._asdict() for count in counts],
-        "letters": [_as_json(letter) for letter in letters],
+        "due": sum(count.due for count in counts),
+        "quarantined": sum(count.letters for count in counts if count.state == "quarantined"),
+        "counts": [
+            {**count._asdict(), "oldest": _rfc3339(count.oldest), "newest": _rfc3339(count.newest)} for count in counts
+        ],
+        "letters": [_preview(letter) for letter in letters],
     }
     return CommandResult("dlq inspect", data)
 
 
+def show(settings: Settings, number: int) -> CommandResult:
+    """One letter whole. Raises IncompleteError when there is none of this number, DeadLetterBoxError."""
+    box = DeadLetters.of(settings)
+    exists = box.open_read_only()
+    with closing(box):
+        letter = box.letter(number) if exists else None
+    if letter is None:
+        raise IncompleteError(
+            f"there is no letter {number} in {box.path}",
+            hint="it may have been replayed; `sensorsync dlq inspect` lists the letters",
+        )
+    data = {
+        **_as_json(letter),
+        "payload_base64": base64.b64encode(letter.payload).decode(),
+        "history": [{**past, "at": _rfc3339(past["at"])} for past in (*letter.history, letter.latest)],
+    }
+    return CommandResult("dlq show", data)
+
+
+def release(settings: Settings, criteria: Criteria) -> CommandResult:
+    """Make parked letters of quarantined ones, with all their attempts before them. Raises DeadLetterBoxError."""
+    box = DeadLetters.of(settings)
+    exists = box.open_to_take_out()
+    with closing(box):
+        released = box.release(replace(criteria, state="quarantined")) if exists else 0
+    return CommandResult("dlq release", {"path": str(box.path), "released": released})
+
+
+def purge(settings: Settings, criteria: Criteria, *, everything: bool, confirm: Callable[[int], bool]) -> CommandResult:
+    """Delete letters for good, once `confirm` (it is told how many) says yes.
+
+    Raises UsageError without any criterion, unless `everything`; InterruptedByUser when `confirm` says no; DeadLetterBoxError.
+    """
+    if criteria.all and not everything:
+        raise UsageError(
+            "dlq purge deletes letters for good, so it wants to be told which",
+            hint="give --state, --older-than or another filter; --all means every letter",
+        )
+    box = DeadLetters.of(settings)
+    exists = box.open_to_take_out()
+    with closing(box):
+        meant = sum(count.letters for count in box.counts(criteria)) if exists else 0
+        if meant and not confirm(meant):
+            raise InterruptedByUser("nothing was purged")
+        purged = box.purge(criteria) if meant else 0
+        if purged:
+            box.shrink()
+    return CommandResult("dlq purge", {"path": str(box.path), "purged": purged})
+
+
+def export(
+    settings: Settings, criteria: Criteria, file: Path | None, stdout: BinaryIO, *, force: bool = False
+) -> CommandResult:
+    """Write letters as lines of JSON, the last parked first, into a file that appears when it is whole; None: to `stdout`.
+
+    Raises UsageError when the file is there (unless `force`) or can't be written, BrokenPipeError when nobody reads `stdout` any more,
+    DeadLetterBoxError.
+    """
+    if file is None:
+        written = _write(settings, criteria, stdout)
+        stdout.flush()
+        logger.info("%s letters exported", f"{written:,}", extra={"event": "exported", "letters": written})
+        return CommandResult("dlq export")
+    if file.exists() and not force:
+        raise UsageError(f"{file} is there already", hint="name another file, or add --force")
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            written = _write(settings, criteria, out)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {file}: {error.strerror}") from error
+    return CommandResult("dlq export", {"file": str(file), "exported": written})
+
+
+def import_letters(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
+    """Put exported letters into the box, as they were; letters that are there already stay as they are. None: from `stdin`.
+
+    Raises UsageError at the first line that is none (those before it may be in the box then), DeadLetterBoxError.
+    """
+    box = DeadLetters.of(settings)
+    read = new = 0
+    try:
+        with nullcontext(stdin) if file is None else file.open("rb") as lines:
+            letters = _read(lines, "standard input" if file is None else str(file))
+            box.open()
+            with closing(box):
+                while some := list(itertools.islice(letters, _AT_ONCE)):
+                    new += box.restore(some)
+                    read += len(some)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    return CommandResult("dlq import", {"path": str(box.path), "read": read, "new": new, "known": read - new})
+
+
+def _write(settings: Settings, criteria: Criteria, out: BinaryIO) -> int:
+    box = DeadLetters.of(settings)
+    exists = box.open_read_only()
+    written = 0
+    with closing(box):
+        for letter in box.letters(criteria) if exists else ():
+            out.write(line_of(letter))
+            written += 1
+    return written
+
+
+def _read(lines: Iterable[bytes], name: str) -> Iterator[StoredLetter]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield letter_of(line)
+        except ValueError as error:
+            raise UsageError(
+                f"line {number} of {name} is no letter: {error}",
+                hint="it takes what `sensorsync dlq export` writes; when the line is mended, import the whole file again",
+            ) from error
+
+
+def _preview(letter: StoredLetter) -> dict[str, Any]:
+    shown = _as_json(letter)
+    del shown["history"]
+    return {**shown, "payload_truncated": letter.size > len(letter.payload)}
+
+
 def _as_json(letter: StoredLetter) -> dict[str, Any]:
-    """Times in RFC 3339, and the beginning of the payload as text (bytes that are no UTF-8 as escapes)."""
+    """Times in RFC 3339, and the payload as text (bytes that are no UTF-8 as escapes)."""
     shown: dict[str, Any] = letter._asdict()
-    for name in ("first_seen", "last_seen", "next_retry_at"):
+    for name in ("first_seen", "last_seen", "refused_at"):
         shown[name] = _rfc3339(shown[name])
+    shown["next_retry_at"] = _rfc3339(letter.next_retry_at) if letter.next_retry_at else None
+    shown["sha256"] = letter.sha256.hex()
     shown["payload"] = letter.payload.decode(errors="backslashreplace")
-    shown["payload_truncated"] = letter.size > len(letter.payload)
     return shown
 
 
-def _rfc3339(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
+def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

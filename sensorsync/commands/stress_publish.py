@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 
 from sensorsync.auditing import audit, report_problem, rows_arrived
 from sensorsync.config import Settings
-from sensorsync.decoding import signing_key
+from sensorsync.config.exposure import broker_exposure, database_exposure
+from sensorsync.decoding import sealer, signing_key
 from sensorsync.drivers import database_errors, open_store
 from sensorsync.errors import ExitCode, InterruptedByUser, UsageError
 from sensorsync.lifecycle import SoftStop
+from sensorsync.mqtt.causes import cause_of_code
 from sensorsync.mqtt.fleet import Fleet
 from sensorsync.mqtt.fleet_child import Job
 from sensorsync.mqtt.fleet_counts import Counts
-from sensorsync.mqtt.reasons import meaning
 from sensorsync.result import CommandResult, Problem
 from sensorsync.store import Store
 from sensorsync.workload import AuditReport, Run, new_run_id
@@ -75,7 +76,9 @@ async def run(settings: Settings, options: Options, show: Show = lambda _: None)
         raise UsageError("--verify audits made-up readings, and --file publishes recorded ones.", hint="Leave one out.")
     if options.speed is not None and options.file is None:
         raise UsageError("--speed is the pace of a recording.", hint="Give one with --file.")
-    _warn_of_weak_key(settings)
+    _check_keys(settings)
+    for warning in (*broker_exposure(settings), *(database_exposure(settings) if options.verify else ())):
+        logger.warning("%s", warning, extra={"event": "clear_text"})
     return await _Command(settings, options, show).run()
 
 
@@ -163,6 +166,7 @@ class _Command:
             "topic": publish.topic,
             "broker": f"{mqtt.host}:{mqtt.port}",
             "signed": self._settings.security.signer is not None,
+            "encrypted": self._settings.security.encrypter is not None,
             "duration": round(self._duration, 3),
             "throughput": round(answered / self._duration, 1) if self._duration else 0.0,
             "sent": counts.sent,
@@ -210,7 +214,9 @@ class _Command:
             )
         found += [
             Problem(
-                "refused", f"{count:,} messages were refused: {meaning(code).cause} (0x{code:02X})", meaning(code).hint
+                "refused",
+                f"{count:,} messages were refused: {cause_of_code(code).cause} (0x{code:02X})",
+                cause_of_code(code).hint,
             )
             for code, count in sorted(counts.reasons.items())
             if code >= 0x80
@@ -240,8 +246,9 @@ def _jobs(settings: Settings, options: Options) -> list[Job]:
     return [Job(number, run, range(at, min(clients, at + publish.clients))) for number, at in enumerate(starts)]
 
 
-def _warn_of_weak_key(settings: Settings) -> None:
-    """Raises ConfigurationError when the key cannot be read, before any process is started."""
+def _check_keys(settings: Settings) -> None:
+    """Raises ConfigurationError when a key cannot be read or is wrong, before any process is started."""
+    sealer(settings.security)
     key = signing_key(settings.security)
     if key is not None and key.weakness is not None:
         logger.warning("%s", key.weakness, extra={"event": "weak_key"})

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from sensorsync.config import Settings
+from sensorsync.config.exposure import broker_exposure, database_exposure
 from sensorsync.deadletters import DeadLetters
 from sensorsync.decoding import message_decoder
 from sensorsync.drivers import open_store
@@ -38,6 +39,8 @@ async def run(settings: Settings, *, until_idle: float | None = None, max_messag
 
     Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
     """
+    for warning in (*broker_exposure(settings), *database_exposure(settings)):
+        logger.warning("%s", warning, extra={"event": "clear_text"})
     with only_instance(settings):
         if settings.pipeline.processes == 1:
             return await run_process(settings, until_idle=until_idle, max_messages=max_messages)
@@ -59,8 +62,10 @@ async def run_process(
     meter = Meter(loop.time())
     began = loop.time()
     source: MqttSource | None = None
-    box = DeadLetters(settings.dead_letter_path, max_size=settings.dead_letters.max_size)
+    box = DeadLetters.of(settings)
     box.open()
+    for warning in box.warnings():
+        logger.warning("%s", warning, extra={"event": "dead_letter_box"})
     with SoftStop() as stop, closing(box):
         store = open_store(settings.database)
         try:

@@ -13,6 +13,8 @@ from sensorsync.config.units import Duration, Size
 
 PLAIN_PORT = 1883
 TLS_PORT = 8883
+AlpnName = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
+"""A protocol's name in ASCII (RFC 7301, section 3.1)."""
 
 
 class TlsSettings(Section):
@@ -41,6 +43,12 @@ class TlsSettings(Section):
         None,
         doc="The name that the broker's certificate must carry, when it is not `mqtt.host`.",
         example="broker.example.com",
+    )
+
+    alpn: Annotated[tuple[AlpnName, ...], CommaSeparated] = setting(
+        (),
+        doc="Protocol names to offer (ALPN), where a provider asks for one: brokers that share port 443 with other services.",
+        example=["mqtt"],
     )
 
     @model_validator(mode="after")

@@ -16,8 +16,11 @@ from sensorsync.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SENSORSYNC_CONFIG"
 BROKER = "MQTT_BROKER"
-SIGNING_KEY = "SENSORSYNC_SIGNING_KEY"
-SIGNING_KEY_ID = "default"
+OWN_KEYS: Mapping[str, Mapping[str, str]] = {
+    "SENSORSYNC_ENCRYPTION_KEY": {"id": "default-encryption", "algorithm": "A256GCM"},
+    "SENSORSYNC_SIGNING_KEY": {"id": "default", "algorithm": "HS256"},
+}
+"""Variables that hold one key each -> that key without its secret."""
 
 _TESTS = "SENSORSYNC_TEST_"
 _KEYS: KeyPath = ("security", "keys")
@@ -71,7 +74,7 @@ def _blank_lines(original: str) -> int:
 
 def unknown(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
     """One error for each variable with our prefix that sets nothing."""
-    known = {key.variable for key in keys().values()} | {CONFIG_VARIABLE, SIGNING_KEY}
+    known = {key.variable for key in keys().values()} | {CONFIG_VARIABLE, *OWN_KEYS}
     for variable in variables.values():
         if not variable.name.startswith(PREFIX) or variable.name in known or _belongs_to_others(variable):
             continue
@@ -102,12 +105,13 @@ def lay(variables: Mapping[str, Variable], layers: Layers) -> None:
             for name in names(key):
                 if variable := variables.get(name):
                     layers.put(key.path, _parsed(key, variable), variable.origin)
-    if variable := variables.get(SIGNING_KEY):
-        _add_signing_key(variable, layers)
+    for name, own in OWN_KEYS.items():
+        if variable := variables.get(name):
+            _add_own_key(variable, own, layers)
 
 
 def _aliases(key: Key) -> tuple[str, ...]:
-    return tuple(alias for alias in key.aliases if alias not in {BROKER, SIGNING_KEY})
+    return tuple(alias for alias in key.aliases if alias not in {BROKER, *OWN_KEYS})
 
 
 def _systematic(key: Key) -> tuple[str, ...]:
@@ -157,14 +161,13 @@ def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
         yield ("mqtt", "password"), unquote(url.password)
 
 
-def _add_signing_key(variable: Variable, layers: Layers) -> None:
-    """Our key goes first, so that it signs; the other keys stay, for verifying."""
+def _add_own_key(variable: Variable, key: Mapping[str, str], layers: Layers) -> None:
+    """It goes first, so that it makes messages; the other keys stay, for opening them."""
     there = layers.value(_KEYS)
     others = (
-        [key for key in there if not (isinstance(key, dict) and key.get("id") == SIGNING_KEY_ID)]
+        [other for other in there if not (isinstance(other, dict) and other.get("id") == key["id"])]
         if isinstance(there, list)
         else []
     )
     origin = f"{variable.origin} and {layers.origin(_KEYS)}" if others else variable.origin
-    key = {"id": SIGNING_KEY_ID, "algorithm": "HS256", "secret": variable.value}
-    layers.put(_KEYS, [key, *others], origin)
+    layers.put(_KEYS, [{**key, "secret": variable.value}, *others], origin)

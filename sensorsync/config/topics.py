@@ -47,6 +47,16 @@ def check_identifier(text: str) -> str:
     return text
 
 
+def covers(topic_filter: str, topic: str) -> bool:
+    """Whether a filter matches a topic's name (section 4.7.1); wildcards don't reach topics that begin with $ ([MQTT-4.7.2-1])."""
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    if topic.startswith("$") and wanted[0] in {"+", "#"}:
+        return False
+    if wanted[-1] == "#":
+        wanted, levels = wanted[:-1], levels[: len(wanted) - 1]
+    return len(wanted) == len(levels) and all(one in {"+", level} for one, level in zip(wanted, levels, strict=True))
+
+
 def _check_text(text: str) -> None:
     if not text:
         raise ValueError("must not be empty")

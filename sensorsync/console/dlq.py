@@ -1,9 +1,10 @@
-"""What `dlq inspect` prints. All that came from outside is made harmless for the terminal."""
+"""What the `dlq` commands print. All that came from outside is made harmless for the terminal."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.console import Console
@@ -11,6 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sensorsync.console.escape import printable
+from sensorsync.console.table import as_text
+
+_BAR: Final = 24
+"""Characters of the histogram's longest bar."""
+_HEADERS: Final = (
+    "state", "device", "topic", "qos", "first_seen", "last_seen", "seen", "attempts", "next_retry_at", "size", "sha256",
+)  # fmt: skip
 
 
 def inspect(data: Mapping[str, Any], console: Console) -> None:
@@ -19,38 +27,87 @@ def inspect(data: Mapping[str, Any], console: Console) -> None:
         note = "" if data["exists"] else " (there is no such file yet)"
         console.print(Text(f"No dead letters in {printable(data['path'])}{note}."))
         return
-    console.print(Text(f"{data['total']:,} dead letters in {printable(data['path'])}"))
-    console.print(_counts(data))
+    console.print(
+        Text(
+            f"{data['total']:,} dead letters in {printable(data['path'])}: {data['due']:,} are due for a replay,"
+            f" {data['quarantined']:,} are quarantined"
+        )
+    )
+    console.print(_histogram(data))
     if data["letters"]:
         console.print(Text(f"The latest {len(data['letters'])}:"))
         console.print(_letters(data))
 
 
-def _counts(data: Mapping[str, Any]) -> Table:
+def show(data: Mapping[str, Any], console: Console) -> None:
+    """One letter whole."""
+    console.print(Text(f"Letter {data['id']}", style="bold"))
+    headers = Table(box=None, show_header=False, pad_edge=False)
+    headers.add_column(no_wrap=True)
+    headers.add_column(overflow="fold")
+    for name in _HEADERS:
+        headers.add_row(name.replace("_", " "), Text(printable(as_text(data[name]))))
+    for name, value in (data["properties"] or {}).items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        headers.add_row(Text(f"property {printable(name)}"), Text(printable(shown)))
+    console.print(headers)
+    console.print(Text("Refused:"))
+    for refusal in data["history"]:
+        when = "parked" if not refusal["attempt"] else f"replay {refusal['attempt']}"
+        reason = _reason(refusal)
+        console.print(
+            Text(f"  {refusal['at']}  {when}  {printable(reason)}: {printable(refusal['message'])}"), soft_wrap=True
+        )
+    console.print(Text("Payload:"))
+    console.print(Text(printable(data["payload"])), soft_wrap=True)
+
+
+def replay(data: Mapping[str, Any], console: Console) -> None:
+    """What became of the letters that were due."""
+    if not data["due"]:
+        console.print(Text("No letter is due."))
+        return
+    words = ("can be decoded", "would be refused") if data["dry_run"] else ("stored", "refused again")
+    line = f"{data['due']:,} letters due: {data['stored']:,} {words[0]}, {data['refused']:,} {words[1]}"
+    if data["quarantined"]:
+        line += f" ({data['quarantined']:,} of them quarantined)"
+    if data["left"]:
+        line += f", {data['left']:,} left as they were"
+    console.print(Text(f"{line}, in {data['seconds']:.1f} s"))
+
+
+def _histogram(data: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Reason")
-    table.add_column("State")
-    table.add_column("Letters", justify="right")
+    for name in ("Reason", "State", "Letters", "", "Newest"):
+        table.add_column(name, justify="right" if name == "Letters" else "left")
+    most = max(count["letters"] for count in data["counts"])
     for count in data["counts"]:
-        table.add_row(Text(printable(count["reason"])), count["state"], f"{count['letters']:,}")
+        bar = "#" * max(1, round(_BAR * count["letters"] / most))
+        table.add_row(Text(printable(_reason(count))), count["state"], f"{count['letters']:,}", bar, count["newest"])
     return table
 
 
 def _letters(data: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("Id", "Last seen", "Seen", "Reason", "Topic", "Bytes", "Why", "Payload"):
-        right = name in {"Id", "Seen", "Bytes"}
+    for name in ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload"):
+        right = name in {"Id", "Seen", "Tries", "Bytes"}
         table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
     for letter in data["letters"]:
-        reason = letter["reason"] if letter["errno"] is None else f"{letter['reason']} {letter['errno']}"
+        tries = f"{letter['attempts']}{'!' if letter['state'] == 'quarantined' else ''}"
         table.add_row(
             str(letter["id"]),
             letter["last_seen"],
             str(letter["seen"]),
-            Text(printable(reason)),
+            tries,
+            Text(printable(_reason(letter))),
             Text(printable(letter["topic"])),
             f"{letter['size']:,}",
             Text(printable(letter["message"])),
             Text(printable(letter["payload"])),
         )
     return table
+
+
+def _reason(data: Mapping[str, Any]) -> str:
+    reason: str = data["reason"]
+    return reason if data["errno"] is None else f"{reason} {data['errno']}"

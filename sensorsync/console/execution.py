@@ -35,7 +35,7 @@ def _show(result: CommandResult, *, as_json: bool) -> None:
     try:
         render_result(result, as_json=as_json)
     except BrokenPipeError:
-        _leave_stdout()
+        leave_stdout()
     except KeyboardInterrupt:
         log.debug("Interrupted while the result was shown.")
 
@@ -65,6 +65,6 @@ def _unexpected(error: Exception) -> Problem:
     return Problem(SensorsyncError.code, message, "Run it again with --log-level DEBUG and report the traceback.")
 
 
-def _leave_stdout() -> None:
+def leave_stdout() -> None:
     """Nobody reads stdout any more: point it at nothing, so that Python's last flush doesn't complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

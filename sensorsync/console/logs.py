@@ -43,7 +43,10 @@ class TextFormatter(logging.Formatter):
         if self._color and (code := _COLORS.get(record.levelname)):
             level = f"\x1b[{code}m{level}\x1b[0m"
         line = f"{moment} {level} {printable(record.getMessage())}"
-        below = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
+        # A process that we supervise hands over its traceback as text.
+        below = str(getattr(record, "traceback", ""))
+        if record.exc_info and record.exc_info[0]:
+            below = self.formatException(record.exc_info)
         return "\n".join([line, *(f"    {printable(text)}" for text in below.splitlines())])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from sensorsync.console import logs
 from sensorsync.console.errors import print_problems
 from sensorsync.result import CommandResult
 
@@ -15,16 +16,25 @@ Renderer = Callable[[Mapping[str, Any], Any], None]
 """`render(data, console)`: print a command's data to a rich console."""
 
 RENDERERS: dict[str, str] = {
+    "check-cloud": "sensorsync.console.check_cloud:render",
     "audit": "sensorsync.console.audit:render",
     "demo": "sensorsync.console.demo:render",
     "config show": "sensorsync.console.config:show",
     "config check": "sensorsync.console.config:check",
     "config schema": "sensorsync.console.config:schema",
     "dlq inspect": "sensorsync.console.dlq:inspect",
+    "dlq replay": "sensorsync.console.dlq:replay",
+    "dlq show": "sensorsync.console.dlq:show",
+    "keys generate": "sensorsync.console.keys:generate",
+    "keys list": "sensorsync.console.keys:show",
+    "keys show-public": "sensorsync.console.keys:show_public",
     "init-db": "sensorsync.console.init_db:render",
     "stress-publish": "sensorsync.console.stress_publish:render",
 }
 """Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
+
+TELLS_ITS_PROBLEMS = frozenset({"check-cloud"})
+"""Commands whose text for people has the problems where they belong; they are not said again on stderr."""
 
 _WIDTH_OF_A_PIPE = 500
 """Wide enough that no table folds: what reads a pipe is grep, not a screen."""
@@ -40,6 +50,8 @@ def render_result(result: CommandResult, *, as_json: bool) -> None:
     if result.data:
         _renderer(result.command)(result.data, _stdout_console())
         sys.stdout.flush()
+        if result.command in TELLS_ITS_PROBLEMS and not logs.is_json():
+            return
     print_problems(result.problems)
 
 

@@ -91,7 +91,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    place = ("run", "file", "broker", "topic", "processes", "clients", "signed")
+    place = ("run", "file", "broker", "topic", "processes", "clients", "signed", "encrypted")
     counts = ("messages", "sent", "acked", "no_subscriber", "failed", "unacknowledged", "retransmitted", "reconnects")
     for name in (*place, *counts, "bad_lines"):
         if data.get(name) is not None:

@@ -2,239 +2,241 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from importlib import resources
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
-from sensorsync import sqlite_file
+from sensorsync.config import Settings
+from sensorsync.deadletters.criteria import Criteria
+from sensorsync.deadletters.file import BoxFile
 from sensorsync.deadletters.file_system import file_system_of, warnings_for
-from sensorsync.deadletters.letters import ReasonCount, StoredLetter, row_of
+from sensorsync.deadletters.letters import SELECT, ReasonCount, StoredLetter, entry, history_with, row_of, storable
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
 
-_APPLICATION_ID: Final = 0x53534C42
-"""Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
-_VERSION: Final = 1
-_SHARE_OF_FREE_DISK: Final = 0.5
 _ADD: Final = """
-    INSERT INTO letters (sha256, reason, errno, first_seen, last_seen, qos, topic, message, properties, payload)
-    VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (sha256) DO NOTHING"""
+    INSERT INTO letters (sha256, reason, errno, first_seen, last_seen, refused_at, qos, topic, message, properties, payload, device)
+    VALUES (?1, ?2, ?3, ?4, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (sha256) DO NOTHING"""
+_REFUSAL: Final = "SELECT refused_at, attempts, reason, errno, message, history FROM letters WHERE sha256 = ?"
 _SEEN_AGAIN: Final = """
     UPDATE letters SET seen = seen + 1, first_seen = min(first_seen, ?4), last_seen = max(last_seen, ?4),
-        reason = ?2, errno = ?3, message = ?7 WHERE sha256 = ?1"""
-_LETTERS: Final = """
-    SELECT id, state, reason, errno, first_seen, last_seen, seen, attempts, next_retry_at, qos, topic, message, properties,
-        length(payload), coalesce(substr(payload, 1, ?1), x'')
-    FROM letters ORDER BY last_seen DESC, id DESC LIMIT ?2"""
-_COUNTS: Final = (
-    "SELECT reason, state, count(*) AS n FROM letters GROUP BY reason, state ORDER BY n DESC, reason, state"
+        refused_at = max(refused_at, ?4), reason = ?2, errno = ?3, message = ?7, history = ?8 WHERE sha256 = ?1"""
+_RESTORE: Final = """
+    INSERT INTO letters (sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos,
+        topic, message, properties, history, payload)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING"""
+_REFUSED_AGAIN: Final = """
+    UPDATE letters SET attempts = ?, state = ?, next_retry_at = ?, refused_at = ?, reason = ?, errno = ?, message = ?, history = ?
+    WHERE id = ? AND state = 'parked'"""
+_GIVEN: Final = "(SELECT value FROM json_each(?))"
+_RELEASE: Final = (
+    "UPDATE letters SET state = 'parked', attempts = 0, next_retry_at = 0 WHERE id IN (SELECT value FROM json_each(?))"
 )
-_ALL: Final = 2**31 - 1
+_DELETE: Final = "DELETE FROM letters WHERE id IN (SELECT value FROM json_each(?))"
+_PAYLOAD: Final = "coalesce(substr(payload, 1, ?), x'')"
+# By its index alone, and so named: the planner would rather read the whole table than sort what the index gives.
+_INDEXED: Final = "FROM letters INDEXED BY letters_by_reason WHERE"
+_WHOLE: Final = 2**31 - 1
+_CHUNK: Final = 1000
+"""Letters in one transaction, and in one piece of a long list."""
+
+
+class Refusal(NamedTuple):
+    """What a replay has to say of a letter that was refused again."""
+
+    letter: StoredLetter
+    reason: str
+    errno: int | None
+    message: str
+    state: str
+    """`parked`, or `quarantined` when it was its last try."""
+    next_retry_at: float
 
 
 class DeadLetters:
-    """The box in the file `path`, of at most `max_size` bytes. `open` it; then any thread may `park`.
+    """The box in the file `path`, of at most `max_size` bytes. Open it in one of three ways; then any thread may use it.
 
-    Several processes may have the same box open. Reading is for one thread, as a rule with `open_read_only`.
+    `device_level`: the topic level (from 0) that is a letter's device; None: what its payload says. Several processes may have the
+    same box open. Everything but `park` raises DeadLetterBoxError.
     """
 
-    def __init__(self, path: Path, *, max_size: int = 2**30) -> None:
+    def __init__(self, path: Path, *, max_size: int = 2**30, device_level: int | None = None) -> None:
         self.path = path
-        self._max_size = max_size
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._inode = -1
-        self._open = False
+        self._file = BoxFile(path, max_size)
+        self._device_level = device_level
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The box that the settings name."""
+        level = settings.reading.device_id_level
+        return cls(settings.dead_letter_path, max_size=settings.dead_letters.max_size, device_level=level)
 
     def open(self) -> None:
-        """Open the box, making file and folder where they are missing. Raises DeadLetterBoxError."""
-        with self._lock:
-            self._connect()
-            self._open = True
+        """To put letters in; makes file and folder where they are missing."""
+        self._file.open()
 
     def open_read_only(self) -> bool:
-        """Open the box to look into it; False, and nothing is created, when there is none. Raises DeadLetterBoxError."""
-        if not self.path.exists():
-            return False
-        with self._opening():
-            connection = sqlite_file.connect(self.path, "ro")
-            with _closed_on_error(connection):
-                self._check_ours(connection)
-            self._connection = connection
-        return True
+        """To look into it; False, and nothing is created, when there is none."""
+        return self._file.open_existing(to_write=False)
+
+    def open_to_take_out(self) -> bool:
+        """To replay, release or purge; False, and nothing is created, when there is none. The file has no bound then."""
+        return self._file.open_existing(to_write=True)
 
     def close(self) -> None:
         """Close it; again: nothing happens."""
-        with self._lock:
-            self._open = False
-            self._disconnect()
+        self._file.close()
 
     def warnings(self) -> list[str]:
         """Sentences: why letters may be less safe in this place than on a local disk."""
         return warnings_for(self.path, file_system_of(self.path))
 
+    # -- put in ----------------------------------------------------------------------------------------------------------
+
     def park(self, letters: Sequence[DeadLetter]) -> int:
         """Store all of `letters`, fsynced, or none; return how many were new. Raises BoxUnavailable."""
-        rows = [row_of(letter) for letter in letters]
-        with self._lock:
-            try:
-                return _transact(self._in_place(), rows)
-            except DeadLetterBoxError as error:
-                raise BoxUnavailable(str(error)) from error
-            except (sqlite3.Error, OSError) as error:
-                raise BoxUnavailable(f"{self.path}: {error}") from error
-
-    def letters(self, *, limit: int | None = None, payload_bytes: int | None = None) -> Iterator[StoredLetter]:
-        """The letters, latest first, at most `limit`; of each payload the first `payload_bytes`, by default all. Streams.
-
-        Raises DeadLetterBoxError.
-        """
-        asked = (_ALL if payload_bytes is None else payload_bytes, -1 if limit is None else limit)
-        with self._reading() as connection:
-            for row in connection.execute(_LETTERS, asked):
-                letter = StoredLetter._make(row)
-                yield letter._replace(properties=None if row[12] is None else json.loads(row[12]))
-
-    def counts(self) -> list[ReasonCount]:
-        """How many letters there are by reason and state, the most first. Raises DeadLetterBoxError."""
-        with self._reading() as connection:
-            return [ReasonCount._make(row) for row in connection.execute(_COUNTS)]
-
-    # -- the file --------------------------------------------------------------------------------------------------------
-
-    def _connect(self) -> sqlite3.Connection:
-        with self._opening():
-            self._make_folder()
-            _create_private(self.path)
-            connection = sqlite_file.connect(self.path, "rw")
-            with _closed_on_error(connection):
-                self._set_up(connection)
-            self._connection = connection
-            self._inode = self.path.stat().st_ino
-            return connection
-
-    def _make_folder(self) -> None:
+        rows = [row_of(letter, self._device_level) for letter in letters]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise self._cannot_open(f"{self.path.parent} is not a folder") from error
-
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        self._check_ours(connection)
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
-        sqlite_file.make_durable(connection)
-        connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {_VERSION}")
-        for statement in _schema():
-            connection.execute(statement)
-        connection.execute("COMMIT")
-
-    def _check_ours(self, connection: sqlite3.Connection) -> None:
-        if _pragma(connection, "schema_version") and _pragma(connection, "application_id") != _APPLICATION_ID:
-            raise self._cannot_open("it is a database of another program")
-        if _pragma(connection, "user_version") > _VERSION:
-            raise self._cannot_open("a newer version of sensorsync has written it")
-
-    def _max_pages(self, connection: sqlite3.Connection) -> int:
-        """`max_size`, but well below the free disk: the write-ahead log needs room too, and a full SQLite can't even DELETE."""
-        disk = os.statvfs(self.path.parent)
-        room = self.path.stat().st_size + int(disk.f_bavail * disk.f_frsize * _SHARE_OF_FREE_DISK)
-        return max(1, min(self._max_size, room) // _pragma(connection, "page_size"))
-
-    def _in_place(self) -> sqlite3.Connection:
-        """The connection, while the file is still the one that was opened: what goes into a deleted file is lost."""
-        if not self._open:
-            raise DeadLetterBoxError(f"The dead-letter box {self.path} is not open.")
-        if self._connection is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if self.path.stat().st_ino == self._inode:
-                    return self._connection
-        self._disconnect()
-        return self._connect()
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
-
-    @contextlib.contextmanager
-    def _opening(self) -> Iterator[None]:
-        try:
-            yield
+            with self._file.lock:
+                self._file.in_place()
+                with self._file.writing() as connection:
+                    return sum(_park(connection, row) for row in rows)
+        except DeadLetterBoxError as error:
+            raise BoxUnavailable(str(error)) from error
         except OSError as error:
-            raise self._cannot_open(error.strerror or str(error)) from error
-        except sqlite3.Error as error:
-            raise self._cannot_open(str(error)) from error
+            raise BoxUnavailable(f"{self.path}: {error}") from error
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        if self._connection is None:
-            raise DeadLetterBoxError(f"The dead-letter box {self.path} is not open.")
-        try:
-            yield self._connection
-        except sqlite3.Error as error:
-            raise DeadLetterBoxError(f"Cannot read the dead-letter box {self.path}: {error}.") from error
+    def restore(self, letters: Iterable[StoredLetter]) -> int:
+        """Put exported letters back as they were, fsynced, all or none; those that are there stay. Return how many were not."""
+        with self._file.writing() as connection:
+            before = connection.total_changes
+            connection.executemany(_RESTORE, map(_restorable, letters))
+            return connection.total_changes - before
 
-    def _cannot_open(self, why: str) -> DeadLetterBoxError:
-        return DeadLetterBoxError(
-            f"Cannot open the dead-letter box {self.path}: {why}.",
-            hint="Let dead_letters.path name a file in a folder that this user may write to.",
+    # -- look ------------------------------------------------------------------------------------------------------------
+
+    def letters(
+        self, criteria: Criteria | None = None, *, limit: int | None = None, payload_bytes: int | None = None
+    ) -> Iterator[StoredLetter]:
+        """The letters, last parked first, at most `limit`; of each payload the first `payload_bytes`, by default all. Streams."""
+        where, parameters = (criteria or Criteria()).where()
+        size = _WHOLE if payload_bytes is None else payload_bytes
+        many = -1 if limit is None else limit
+        with self._file.reading() as connection:
+            if where == "1":
+                found = f"{SELECT}, {_PAYLOAD} FROM letters ORDER BY id DESC LIMIT ?"
+                yield from map(StoredLetter.of, connection.execute(found, (size, many)))
+                return
+            chosen = connection.execute(f"SELECT id {_INDEXED} {where} ORDER BY id DESC LIMIT ?", (*parameters, many))
+            for (number,) in chosen.fetchall():
+                found = f"{SELECT}, {_PAYLOAD} FROM letters WHERE id = ?"
+                yield StoredLetter.of(connection.execute(found, (size, number)).fetchone())
+
+    def letter(self, number: int) -> StoredLetter | None:
+        """One letter whole; None when there is none of this number."""
+        with self._file.reading() as connection:
+            row = connection.execute(f"{SELECT}, payload FROM letters WHERE id = ?", (number,)).fetchone()
+        return None if row is None else StoredLetter.of(row)
+
+    def counts(self, criteria: Criteria | None = None, *, now: float | None = None) -> list[ReasonCount]:
+        """How many letters there are by reason, errno and state, the most first. `now`: Unix time at which letters are due."""
+        where, parameters = (criteria or Criteria()).where()
+        query = (
+            "SELECT reason, errno, state, count(*), sum(state = 'parked' AND next_retry_at <= ?), min(last_seen), max(last_seen)"
+            f" {_INDEXED} {where} GROUP BY reason, errno, state"
         )
+        with self._file.reading() as connection:
+            rows = connection.execute(query, (time.time() if now is None else now, *parameters)).fetchall()
+        return sorted(map(ReasonCount._make, rows), key=lambda count: (-count.letters, count[:3]))
+
+    # -- take out --------------------------------------------------------------------------------------------------------
+
+    def numbers(self, criteria: Criteria, *, due: float | None = None) -> array[int]:
+        """The ids of letters, in order; `due` (Unix time): only those whose next try may be then."""
+        where, parameters = criteria.where()
+        if due is not None:
+            where, parameters = f"{where} AND next_retry_at <= ?", [*parameters, due]
+        with self._file.reading() as connection:
+            return array(
+                "q", (row[0] for row in connection.execute(f"SELECT id {_INDEXED} {where} ORDER BY id", parameters))
+            )
+
+    def take(self, numbers: Sequence[int], max_bytes: int) -> list[StoredLetter]:
+        """Read the letters of these ids that are parked (still), in order, as far as their payloads stay within `max_bytes`.
+
+        The first one is always read. Nothing is changed.
+        """
+        query = f"{SELECT}, payload FROM letters WHERE id IN {_GIVEN} AND state = 'parked' ORDER BY id"
+        taken: list[StoredLetter] = []
+        with self._file.reading() as connection:
+            for row in connection.execute(query, (json.dumps(list(numbers)),)):
+                max_bytes -= len(row[-1])
+                if max_bytes < 0 and taken:
+                    break
+                taken.append(StoredLetter.of(row))
+        return taken
+
+    def settle(self, stored: Iterable[StoredLetter], refused: Sequence[Refusal], now: float) -> None:
+        """End a batch of a replay in one transaction: delete what is stored, and count the attempt of what was refused."""
+        rows = [
+            (
+                refusal.letter.attempts + 1,
+                refusal.state,
+                refusal.next_retry_at,
+                now,
+                refusal.reason,
+                refusal.errno,
+                storable(refusal.message),
+                history_with(json.dumps(refusal.letter.history), refusal.letter.latest),
+                refusal.letter.id,
+            )
+            for refusal in refused
+        ]
+        with self._file.writing() as connection:
+            connection.execute(_DELETE, (json.dumps([letter.id for letter in stored]),))
+            connection.executemany(_REFUSED_AGAIN, rows)
+
+    def purge(self, criteria: Criteria) -> int:
+        """Delete letters for good, some thousand in a transaction; return how many."""
+        return self._change(_DELETE, criteria)
+
+    def release(self, criteria: Criteria) -> int:
+        """Let replay try letters again from the beginning; return how many there were."""
+        return self._change(_RELEASE, criteria)
+
+    def shrink(self) -> None:
+        """Give the room of deleted letters back to the disk."""
+        self._file.shrink()
+
+    def _change(self, statement: str, criteria: Criteria) -> int:
+        numbers = self.numbers(criteria)
+        changed = 0
+        for start in range(0, len(numbers), _CHUNK):
+            with self._file.writing() as connection:
+                changed += connection.execute(
+                    statement, (json.dumps(numbers[start : start + _CHUNK].tolist()),)
+                ).rowcount
+        return changed
 
 
-def _transact(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-    new = 0
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for row in rows:
-            if connection.execute(_ADD, row).rowcount:
-                new += 1
-            else:
-                connection.execute(_SEEN_AGAIN, row[:7])
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        raise
-    return new
+def _park(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
+    if connection.execute(_ADD, row).rowcount:
+        return True
+    at, attempts, reason, errno, message, history = connection.execute(_REFUSAL, row[:1]).fetchone()
+    if (reason, errno, message) != (row[1], row[2], row[6]):
+        history = history_with(history, entry(at, attempts, reason, errno, message))
+    connection.execute(_SEEN_AGAIN, (*row[:7], history))
+    return False
 
 
-@contextlib.contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        connection.close()
-        raise
-
-
-def _create_private(path: Path) -> None:
-    """An empty file that only this user can read: letters hold what devices sent. SQLite gives its other files the same mode."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the file's name must outlive a crash as its content does
-    finally:
-        os.close(folder)
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def _schema() -> list[str]:
-    script = resources.files("sensorsync.deadletters").joinpath("schema.sql").read_text(encoding="utf-8")
-    return [statement for statement in script.split(";\n") if statement.strip()]
+def _restorable(letter: StoredLetter) -> tuple[Any, ...]:
+    return (
+        *letter[1:15],
+        None if letter.properties is None else json.dumps(dict(letter.properties)),
+        json.dumps(list(letter.history)) if letter.history else None,
+        letter.payload,
+    )

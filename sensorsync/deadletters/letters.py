@@ -5,66 +5,152 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from sensorsync.pipeline.contract import DeadLetter
+import orjson
+
+from sensorsync.envelope import Envelope
+from sensorsync.pipeline.contract import DeadLetter, Delivery
+from sensorsync.reading import Rejected
+
+BROKEN_PACKET: Final = "mqtt"
+"""The reason of what was no MQTT; nothing in it can be decoded, whatever it looks like."""
+MAX_HISTORY: Final = 20
+"""Earlier refusals that a letter remembers."""
+_LARGEST_TO_PEEK: Final = 2**20
+_opened = Envelope(signatures="off").open
+
+SELECT: Final = (
+    "SELECT id, sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos, topic,"
+    " message, properties, history, length(payload)"
+)
+"""What a StoredLetter is made of, but for its payload."""
 
 
 class StoredLetter(NamedTuple):
     """A letter in the box. Times are Unix time in seconds."""
 
     id: int
+    sha256: bytes
     state: str
     """`parked`, or `quarantined` when replay has given up on it."""
     reason: str
     errno: int | None
+    device: str | None
+    """Its device, as far as that can be told from what can't be read."""
     first_seen: float
     last_seen: float
     seen: int
     """How many times this message was parked."""
     attempts: int
-    """How many times it was replayed."""
-    next_retry_at: float | None
-    """Replay leaves it alone until then; None: at any time."""
+    """How many replays refused it again since it was parked or released."""
+    next_retry_at: float
+    """Replay leaves it alone until then; 0: at any time."""
+    refused_at: float
+    """When it was last refused."""
     qos: int
     topic: str
     message: str
     properties: Mapping[str, Any] | None
     """MQTT properties; bytes are `{"base64": "..."}`."""
+    history: Sequence[Mapping[str, Any]]
+    """Earlier refusals, the oldest first: `at`, `attempt` (0: when it was parked), `reason`, `errno`, `message`."""
     size: int
     """Bytes of the whole payload."""
     payload: bytes
     """The payload, or its beginning when only that was asked for."""
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> StoredLetter:
+        """From the columns of SELECT and a payload."""
+        properties, history = row[15], row[16]
+        read = (
+            None if properties is None else json.loads(properties),
+            [] if history is None else json.loads(history),
+        )
+        return cls._make((*row[:15], *read, *row[17:]))
+
+    @property
+    def delivery(self) -> Delivery:
+        """The message as it arrived first, for the way that it failed to go. Nobody waits for an acknowledgement."""
+        fault = self.message if self.reason == BROKEN_PACKET else None
+        return Delivery(self.topic, self.payload, self.qos, self.first_seen, None, self.properties, fault)
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """Its latest refusal, as an entry of a history."""
+        return entry(self.refused_at, self.attempts, self.reason, self.errno, self.message)
+
 
 class ReasonCount(NamedTuple):
-    """How many letters the box has for one reason in one state."""
+    """How many letters the box has for one reason in one state. Times are Unix time in seconds."""
 
     reason: str
+    errno: int | None
     state: str
     letters: int
+    due: int
+    """Of these, the ones that a replay would take now."""
+    oldest: float
+    """Least `last_seen`."""
+    newest: float
 
 
-def row_of(letter: DeadLetter) -> tuple[Any, ...]:
-    """What parking stores of a letter: sha256, reason, errno, received_at, qos, topic, message, properties, payload."""
+def entry(at: float, attempt: int, reason: str, errno: int | None, message: str) -> dict[str, Any]:
+    """One refusal, as a letter's history has it."""
+    return {"at": at, "attempt": attempt, "reason": reason, "errno": errno, "message": message}
+
+
+def history_with(history: str | None, latest: Mapping[str, Any]) -> str:
+    """The text of a history with one refusal more; the oldest is forgotten when it is too long."""
+    return json.dumps([*json.loads(history or "[]"), latest][-MAX_HISTORY:])
+
+
+def row_of(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ...]:
+    """What parking stores of a letter: sha256, reason, errno, received_at, qos, topic, message, properties, payload, device."""
     properties = None if letter.properties is None else json.dumps(dict(letter.properties), default=_as_json)
+    topic = storable(letter.topic)
     return (
-        identity(letter.topic, letter.payload),
+        identity(topic, letter.payload),
         letter.reason,
         letter.errno,
         letter.received_at,
         letter.qos,
-        _storable(letter.topic),
-        _storable(letter.message),
+        topic,
+        storable(letter.message),
         properties,
         letter.payload,
+        device_of(topic, letter.payload, device_level),
     )
 
 
 def identity(topic: str, payload: bytes) -> bytes:
     """SHA-256 of a message: its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), its payload."""
-    return hashlib.sha256(topic.encode(errors="surrogatepass") + b"\0" + payload).digest()
+    return hashlib.sha256(topic.encode() + b"\0" + payload).digest()
+
+
+def device_of(topic: str, payload: bytes, level: int | None = None) -> str | None:
+    """The device that a letter seems to be of, to find it by: unverified. `level`: the topic level that is the device, if one is."""
+    if level is not None:
+        levels = topic.split("/")
+        return levels[level] if level < len(levels) else None
+    if len(payload) > _LARGEST_TO_PEEK:
+        return None
+    opened = _opened(payload)
+    if isinstance(opened, Rejected):
+        return None
+    try:
+        message = orjson.loads(opened)
+    except orjson.JSONDecodeError:
+        return None
+    device = message.get("device_id") if isinstance(message, dict) else None
+    return device if isinstance(device, str) else None
+
+
+def storable(text: str) -> str:
+    """Lone surrogates have no UTF-8; a message that quotes one is stored with its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _as_json(value: object) -> object:
@@ -73,8 +159,3 @@ def _as_json(value: object) -> object:
         if isinstance(value, bytes | bytearray | memoryview)
         else str(value)
     )
-
-
-def _storable(text: str) -> str:
-    """Lone surrogates have no UTF-8; a message that quotes one is stored with its escape."""
-    return text.encode(errors="backslashreplace").decode()

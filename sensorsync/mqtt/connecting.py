@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+from sensorsync.mqtt.causes import CAUSES
 from sensorsync.mqtt.connection import Connection, Handler
+from sensorsync.mqtt.diagnosis import of_os_error, of_tls_error
 from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
+from sensorsync.mqtt.reasons import BrokerUnavailable, broker_error
+
+_CUT = "the connection was cut during the handshake, which is what a port without TLS does"
 
 
 async def connect(options: ConnectOptions, handler: Handler) -> Connection:
@@ -33,27 +37,28 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
             await asyncio.shield(connection.handshake)
         shaken = True
     except TimeoutError as error:
-        raise BrokerUnavailable(
-            f"broker {where} did not answer within {options.connect_timeout:g} s",
-            hint="check mqtt.host and mqtt.port, and whether a firewall is in the way",
-        ) from error
-    except ssl.SSLCertVerificationError as error:
-        raise BrokerRefused(
-            f"the certificate of {where} was not accepted: {error.verify_message}",
-            hint="set mqtt.tls.ca_file (CA_CERT_PATH) to the CA that signed it, and mqtt.host to a name that it carries",
-        ) from error
+        message = f"broker {where} did not answer within {options.connect_timeout:g} s"
+        raise BrokerUnavailable(message, cause=CAUSES["timeout"]) from error
     except ssl.SSLError as error:
-        raise BrokerRefused(
-            f"TLS with {where} failed: {error.reason or error}",
-            hint="is this a TLS port? MQTT over TLS is usually on 8883",
-        ) from error
+        cause = of_tls_error(error, with_certificate=options.has_certificate)
+        raise broker_error(cause, f"TLS with broker {where} failed: {cause.cause} ({_words(error)})") from error
     except OSError as error:
-        raise BrokerUnavailable(
-            f"broker {where} cannot be reached: {error.strerror or error}",
-            hint="check mqtt.host and mqtt.port (MQTT_BROKER_HOST)",
-        ) from error
+        cut = options.tls is not None and isinstance(error, ConnectionResetError | ConnectionAbortedError)
+        if cut:
+            raise BrokerUnavailable(
+                f"TLS with broker {where} failed: {_CUT}", cause=CAUSES["plaintext_port"]
+            ) from error
+        message = f"broker {where} cannot be reached: {error.strerror or error}"
+        raise BrokerUnavailable(message, cause=of_os_error(error)) from error
     finally:
         if connection is not None and not shaken:
             connection.abort(None)
             connection.handshake.cancel()
     return connection
+
+
+def _words(error: ssl.SSLError) -> str:
+    """OpenSSL's own words: people search the web for them."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    return error.reason or str(error)

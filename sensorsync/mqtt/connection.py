@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -15,9 +16,11 @@ import mqtt5
 from mqtt5 import ConnAckPacket, DisconnectPacket, PingReqPacket, PingRespPacket
 
 from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.causes import CAUSES
+from sensorsync.mqtt.diagnosis import of_first_bytes, of_tls_error
 from sensorsync.mqtt.frames import Received, broken_publish, frame_length
 from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, connack_error, disconnect_error
+from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, broker_error, connack_error, disconnect_error
 
 logger = logging.getLogger(__name__)
 
@@ -201,6 +204,12 @@ class Connection(asyncio.Protocol):
 
     def _refused(self, data: memoryview, error: BaseException, packets: list[Received]) -> int:
         """The codec can't read on. Bytes of a broken PUBLISH that was put into `packets`, or 0: wait for more, or all is over."""
+        if self.connack is None and not packets and (cause := of_first_bytes(start := bytes(data[:16]))):
+            # Such a peer may never send the rest of what looks like a long packet: wait for no more.
+            self.abort(
+                broker_error(cause, f"broker {self.options.where}: {cause.cause} (its answer begins with {start!r})")
+            )
+            return 0
         try:
             length = frame_length(data)
             if length is None or length > len(data):
@@ -229,7 +238,9 @@ class Connection(asyncio.Protocol):
             self.abort(disconnect_error(self.options.where, goodbye))
 
     def _handshake(self, packet: Received) -> None:
-        if not isinstance(packet, ConnAckPacket):
+        if isinstance(packet, DisconnectPacket):
+            self.abort(disconnect_error(self.options.where, packet))
+        elif not isinstance(packet, ConnAckPacket):
             self.abort(BrokerRefused(f"{self.options.where} answered CONNECT with {type(packet).__name__}"))
         elif int(packet.reason_code) != 0:
             self.abort(connack_error(self.options.where, packet))
@@ -243,10 +254,14 @@ class Connection(asyncio.Protocol):
             self._watch()
 
     def _hung_up(self, exc: Exception | None) -> SensorsyncError:
+        """Why there was no answer to CONNECT. In TLS 1.3 the broker judges our certificate only now."""
+        where = self.options.where
+        if isinstance(exc, ssl.SSLError):
+            cause = of_tls_error(exc, with_certificate=self.options.has_certificate)
+            return broker_error(cause, f"TLS with broker {where} failed: {cause.cause} ({exc.reason or exc})")
+        reason = f" ({exc})" if exc else ""
         return BrokerUnavailable(
-            f"broker {self.options.where} closed the connection before answering CONNECT"
-            + (f" ({exc})" if exc else ""),
-            hint="does this port expect TLS (mqtt.tls.enabled), or is it no MQTT 5 listener?",
+            f"broker {where} closed the connection before answering CONNECT{reason}", cause=CAUSES["closed_at_connect"]
         )
 
     def _malformed(self, error: BaseException) -> None:

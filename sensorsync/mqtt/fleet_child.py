@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sensorsync.config import Settings
-from sensorsync.decoding import reading_decoder, signer
+from sensorsync.decoding import reading_decoder, sealer
 from sensorsync.errors import ConfigurationError, SensorsyncError
 from sensorsync.lifecycle import Backoff, die_with_parent
 from sensorsync.mqtt.fleet_counts import Counts
@@ -82,7 +82,7 @@ class _Work:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._hear)
-        signing = signer(self._settings.security)
+        seal = sealer(self._settings.security)
         publish = self._settings.publish
         with ExitStack() as stack:
             clients = stack.enter_context(self._clients())
@@ -90,7 +90,7 @@ class _Work:
                 clients,
                 publish.topic,
                 window=publish.window,
-                sign=signing.sign if signing else None,
+                seal=seal,
                 backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
             ) as publisher:
                 await publisher.connect()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
 from mqtt5 import ConnectPacket
+from pydantic import SecretStr
 
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
+from sensorsync.mqtt.causes import CAUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class ConnectOptions:
     password: str | None = None
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
+    has_certificate: bool = False
+    """`tls` holds a certificate of our own."""
     clean_start: bool = False
     session_expiry: float = 0.0
     receive_maximum: int = 65535
@@ -48,10 +53,10 @@ class ConnectOptions:
         )
 
 
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
+def tls_context(settings: Settings, *, verify: bool = True) -> ssl.SSLContext | None:
     """The TLS context that the `mqtt.tls` settings ask for, TLS 1.2 at least; None for a plain connection.
 
-    Raises ConfigurationError when a file can't be used.
+    Only a diagnosis that sends nothing may set `verify` to False. Raises ConfigurationError when a file can't be used.
     """
     mqtt = settings.mqtt
     if not mqtt.use_tls:
@@ -59,16 +64,43 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     tls = mqtt.tls
     try:
         context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert_file and tls.key_file:
-            password = tls.key_password.get_secret_value() if tls.key_password else None
-            context.load_cert_chain(str(tls.cert_file), str(tls.key_file), password)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"the TLS files cannot be used: {error}",
-            hint="check mqtt.tls.ca_file (CA_CERT_PATH), mqtt.tls.cert_file and mqtt.tls.key_file",
-        ) from error
+    except OSError as error:  # ssl.SSLError is one
+        raise _unusable("ca_file", f"mqtt.tls.ca_file {tls.ca_file}", error) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 makes it strict, which the certificates of many a plant's own CA do not pass.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.alpn:
+        context.set_alpn_protocols(list(tls.alpn))
+    if tls.cert_file and tls.key_file:
+        _load_certificate(context, tls.cert_file, tls.key_file, tls.key_password)
     return context
+
+
+def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path, secret: SecretStr | None) -> None:
+    asked = False
+
+    def password() -> str:
+        # Without an answer of ours OpenSSL would ask on the terminal, and wait there.
+        nonlocal asked
+        asked = True
+        return secret.get_secret_value() if secret else ""
+
+    try:
+        context.load_cert_chain(str(cert), str(key), password)
+    except (OSError, ValueError) as error:
+        mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
+        kind = "key_mismatch" if mismatch else "key_password" if asked else "cert_file"
+        raise _unusable(kind, f"mqtt.tls.cert_file {cert}, mqtt.tls.key_file {key}", error) from error
+
+
+def _unusable(key: str, files: str, error: Exception) -> ConfigurationError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ConfigurationError(
+        f"the TLS files cannot be used: {files}: {reason}", hint=f"{CAUSES[key].cause}: {CAUSES[key].hint}"
+    )
 
 
 def connect_options(settings: Settings, client_id: str, *, receive_maximum: int = 65535) -> ConnectOptions:
@@ -82,6 +114,7 @@ def connect_options(settings: Settings, client_id: str, *, receive_maximum: int 
         password=mqtt.password.get_secret_value() if mqtt.password else None,
         tls=tls_context(settings),
         server_name=mqtt.tls.server_name,
+        has_certificate=mqtt.use_tls and mqtt.tls.cert_file is not None,
         clean_start=mqtt.ephemeral,
         session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry,
         receive_maximum=receive_maximum,

@@ -12,7 +12,7 @@ from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.outbox import PublishStats
-from sensorsync.mqtt.publishing_client import Feed, PublishingClient, Sign
+from sensorsync.mqtt.publishing_client import Feed, PublishingClient, Seal
 from sensorsync.mqtt.reasons import BrokerUnavailable
 
 PATIENCE = 60.0
@@ -32,7 +32,7 @@ class Publisher:
         topic: str,
         *,
         window: int,
-        sign: Sign | None = None,
+        seal: Seal | None = None,
         backoff: Callable[[], Backoff] = lambda: Backoff(0.5, 30.0),
         patience: float = PATIENCE,
     ) -> None:
@@ -50,7 +50,7 @@ class Publisher:
                 feed,
                 window=window,
                 stats=self.stats,
-                sign=sign,
+                seal=seal,
                 backoff=backoff(),
                 idle=self._client_idle,
             )

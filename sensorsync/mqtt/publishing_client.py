@@ -24,7 +24,8 @@ BURST = 128
 """Messages that are made and written at once: enough that one system call carries many, few enough that acks are read in time."""
 _PROBE_INTERVAL = 0.25
 
-Sign = Callable[[bytes], bytes]
+Seal = Callable[[bytes], bytes]
+"""Payload -> message: signed, encrypted, or both."""
 
 
 class Feed(Protocol):
@@ -55,7 +56,7 @@ class PublishingClient:
         *,
         window: int,
         stats: PublishStats,
-        sign: Sign | None,
+        seal: Seal | None,
         backoff: Backoff,
         idle: Callable[[], None],
     ) -> None:
@@ -66,7 +67,7 @@ class PublishingClient:
         """Whether new messages may leave; lost ones are sent again in any case."""
         self._window = window
         self._stats = stats
-        self._sign = sign
+        self._seal = seal
         self._backoff = backoff
         self._idle = idle
         self._loop = asyncio.get_running_loop()
@@ -192,7 +193,7 @@ class PublishingClient:
 
     def _payloads(self, limit: int) -> list[bytes]:
         payloads = self.feed.take(limit, time.time())
-        return payloads if self._sign is None else list(map(self._sign, payloads))
+        return payloads if self._seal is None else list(map(self._seal, payloads))
 
     def _wait_for_feed(self) -> None:
         if self.feed.exhausted:

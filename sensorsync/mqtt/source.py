@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from itertools import groupby
-from math import ceil
 from operator import attrgetter
 
 from sensorsync.config import Settings
@@ -23,7 +22,7 @@ from sensorsync.mqtt.link import Link
 from sensorsync.mqtt.options import ConnectOptions, connect_options
 from sensorsync.mqtt.retirement import Retirement, open_registry
 from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, processes_on_record
-from sensorsync.mqtt.window import WindowEstimate, links_for
+from sensorsync.mqtt.window import WindowEstimate, demand_of, links_for, receive_maximum
 from sensorsync.pipeline.contract import AckToken, Inlet
 
 logger = logging.getLogger(__name__)
@@ -43,8 +42,7 @@ class MqttSource:
         self._prefix = f"{mqtt.client_id}-{mqtt.instance}-{process}"
         if mqtt.ephemeral:  # a clean start under the lasting ids would wipe the lasting sessions
             self._prefix += f"-{secrets.token_hex(4)}"
-        self._demand = 2 * settings.pipeline.workers * settings.pipeline.batch_size
-        """Messages that may be in memory at once: a batch in each writer's hands and one ahead."""
+        self._demand = demand_of(settings.pipeline.workers, settings.pipeline.batch_size)
         self._patterns = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
         self._auto = mqtt.connections == "auto"
         self._registry = None if mqtt.ephemeral else SessionRegistry.of(settings, process)
@@ -176,8 +174,8 @@ class MqttSource:
             self._registry.remember(records)
 
     def _link(self, number: int, count: int) -> Link:
-        receive_maximum = self._settings.mqtt.receive_maximum or min(65535, max(1, ceil(self._demand / count)))
-        options = replace(self._base, client_id=self._client_id(number), receive_maximum=receive_maximum)
+        stated = self._settings.mqtt.receive_maximum or receive_maximum(self._demand, count)
+        options = replace(self._base, client_id=self._client_id(number), receive_maximum=stated)
         return self._make(number, options, self._patterns, self._registry)
 
     def _make(

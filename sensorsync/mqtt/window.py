@@ -10,6 +10,16 @@ LEAST = 4
 """Smaller counts are what a slow stream looks like."""
 
 
+def demand_of(workers: int, batch_size: int) -> int:
+    """Messages that may be in memory at once: a batch in each writer's hands and one ahead."""
+    return 2 * workers * batch_size
+
+
+def receive_maximum(demand: int, links: int) -> int:
+    """The Receive Maximum that each of `links` connections states, so that all of them together carry `demand`."""
+    return min(65535, max(1, ceil(demand / links)))
+
+
 def links_for(window: int, demand: int, most: int) -> int:
     """Connections that `demand` messages in flight need when each carries `window`; 1 to `most`."""
     return max(1, min(most, ceil(demand / max(1, window))))

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import ssl
 import threading
+from math import ceil
 from typing import Any, Final, TypeAlias
 
 import pymysql
@@ -35,6 +36,7 @@ CHARSET: Final = "utf8mb4"
 COLLATION: Final = "utf8mb4_bin"
 SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 """Without strict mode a value that does not fit is cut and stored. NO_BACKSLASH_ESCAPES and ANSI_QUOTES are off, as escaping needs."""
+_IDLE_SECONDS: Final = 10.0
 EXHAUSTED_WAIT: Final = 5.0
 """Seconds that a writer waits for a connection when the pool has none."""
 
@@ -86,6 +88,11 @@ class Connector:
             self._arguments |= {"host": settings.host, "port": settings.port}
 
     @property
+    def idle_limit(self) -> float:
+        """Seconds after which an idle connection is asked whether it still lives: servers and firewalls close them."""
+        return min(_IDLE_SECONDS, self._settings.read_timeout)
+
+    @property
     def where(self) -> str:
         """The server's address, for people."""
         return str(self._settings.unix_socket or f"{self._settings.host}:{self._settings.port}")
@@ -102,14 +109,19 @@ class Connector:
         )
 
     def open(self, connection: Connection) -> Server:
-        """Open `connection` and set its session up; returns what server answered. Raises what the driver raises."""
+        """Open `connection` and set its session up; returns what server answered. Raises what the driver raises.
+
+        `wait_timeout`: where the network swallows us, the server never learns that we gave up. By default it would keep our open
+        transaction for 8 hours, with its locks on the very rows that we try to store again.
+        """
         connection.connect()
         try:
             with connection.cursor() as cursor:
                 lock_wait = int(self._settings.lock_wait_timeout)
                 cursor.execute(
-                    "SET time_zone = '+00:00', innodb_lock_wait_timeout = %s, lock_wait_timeout = %s, sql_mode = %s",
-                    (lock_wait, lock_wait, SQL_MODE),
+                    "SET time_zone = '+00:00', innodb_lock_wait_timeout = %s, lock_wait_timeout = %s,"
+                    " wait_timeout = %s, sql_mode = %s",
+                    (lock_wait, lock_wait, ceil(2 * self._settings.read_timeout), SQL_MODE),
                 )
                 # One row lock at a time and no gap locks. The variable has another name on each server; this runs on both.
                 cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")

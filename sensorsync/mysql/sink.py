@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 _PACKET_MARGIN: Final = 1024
 _ALL_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
-_IDLE_SECONDS: Final = 10.0
-"""After so long without a write the connection is asked whether it still lives: servers and firewalls close idle ones."""
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 
 
@@ -83,7 +81,8 @@ class MySqlSink:
 
     def _connected(self) -> Lease:
         now = time.monotonic()
-        if self._lease is not None and now - self._used > _IDLE_SECONDS and not self._lease.alive():
+        idle = now - self._used
+        if self._lease is not None and idle > self._pool.connector.idle_limit and not self._lease.alive():
             self._drop(self._lease)
         self._used = now
         if self._lease is None:

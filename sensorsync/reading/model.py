@@ -60,7 +60,7 @@ class Rejected(NamedTuple):
 
 
 REASONS = {
-    "too_large": "the payload is larger than the decoder takes (256 KiB)",
+    "too_large": "the payload is larger than the decoder takes (256 KiB; signed or encrypted 512 KiB)",
     "encoding": "the payload is not UTF-8",
     "json": "the payload is not JSON (a lone surrogate is no character either)",
     "nan": "NaN, Infinity or a number beyond the range of a double",
@@ -76,6 +76,7 @@ REASONS = {
     "unit": "unit is no string, or longer than 32 characters",
     "topic": "the topic is longer than 1024 characters",
     "signature": "the signature is missing, wrong, or of an unknown key",
+    "encryption": "the message is encrypted and must not be, or the other way round, or no configured key decrypts it",
 }
 """Every reason that `reading` and `envelope` give, for the reference documentation."""
 

@@ -42,16 +42,24 @@ def receive(stream: BinaryIO) -> Handover:
 
     Raises UsageError when nobody hands over anything.
     """
-    line = stream.readline()
-    if not line:
-        raise UsageError("--process is for the processes that `subscribe --processes` starts, not for people.")
-    document = json.loads(line)
-    handover = Handover(Settings.model_validate(document["settings"]), int(document["parent"]), document["until_idle"])
+    try:
+        handover = parsed(stream.readline())
+    except (ValueError, KeyError, TypeError):
+        # No cause: pydantic's error and the line hold secrets.
+        raise UsageError(
+            "--process is for the processes that `subscribe --processes` starts, not for people."
+        ) from None
     # SIGKILL: a softer end could take as long as the database does, and a supervisor that is started again finds its locks taken.
     # What is unacknowledged, the broker sends again.
     die_with_parent(handover.parent, signal.SIGKILL)
     threading.Thread(target=_until_closed, args=(stream.fileno(),), name="lifeline", daemon=True).start()
     return handover
+
+
+def parsed(line: bytes) -> Handover:
+    """What `Handover.line` made a line of. Raises ValueError, KeyError or TypeError when it is none."""
+    document = json.loads(line)
+    return Handover(Settings.model_validate(document["settings"]), int(document["parent"]), document["until_idle"])
 
 
 def _until_closed(pipe: int) -> None:

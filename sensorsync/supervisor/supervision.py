@@ -1,6 +1,6 @@
 """The supervisor: keeps N processes of one instance running, and ends them together.
 
-It has no part in the way of the data: when it hangs, they go on; when it dies, they die, and the broker sends again what they had not
+It has no part in the way of the data, but reads what they log. When it dies, they die, and the broker sends again what they had not
 acknowledged.
 """
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.5
 """How often a process tells its status at least."""
+RESTART_SECONDS = (0.5, 30.0)
+"""The first and the longest wait before a process is started again."""
 KILL_SECONDS = 10.0
 """How long after the deadline that a process keeps itself it is killed."""
 STEADY_SECONDS = 60.0
@@ -60,7 +62,7 @@ class _Member:
     last_code: int = 0
     asked: bool = False
     """It was told to end."""
-    backoff: Backoff = field(default_factory=lambda: Backoff(0.5, 30.0))
+    backoff: Backoff = field(default_factory=lambda: Backoff(*RESTART_SECONDS))
 
 
 class Supervisor:

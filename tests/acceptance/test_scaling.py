@@ -19,7 +19,7 @@ from tests.services import eventually
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
-MESSAGES = 16_000
+MESSAGES = 12_000
 
 
 class Scene:
@@ -114,6 +114,7 @@ def test_processes_and_then_their_parent_killed_under_load_lose_nothing(scene: S
     scene.audit()
 
 
+@pytest.mark.long
 def test_a_crash_loop_of_one_process_under_load_loses_nothing_and_its_share_waits_for_it(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_crash_loop_of_one_process_under_load_loses_nothing_and_its_share_wait
     scene.audit()
 
 
+@pytest.mark.long
 def test_sigterm_under_load_ends_all_processes_softly_and_nothing_has_to_be_sent_twice(
     scene: Scene, tmp_path: Path
 ) -> None:
@@ -149,6 +151,7 @@ def test_sigterm_under_load_ends_all_processes_softly_and_nothing_has_to_be_sent
     scene.audit()
 
 
+@pytest.mark.long
 def test_leaving_under_load_takes_out_what_the_sessions_hold_and_ends_every_one(scene: Scene, tmp_path: Path) -> None:
     with scene.subscriber(3) as three:
         assert three.terminate() == 0

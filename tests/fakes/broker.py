@@ -229,8 +229,8 @@ class FakeBroker(Routing):
                 session_present=present if self.session_present is None else self.session_present,
                 receive_max=self.receive_max,
                 server_keep_alive=self.server_keep_alive,
-                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
-                retain_available=False,
+                session_expiry_interval=self.session_expiry,
+                **{"max_qos": mqtt5.QoS.AT_LEAST_ONCE, "retain_available": False, **self.connack},
             ).write()
         )
         connection.pump()

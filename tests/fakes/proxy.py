@@ -181,6 +181,8 @@ class Fault(StrEnum):
     """The server gets it and answers; the connection breaks before the client has the answer."""
     HOLD = "hold"
     """It waits until `release()`."""
+    SWALLOW = "swallow"
+    """The connection is a black hole from here on: the server waits for the statement, the client for its answer."""
 
 
 @dataclass(eq=False)
@@ -222,6 +224,8 @@ class MySqlProxy(TcpProxy):
             elif self.fault is Fault.BEFORE:
                 link.cut()
                 return b""
+            elif self.fault is Fault.SWALLOW:
+                link.swallowed = True
             else:
                 self._unanswered.add(link)
         return data

@@ -6,7 +6,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import mqtt5
 
@@ -23,8 +23,12 @@ class Script:
     receive_max: int = 65535
     """CONNACK's Receive Maximum: what a publisher may have unacknowledged; one more is answered with DISCONNECT 0x93."""
     server_keep_alive: int | None = None
+    session_expiry: int | None = None
+    """Seconds that CONNACK states; None: as the client asked."""
     session_present: bool | None = None
     """Overrides what CONNACK says; None says the truth."""
+    connack: dict[str, Any] = field(default_factory=dict)
+    """Further properties of CONNACK, as the codec names them."""
     answer_connect: bool = True
     """False accepts the TCP connection and never answers."""
     ssl: ssl.SSLContext | None = None

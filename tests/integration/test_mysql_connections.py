@@ -14,7 +14,6 @@ import pytest
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
 from sensorsync.lifecycle import Backoff
 from sensorsync.mysql import connect
-from sensorsync.mysql import sink as sink_module
 from sensorsync.mysql.connect import Pool
 from sensorsync.mysql.sink import MySqlSink
 from sensorsync.mysql.store import MySqlStore
@@ -24,7 +23,7 @@ from tests.conftest import Database
 from tests.fakes import Fault, InThread, MySqlProxy, TcpProxy
 from tests.integration.mysql_bench import PLAIN, migrated, run_as_root, settings_for
 from tests.rows import reading, readings
-from tests.services import Certificates, DatabaseServer, is_oracle_mysql
+from tests.services import Certificates, DatabaseServer, eventually, is_oracle_mysql
 
 pytestmark = pytest.mark.database
 
@@ -91,7 +90,7 @@ def test_a_connection_killed_between_two_batches_is_replaced(database: Database)
 def test_a_connection_that_was_idle_for_long_is_replaced_without_a_word(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink_module, "_IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(connect, "_IDLE_SECONDS", -1.0)
     with migrated(database.server, database.name) as store:
         sink = store.sink(0)
         sink.write(readings(1))
@@ -193,6 +192,27 @@ def test_the_counters_are_right_after_an_ambiguous_commit(database: Database) ->
         writer.close()
 
 
+def test_a_transaction_in_a_black_hole_does_not_keep_its_locks_until_the_server_gives_up_after_hours(
+    database: Database,
+) -> None:
+    # The server waited for our COMMIT (wait_timeout, 8 hours), and every retry of the same rows ended in 1205.
+    with migrated(database.server, database.name), InThread(MySqlProxy(database.port)) as proxy:
+        sink = through(database, proxy.port, read_timeout=1.5, lock_wait_timeout=1, connect_timeout=1)
+        sink.write(readings(1))
+        proxy.do(lambda p: p.break_at(Fault.SWALLOW, "COMMIT"))
+        with pytest.raises(SinkUnavailable):
+            sink.write(readings(5))
+
+        def stored() -> bool:
+            try:
+                return sink.write(readings(5)) == 4
+            except SinkUnavailable:
+                return False
+
+        eventually(stored, "the server has let go of the rows", 10)
+        sink.close()
+
+
 # -- the pool ----------------------------------------------------------------------------------------------------------
 
 
@@ -256,11 +276,11 @@ def test_every_session_is_set_up_alike(database: Database) -> None:
     isolation = "transaction_isolation" if is_oracle_mysql() else "tx_isolation"
     with lease.connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT @@time_zone, @@{isolation}, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@character_set_client,"
-            " @@collation_connection, @@autocommit, @@sql_mode"
+            f"SELECT @@time_zone, @@{isolation}, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@wait_timeout,"
+            " @@character_set_client, @@collation_connection, @@autocommit, @@sql_mode"
         )
         *found, sql_mode = cursor.fetchone() or ()
-    assert found == ["+00:00", "READ-COMMITTED", 3, 3, "utf8mb4", "utf8mb4_bin", 1]
+    assert found == ["+00:00", "READ-COMMITTED", 3, 3, 30, "utf8mb4", "utf8mb4_bin", 1]
     assert "STRICT_ALL_TABLES" in sql_mode
     assert "NO_BACKSLASH_ESCAPES" not in sql_mode
     assert lease.server.mariadb != is_oracle_mysql()
@@ -330,8 +350,28 @@ def test_a_certificate_of_a_stranger_is_no_outage(
     assert error.value.errno == 2003
 
 
+@pytest.fixture(scope="module")
+def misnamed_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    certificates = Certificates.issue(tmp_path_factory.mktemp("misnamed"), "db.example.com")
+    with DatabaseServer(tls=certificates) as server:
+        MySqlStore(settings_for(server, tls=DatabaseTlsSettings(mode="required"))).migrate()
+        yield server, certificates.authority
+
+
+def test_a_certificate_for_another_name_passes_verify_ca_and_fails_verify_identity(misnamed_server: Any) -> None:
+    server, authority = misnamed_server
+    MySqlSink(Pool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-ca", ca_file=authority)))).write(
+        [reading(1)]
+    )
+    with pytest.raises(SinkMisconfigured, match=r"not valid for '127\.0\.0\.1'"):
+        MySqlSink(Pool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-identity", ca_file=authority)))).write(
+            [reading(2)]
+        )
+
+
 @pytest.mark.skipif(is_oracle_mysql(), reason="MySQL makes a certificate for itself")
-def test_a_server_without_tls_is_refused_when_tls_is_required(database: Database) -> None:
-    tls = DatabaseTlsSettings(mode="required")
+@pytest.mark.parametrize("mode", ["required", "verify-ca", "verify-identity"])
+def test_a_server_without_tls_is_refused_when_tls_is_required(database: Database, mode: Any) -> None:
+    tls = DatabaseTlsSettings(mode=mode)
     with pytest.raises(SinkMisconfigured, match="TLS could not be set up"):
         MySqlSink(Pool(settings_for(database.server, database.name, tls=tls))).write([reading(1)])

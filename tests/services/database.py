@@ -91,7 +91,8 @@ def is_oracle_mysql() -> bool:
 
 
 def _database_words(data: Path) -> list[str]:
-    as_root = ["--user=root"] if os.geteuid() == 0 else []
+    # Each has its own: a server that starts removes the temporary tables of the others in a folder that they share.
+    more = [f"--tmpdir={data.parent}", *(["--user=root"] if os.geteuid() == 0 else [])]
     if folder := os.environ.get("SENSORSYNC_TEST_MYSQLD"):
         root = Path(folder).resolve() / "root"
         words = [str(REAL_MYSQL), "exec", folder, "mysqld", "--no-defaults", f"--basedir={root / 'usr'}"]
@@ -101,9 +102,9 @@ def _database_words(data: Path) -> list[str]:
             "--performance-schema=OFF",
             "--secure-file-priv=NULL",
             f"--datadir={data}",
-            *as_root,
+            *more,
         ]
-    return [which("mariadbd") or "mariadbd", "--no-defaults", f"--datadir={data}", *as_root]
+    return [which("mariadbd") or "mariadbd", "--no-defaults", f"--datadir={data}", *more]
 
 
 @functools.cache
@@ -123,7 +124,8 @@ def _database_template() -> Path:
             "--skip-test-db",
         ]
         words += ["--auth-root-authentication-method=normal"]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"cannot initialise a database folder:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return data

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sensorsync.config import Settings
-from sensorsync.decoding import message_decoder, signer, signing_key
+from sensorsync.decoding import message_decoder, sealer, signing_key, unchecked_envelope
+from sensorsync.envelope import Key, generated
 from sensorsync.errors import ConfigurationError
 from sensorsync.pipeline.contract import Delivery, Reading, Rejected
 
@@ -23,15 +24,19 @@ def settings(**sections: Any) -> Settings:
     return Settings.model_validate(sections)
 
 
+def text(key: Key) -> str:
+    return key.material.decode()
+
+
 def decoded(chosen: Settings, payload: bytes, topic: str = "a/b", received_at: float = 1.8e9) -> Reading | Rejected:
     return message_decoder(chosen)(Delivery(topic, payload, 1, received_at, None))
 
 
 def test_plain_and_signed_messages_become_the_same_reading() -> None:
     chosen = settings(security={"keys": [{"id": "a", "secret": SECRET}]})
-    sign = signer(chosen.security)
-    assert sign is not None
-    signed = decoded(chosen, sign.sign(PLAIN))
+    seal = sealer(chosen.security)
+    assert seal is not None
+    signed = decoded(chosen, seal(PLAIN))
     assert isinstance(signed, Reading)
     assert signed == decoded(chosen, PLAIN)
     assert signed.payload == PLAIN.decode()
@@ -68,7 +73,72 @@ def test_we_sign_with_the_first_key_or_with_the_one_that_is_named() -> None:
     chosen = signing_key(named.security)
     assert chosen is not None
     assert chosen.id == "b"
-    assert signer(settings().security) is None
+    assert sealer(settings().security) is None
+
+
+def test_the_policy_of_encryption_reaches_the_decoder() -> None:
+    secret = generated("e", "A256GCM")
+    chosen = settings(
+        security={"encryption": "required", "keys": [{"id": "e", "algorithm": "A256GCM", "secret": text(secret)}]}
+    )
+    found = decoded(chosen, PLAIN)
+    assert isinstance(found, Rejected)
+    assert found.reason == "encryption"
+    seal = sealer(chosen.security)
+    assert seal is not None
+    assert isinstance(decoded(chosen, seal(PLAIN)), Reading)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA"])
+def test_who_signs_has_the_private_key_in_a_file_and_who_verifies_the_public_one(
+    tmp_path: Path, algorithm: str
+) -> None:
+    pair = generated("d", algorithm)
+    private, public = tmp_path / "d.pem", tmp_path / "d.pub.pem"
+    private.write_bytes(pair.material)
+    public.write_text(pair.public_pem or "")
+    device = settings(security={"keys": [{"id": "d", "algorithm": algorithm, "secret_file": str(private)}]})
+    for half in ({"public_key_file": str(public)}, {"public_key": pair.public_pem}):
+        central = settings(security={"signatures": "required", "keys": [{"id": "d", "algorithm": algorithm, **half}]})
+        seal = sealer(device.security)
+        assert seal is not None
+        assert isinstance(decoded(central, seal(PLAIN)), Reading)
+        assert sealer(central.security) is None
+
+
+def test_a_half_of_a_pair_in_the_place_of_the_other_is_an_error(tmp_path: Path) -> None:
+    pair = generated("d", "EdDSA")
+    assert pair.public_pem is not None
+    private = tmp_path / "d.pem"
+    private.write_bytes(pair.material)
+    for half, word in (({"secret": pair.public_pem}, "public"), ({"public_key_file": str(private)}, "private")):
+        chosen = settings(security={"keys": [{"id": "d", "algorithm": "EdDSA", **half}]})
+        with pytest.raises(ConfigurationError, match=f"a {word} key was found") as caught:
+            message_decoder(chosen)
+        assert text(pair).splitlines()[1] not in f"{caught.value} {caught.value.hint}"
+
+
+def test_one_key_for_two_algorithms_and_a_file_that_is_no_key_are_errors(tmp_path: Path) -> None:
+    secret = text(generated("e", "A256GCM"))
+    twice = [{"id": "a", "secret": secret}, {"id": "b", "algorithm": "A256GCM", "secret": secret}]
+    with pytest.raises(ConfigurationError, match="one algorithm"):
+        message_decoder(settings(security={"keys": twice}))
+    huge = tmp_path / "huge"
+    huge.write_bytes(b"x" * 100_000)
+    with pytest.raises(ConfigurationError, match="more than 65536 bytes"):
+        message_decoder(settings(security={"keys": [{"id": "a", "secret_file": str(huge)}]}))
+
+
+def test_dead_letters_are_opened_unchecked_and_decrypted() -> None:
+    keys = [
+        {"id": "a", "secret": SECRET},
+        {"id": "e", "algorithm": "A256GCM", "secret": text(generated("e", "A256GCM"))},
+        {"id": "gone", "algorithm": "EdDSA", "public_key_file": "/nowhere"},
+    ]
+    security = settings(security={"signatures": "required", "keys": keys}).security
+    seal = sealer(settings(security={"keys": keys[:2]}).security)
+    assert seal is not None
+    assert unchecked_envelope(security).open(seal(PLAIN)) == unchecked_envelope(security).open(PLAIN) == PLAIN
 
 
 def test_a_key_may_stand_in_a_file_and_blanks_at_its_end_do_not_count(tmp_path: Path) -> None:
@@ -76,7 +146,7 @@ def test_a_key_may_stand_in_a_file_and_blanks_at_its_end_do_not_count(tmp_path: 
     file.write_text(SECRET + "\n")
     key = signing_key(settings(security={"keys": [{"id": "a", "secret_file": str(file)}]}).security)
     assert key is not None
-    assert key.secret == SECRET.encode()
+    assert key.material == SECRET.encode()
 
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
@@ -87,6 +157,6 @@ def test_a_key_file_that_is_missing_or_empty_is_an_error_of_the_configuration(
     if content is not None:
         file.write_text(content)
     chosen = settings(security={"keys": [{"id": "a", "secret_file": str(file)}]})
-    for use in (lambda: signer(chosen.security), lambda: message_decoder(chosen)):
+    for use in (lambda: sealer(chosen.security), lambda: message_decoder(chosen)):
         with pytest.raises(ConfigurationError):
             use()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.config import Settings
-from sensorsync.decoding import message_decoder, signer
+from sensorsync.decoding import message_decoder, sealer
 from sensorsync.pipeline.contract import Delivery, Reading, Rejected
 from sensorsync.reading import REASONS
 from tests.bad_input import GOOD
@@ -55,9 +55,9 @@ def test_a_reading_with_any_fields_has_one_outcome(fields: dict[str, object]) ->
 
 @given(st.data())
 def test_a_damaged_signed_message_is_never_taken(data: st.DataObject) -> None:
-    sign = signer(SIGNED.security)
-    assert sign is not None
-    token = bytearray(sign.sign(json.dumps(GOOD).encode()))
+    seal = sealer(SIGNED.security)
+    assert seal is not None
+    token = bytearray(seal(json.dumps(GOOD).encode()))
     decode = message_decoder(SIGNED)
     assert isinstance(decode(delivery(bytes(token))), Reading)
     place = data.draw(st.integers(0, len(token) - 1))

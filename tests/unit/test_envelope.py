@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OctKey
 
-from sensorsync.envelope import Envelope, Hs256, Key, Signatures, Signer
+from sensorsync.envelope import Envelope, Key, Signatures, Signer
+from sensorsync.envelope.algorithms import Hs256
 from sensorsync.reading import Rejected
 
 SECRET = b"a secret of 32 bytes, or of more."
@@ -113,7 +114,7 @@ def test_optional_takes_what_is_plain_and_refuses_a_wrong_signature() -> None:
 def test_optional_without_keys_refuses_what_it_cannot_check() -> None:
     result = Envelope().open(Signer(KEY).sign(MESSAGE))
     assert isinstance(result, Rejected)
-    assert "no key is configured" in result.message
+    assert "no key for this is configured" in result.message
 
 
 def test_off_opens_without_checking() -> None:
@@ -142,7 +143,7 @@ def test_an_unknown_key_is_refused(kid: object) -> None:
 
 
 def test_a_key_does_not_open_what_another_signed_under_its_name() -> None:
-    assert refusal(token({"alg": "HS256", "kid": "2026-a"}, secret=OTHER.secret)) == "the signature is wrong"
+    assert refusal(token({"alg": "HS256", "kid": "2026-a"}, secret=OTHER.material)) == "the signature is wrong"
 
 
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], None, 1])
@@ -194,7 +195,9 @@ def test_a_huge_header_is_refused_before_it_is_read() -> None:
 
 
 def test_five_parts_are_no_signed_message() -> None:
-    assert "not signed" in refusal(b"eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn")
+    result = opened(b"eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn")
+    assert isinstance(result, Rejected)
+    assert result.reason == "encryption"
 
 
 def test_the_cache_of_headers_is_bounded_and_holds_no_refused_ones() -> None:
@@ -202,7 +205,7 @@ def test_the_cache_of_headers_is_bounded_and_holds_no_refused_ones() -> None:
     for number in range(2000):
         assert envelope.open(token({"alg": "HS256", "kid": "2026-a", "n": number})) == MESSAGE
         assert isinstance(envelope.open(token({"alg": "none", "n": number})), Rejected)
-        assert len(envelope._headers) <= 256
+        assert len(envelope._known) <= 256
 
 
 @given(st.binary(max_size=200) | st.lists(st.binary(max_size=20).map(b64), max_size=5).map(b".".join))
@@ -221,7 +224,7 @@ def test_a_key_tells_its_weakness_and_never_its_secret() -> None:
 
 
 def test_an_unknown_algorithm_an_empty_secret_and_two_keys_of_one_id_are_errors() -> None:
-    for wrong in ("none", "HS1", "RS256"):
+    for wrong in ("none", "HS1", "RS512"):
         with pytest.raises(ValueError, match="algorithm"):
             Key("a", SECRET, wrong)
     with pytest.raises(ValueError, match="empty"):

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,7 @@ from tests.fakes.proxy import Link
 from tests.services import DatabaseServer, Mosquitto
 
 MESSAGES = 6_000
+"""In a load, unless a drill says otherwise."""
 RUN = "drill"
 SENSORSYNC = (sys.executable, "-m", "sensorsync")
 
@@ -55,24 +57,38 @@ _QUICK = {
     "SENSORSYNC_SIGNING_KEY": "a-test-key-of-at-least-32-bytes-of-length",
     "SENSORSYNC_SECURITY__SIGNATURES": "required",
 }
+_PATIENT = {"SENSORSYNC_MQTT__KEEP_ALIVE": "60s", "SENSORSYNC_MQTT__CONNECT_TIMEOUT": "60s"}
+"""For the publisher, which is made to wait."""
 
 
+@dataclass(eq=False)
 class Pace(TcpProxy):
     """The publisher's way to the broker. mosquitto's window is 20 and PUBACKs come late: 16 x 20 / 0.05 s = 6,400/s at most.
 
-    Half of the messages wait until `go_on`: however slow the machine is, a load is not over before its fault.
+    Nothing passes before `begin`. All but the first `most` messages wait until `go_on`: however slow the machine is, a load is not
+    over before its fault.
     """
+
+    most: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._passed = 0
-        self._free = asyncio.Event()
+        self._begun, self._free = asyncio.Event(), asyncio.Event()
+
+    async def upward(self, link: Link, data: bytes) -> bytes:
+        await self._begun.wait()
+        return data
 
     async def downward(self, link: Link, data: bytes) -> bytes:
         self._passed += len(data)
-        if self._passed > MESSAGES // 2 * _ACK_BYTES:
+        if self._passed > self.most * _ACK_BYTES:
             await self._free.wait()
         return data
+
+    def begin(self) -> None:
+        """The subscriber is there."""
+        self._begun.set()
 
     def go_on(self) -> None:
         """Hold nothing back any more."""
@@ -93,7 +109,9 @@ class Drill:
         database: DatabaseServer | None = None,
         environment: Mapping[str, str] | None = None,
         program: Sequence[str] = SENSORSYNC,
+        messages: int = MESSAGES,
     ) -> None:
+        self.messages = messages
         self.folder = folder
         self.broker = broker or Mosquitto()
         self.database = database or DatabaseServer()
@@ -150,53 +168,54 @@ class Drill:
         """From now on the database refuses one in `every` messages of each client for what is in it; how many of a load."""
         seq = "CAST(JSON_EXTRACT(payload, '$.seq') AS UNSIGNED)"
         self.sql(f"ALTER TABLE sensor_readings ADD CONSTRAINT poison CHECK (MOD({seq}, {every}) <> 7)")
-        share = MESSAGES // _CLIENTS
+        share = self.messages // _CLIENTS
         return _CLIENTS * len(range(7, share, every))
 
     @contextmanager
     def load(self, *, program: Sequence[str] | None = None, **changes: object) -> Iterator[Load]:
-        """A subscriber, then MESSAGES messages at some thousand a second. `changes` are settings of the subscriber: `DB_PORT=1234`."""
+        """A subscriber, then the messages at some thousand a second. `changes` are settings of the subscriber: `DB_PORT=1234`."""
         settings = {name: str(value) for name, value in changes.items()}
         load = Load(self, Commands({**self.environment, **settings}, program or self.program))
-        with InThread(Pace(self.broker.port, delay_down=_ACK_DELAY)) as pace:
-            paced = {"MQTT_BROKER": f"127.0.0.1:{pace.port}", "SENSORSYNC_MQTT__KEEP_ALIVE": "60s"}
+        with InThread(Pace(self.broker.port, delay_down=_ACK_DELAY, most=self.messages // 2)) as pace:
+            paced = {"MQTT_BROKER": f"127.0.0.1:{pace.port}", **_PATIENT}
             publishing = Commands({**self.environment, **paced})
             try:
-                load.start()
                 load.publisher = publishing.start(
                     self.folder / "publisher.log",
-                    *("stress-publish", "--messages", str(MESSAGES), "--run", RUN, "--json"),
+                    *("stress-publish", "--messages", str(self.messages), "--run", RUN, "--json"),
                     *("--processes", "1", "--clients", str(_CLIENTS)),
                 )
+                load.start()
+                pace.do(lambda p: p.begin())
                 load.pace = pace
                 yield load
             finally:
                 load.kill()
 
     @contextmanager
-    def storm(self, messages: int) -> Iterator[Load]:
-        """No subscriber, but its session, in which so many messages wait."""
+    def storm(self) -> Iterator[Load]:
+        """No subscriber, but its session, in which all the messages wait."""
         commands = Commands(self.environment, self.program)
         load = Load(self, commands)
         try:
             load.start()
             load.stops()
-            published = commands.run("stress-publish", "--messages", str(messages), "--run", RUN, "--json")
-            assert published.data["acked"] == messages
+            published = commands.run("stress-publish", "--messages", str(self.messages), "--run", RUN, "--json")
+            assert published.data["acked"] == self.messages
             yield load
         finally:
             load.kill()
 
-    def audit(self, *, messages: int = MESSAGES, parked: int = 0, may_lose: bool = False) -> dict[str, Any]:
+    def audit(self, *, parked: int = 0, may_lose: bool = False) -> dict[str, Any]:
         """Nothing is missing, no row is twice or corrupt, and what is not stored is `parked`. Returns what the audit found."""
         done = Commands(self.environment, self.program).run("audit", RUN, "--json", check=False)
         found = done.data
         wrong = {name: found[name] for name in ("corrupt", "duplicates") if found[name]}
         assert not wrong, f"{wrong}: {found['corrupt_examples']}"
-        assert found["messages"] == messages
+        assert found["messages"] == self.messages
         assert found["stored"] == self.stored(), "rows that are no message of the run"
         assert found["parked"] == parked
-        assert found["stored"] + found["parked"] + found["missing"] == messages
+        assert found["stored"] + found["parked"] + found["missing"] == self.messages
         if not may_lose:
             assert found["missing"] == 0, found["missing_ranges"][:10]
             assert done.exit_code == 0
@@ -236,7 +255,7 @@ class Load:
 
     def reaches(self, rows: int) -> None:
         """Return once so many rows are stored, up to a half: the moment for a fault. The other half comes when it is waited for."""
-        assert rows <= MESSAGES // 2
+        assert rows < self._drill.messages // 2
         self._wait(lambda: self._drill.stored() >= rows, f"{rows} rows")
         self._mark_here()
 
@@ -292,8 +311,8 @@ class Load:
     def finishes(self, *, parked: int = 0) -> dict[str, Any]:
         """Return once everything is published and stored or parked, and the subscriber has stopped softly; its report."""
         published = self.publishes()
-        assert published["acked"] == MESSAGES, published
-        self.stores(MESSAGES - parked)
+        assert published["acked"] == self._drill.messages, published
+        self.stores(self._drill.messages - parked)
         stopped = self.stops()
         assert stopped["unacknowledged"] == 0, stopped
         return stopped

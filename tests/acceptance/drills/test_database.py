@@ -90,9 +90,12 @@ def test_a_pool_smaller_than_the_writers_delays_but_strands_nothing(drill: Drill
     drill.audit()
 
 
-def test_a_database_behind_a_black_hole_is_given_up_and_found_again(drill: Drill) -> None:
-    with InThread(TcpProxy(drill.database.port)) as proxy, drill.load(DB_PORT=proxy.port) as load:
+def test_a_database_behind_a_black_hole_is_given_up_and_lets_go_of_our_locks(drill: Drill) -> None:
+    with InThread(MySqlProxy(drill.database.port)) as proxy, drill.load(DB_PORT=proxy.port, **PLAIN) as load:
         load.reaches(1_500)
+        # The worst moment: the server has the rows, locked, and waits for a COMMIT that never comes.
+        proxy.do(lambda p: p.break_at(Fault.SWALLOW, "COMMIT"))
+        load.says("kept", errno=2013)
         proxy.do(lambda p: p.swallow())
         load.says("kept", times=3)
         proxy.do(lambda p: p.heal())
@@ -165,6 +168,7 @@ def test_a_changed_password_stops_the_subscriber_and_the_new_one_brings_it_all(d
     drill.audit()
 
 
+@pytest.mark.long
 def test_a_changed_password_is_waited_for_when_asked_to(drill: Drill) -> None:
     user = f"ALTER USER '{drill.database.user}'@'%' IDENTIFIED BY"
     with drill.load(SENSORSYNC_DATABASE__WAIT_FOR_DATABASE="yes") as load:

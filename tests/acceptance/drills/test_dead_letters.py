@@ -51,7 +51,11 @@ def test_a_dead_letter_box_locked_by_another_process_keeps_the_batches_until_it_
 
 
 def test_a_full_disk_under_the_database_keeps_the_batches_until_there_is_room(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 512) as disk, Drill(tmp_path, database=CrampedDatabase(disk)) as drill:
+    # More messages than fit into what the server has set aside for the table.
+    with (
+        small_disk(tmp_path / "disk", 512) as disk,
+        Drill(tmp_path, database=CrampedDatabase(disk), messages=15_000) as drill,
+    ):
         with drill.load() as load:
             load.reaches(1_500)
             disk.fill()

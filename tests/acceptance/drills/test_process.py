@@ -1,4 +1,4 @@
-"""Drills on the subscriber itself: it is asked to end, killed, loses a thread, and the clock jumps."""
+"""Drills on the subscriber itself: it is asked to end, loses a thread, and the clock jumps. See also `test_promise`."""
 
 from __future__ import annotations
 
@@ -14,24 +14,6 @@ from tests.conftest import not_installed
 pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(120)]
 
 SABOTAGE = (sys.executable, str(Path(__file__).with_name("sabotage.py")))
-
-
-def test_sigkill_under_load_loses_nothing(drill: Drill) -> None:
-    with drill.load() as load:
-        load.reaches(1_500)
-        load.subscriber.kill()
-        load.start()
-        load.finishes()
-    drill.audit()
-
-
-def test_sigterm_under_load_stores_and_acknowledges_what_was_taken_over(drill: Drill) -> None:
-    with drill.load() as load:
-        load.reaches(1_500)
-        assert load.stops()["unacknowledged"] == 0
-        load.start()
-        assert load.finishes()["redelivered"] == 0, "a soft stop leaves nothing to be sent twice"
-    drill.audit()
 
 
 def test_sigterm_while_the_database_is_away_ends_at_the_deadline_and_acknowledges_nothing(drill: Drill) -> None:
@@ -67,7 +49,8 @@ def test_a_writer_thread_that_dies_ends_the_process_and_acknowledges_nothing_tha
     drill.audit()
 
 
-def test_a_clock_that_jumps_back_and_ahead_changes_neither_rows_nor_pace(drill: Drill, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("jump", "hours"), [("-1h", -1), pytest.param("+1d", 24, marks=pytest.mark.long)])
+def test_a_clock_that_jumps_changes_neither_rows_nor_pace(drill: Drill, tmp_path: Path, jump: str, hours: int) -> None:
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
         not_installed("libfaketime is not installed (Debian: apt-get install libfaketime)")
@@ -80,10 +63,10 @@ def test_a_clock_that_jumps_back_and_ahead_changes_neither_rows_nor_pace(drill: 
         "FAKETIME_DONT_FAKE_MONOTONIC=1",
     )
     with drill.load(program=("env", *fake, *SENSORSYNC)) as load:
-        for rows, offset in ((500, "-1h"), (2_000, "+1d")):
-            load.reaches(rows)
-            clock.write_text(f"{offset}\n")
+        load.reaches(1_500)
+        clock.write_text(f"{jump}\n")
         load.finishes()
     drill.audit()
-    arrivals = "SELECT TIMESTAMPDIFF(HOUR, MIN(received_at), MAX(received_at)), COUNT(*) FROM sensor_readings"
-    assert drill.sql(arrivals) == ((25, MESSAGES),), "the subscriber saw both jumps"
+    # What arrived after the jump bears the new time: the subscriber has seen it.
+    late = "SELECT COUNT(*) FROM sensor_readings WHERE ABS(TIMESTAMPDIFF(SECOND, ts, received_at) - {} * 3600) < 120"
+    assert drill.sql(late.format(hours))[0][0] > MESSAGES // 3

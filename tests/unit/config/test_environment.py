@@ -155,6 +155,20 @@ def test_the_signing_key_goes_before_the_keys_of_the_file(load_with: Load) -> No
     assert loaded.origins["security.keys"].startswith("env SENSORSYNC_SIGNING_KEY and file ")
 
 
+def test_a_key_for_encryption_may_stand_in_the_environment_beside_the_signing_key(load_with: Load) -> None:
+    yaml = "security:\n  keys:\n  - {id: b, secret: y}\n"
+    variables = {"SENSORSYNC_SIGNING_KEY": "sign", "SENSORSYNC_ENCRYPTION_KEY": "encrypt"}
+    security = load_with(yaml, env=variables).settings.security
+    assert [(key.id, key.algorithm) for key in security.keys] == [
+        ("default", "HS256"),
+        ("default-encryption", "A256GCM"),
+        ("b", "HS256"),
+    ]
+    assert security.encrypter is not None
+    assert security.encrypter.secret is not None
+    assert security.encrypter.secret.get_secret_value() == "encrypt"
+
+
 def test_dotenv_takes_values_literally(load_with: Load) -> None:
     dotenv = "export DB_PASSWORD='pa${HOME}ss'\nMQTT_PASSWORD=a$b # remark\nOTHER_PROGRAMS=1\n"
     settings = load_with(dotenv=dotenv).settings

@@ -99,7 +99,10 @@ def test_the_error_names_key_value_origin_and_fix(load_with: Load) -> None:
         ("security:\n  keys:\n  - secret: marker\n", "security.keys[0].id: is missing (from file {file}:3)."),
         (
             "security:\n  keys:\n  - id: a\n  - id: b\n    secret: x\n",
-            "security.keys[0]: a key needs either secret or secret_file, one of the two (from file {file}:3).",
+            (
+                "security.keys[0]: a key needs either secret or secret_file, or public_key or public_key_file: "
+                "exactly one of them (from file {file}:3)."
+            ),
         ),
     ],
 )

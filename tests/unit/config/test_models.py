@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from sensorsync.config import Settings
+from sensorsync.config import KeySettings, Settings
 from sensorsync.config.models import default_state_dir
 from sensorsync.config.reference import keys, sections
+from sensorsync.envelope import ALGORITHMS
+
+PUBLIC = {"id": "p", "algorithm": "EdDSA", "public_key": "-----BEGIN PUBLIC KEY-----"}
+CONTENT = {"id": "e", "algorithm": "A256GCM", "secret": "x"}
+PEM = {"id": "a", "algorithm": "RS256", "public_key": "-----BEGIN RSA PRIVATE KEY-----marker"}
 
 
 def settings(**values: Any) -> Settings:
@@ -88,6 +93,17 @@ def test_port_8883_or_an_authority_imply_tls_unless_it_is_said_otherwise(
         ({"security": {"keys": [{"id": "a", "secret": "x"}, {"id": "a", "secret": "y"}]}}, "same id"),
         ({"security": {"keys": [{"id": "a"}]}}, "either secret or secret_file"),
         ({"security": {"keys": [{"id": "a", "secret": "x", "secret_file": "/y"}]}}, "either secret or secret_file"),
+        ({"security": {"keys": [{**PUBLIC, "secret": "x"}]}}, "exactly one of them"),
+        ({"security": {"keys": [{**PUBLIC, "algorithm": "HS256"}]}}, "HS256 has no public half"),
+        ({"security": {"keys": [{**PUBLIC, "algorithm": "A256GCM"}]}}, "A256GCM has no public half"),
+        ({"security": {"keys": [{"id": "a", "algorithm": "none", "secret": "x"}]}}, "Input should be 'HS256'"),
+        ({"security": {"keys": [PEM]}}, "public_key holds a private key"),
+        ({"security": {"encryption": "required"}}, "no key for encryption"),
+        ({"security": {"encryption": "required", "keys": [PUBLIC]}}, "no key for encryption"),
+        ({"security": {"signatures": "required", "keys": [CONTENT]}}, "no key for signatures"),
+        ({"security": {"signing_key": "p", "keys": [PUBLIC]}}, "no key of security.keys that can sign"),
+        ({"security": {"signing_key": "e", "keys": [CONTENT]}}, "no key of security.keys that can sign"),
+        ({"security": {"encryption_key": "p", "keys": [PUBLIC]}}, "no key of security.keys for encryption"),
         ({"mqtt": {"hots": "x"}}, "Extra inputs"),
     ],
 )
@@ -104,6 +120,23 @@ def test_the_first_key_signs_unless_another_is_named() -> None:
     assert first.signer is not None
     assert named.signer is not None
     assert (first.signer.id, named.signer.id, settings().security.signer) == ("a", "b", None)
+
+
+def test_what_a_key_is_for_says_whether_we_make_messages_with_it() -> None:
+    secret = {"id": "s", "algorithm": "EdDSA", "secret_file": "/s.pem"}
+    security = settings(security={"keys": [PUBLIC, CONTENT, secret, {**CONTENT, "id": "e2"}]}).security
+    assert security.signer is not None
+    assert security.encrypter is not None
+    assert (security.signer.id, security.encrypter.id) == ("s", "e")
+    named = settings(security={"keys": [CONTENT, {**CONTENT, "id": "e2"}], "encryption_key": "e2"}).security
+    assert named.encrypter is not None
+    assert named.encrypter.id == "e2"
+    assert settings(security={"keys": [CONTENT], "encryption": "off"}).security.encrypter is None
+    assert settings(security={"keys": [PUBLIC]}).security.signer is None
+
+
+def test_the_algorithms_of_the_settings_are_those_of_the_envelope() -> None:
+    assert get_args(KeySettings.model_fields["algorithm"].annotation) == ALGORITHMS
 
 
 def test_a_database_authority_turns_verification_on() -> None:

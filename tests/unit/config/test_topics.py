@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name
+from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name, covers
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,25 @@ def test_a_group_has_no_slash_and_no_wildcards(bad: str) -> None:
 def test_a_part_of_a_client_id_is_plain(bad: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         check_identifier(bad)
+
+
+@pytest.mark.parametrize(
+    ("topic_filter", "topic", "expected"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/c", False),
+        ("a/+", "a/b", True),
+        ("a/+", "a/b/c", False),
+        ("a/#", "a/b/c", True),
+        ("a/#", "a", True),
+        ("#", "a/b", True),
+        ("+/+", "a/b", True),
+        ("+", "/a", False),
+        ("+/+", "/a", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("$SYS/#", "$SYS/x", True),
+    ],
+)
+def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: str, expected: bool) -> None:
+    assert covers(topic_filter, topic) is expected

@@ -121,3 +121,9 @@ def test_on_a_terminal_the_level_is_colored(monkeypatch: pytest.MonkeyPatch) -> 
     logs.configure("INFO", "text")
     log.error("red")
     assert "\x1b[31mERROR\x1b[0m red" in terminal.getvalue()
+
+
+def test_a_traceback_that_came_as_text_is_below_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    log.error("it broke", extra={"traceback": "Traceback:\n  here"})
+    assert capsys.readouterr().err.endswith("it broke\n    Traceback:\n      here\n")

@@ -23,6 +23,7 @@ PUBLISHED: dict[str, Any] = {
     "topic": "t/x",
     "broker": "b:1883",
     "signed": True,
+    "encrypted": False,
     "duration": 1.5,
     "throughput": 66.7,
     "reason_codes": {"0x10": 7},

@@ -15,7 +15,7 @@ from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.connection import Connection
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.reasons import BrokerUnavailable, SessionTakenOver
+from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver
 
 OPTIONS = ConnectOptions(host="broker", port=1883, client_id="me", keep_alive=10.0)
 CONNACK = mqtt5.ConnAckPacket().write()
@@ -174,3 +174,33 @@ def test_without_an_answer_to_connect_the_owner_hears_nothing() -> None:
 
     assert owner.lost == []
     assert isinstance(connection.handshake.exception(), BrokerUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (b"\x20\x02\x00\x01", BrokerRefused, "does not speak MQTT 5"),
+        (b"HTTP/1.1 400 Bad Request\r\n", BrokerUnavailable, "HTTP"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", BrokerRefused, "expects TLS"),
+        (b"SSH-2.0-x", BrokerUnavailable, "not MQTT"),
+    ],
+)
+def test_an_answer_that_is_no_mqtt_5_ends_the_handshake_at_once_with_its_cause(
+    answer: bytes, kind: type[SensorsyncError], words: str
+) -> None:
+    owner, wire, connection = feed([answer])
+
+    error = connection.handshake.exception()
+    assert wire.aborted
+    assert isinstance(error, kind)
+    assert words in str(error)
+    assert error.hint
+    assert owner.lost == []
+
+
+def test_a_disconnect_before_connack_tells_its_reason() -> None:
+    goodbye = mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.CONNECTION_RATE_EXCEEDED)
+
+    _, _, connection = feed([goodbye.write()])
+
+    assert "connection rate exceeded" in str(connection.handshake.exception())

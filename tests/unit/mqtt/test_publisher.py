@@ -152,7 +152,7 @@ def test_messages_are_signed() -> None:
         key = Key("k", b"x" * 32)
         async with (
             FakeBroker(puback_code=everybody_gets_it) as broker,
-            publisher(broker, 3, sign=Signer(key).sign) as made,
+            publisher(broker, 3, seal=Signer(key).sign) as made,
         ):
             await made.connect()
             await made.publish()

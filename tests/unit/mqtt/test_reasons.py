@@ -5,13 +5,13 @@ from __future__ import annotations
 import mqtt5
 import pytest
 
+from sensorsync.mqtt.causes import cause_of_code
 from sensorsync.mqtt.reasons import (
     BrokerRefused,
     BrokerUnavailable,
     SessionTakenOver,
     connack_error,
     disconnect_error,
-    meaning,
     suback_error,
 )
 
@@ -60,5 +60,5 @@ def test_no_shared_subscriptions_says_so() -> None:
 
 
 def test_an_unknown_code_is_a_passing_fault() -> None:
-    assert meaning(0xEE).lasting is False
-    assert "0xEE" in meaning(0xEE).cause
+    assert cause_of_code(0xEE).lasting is False
+    assert "0xEE" in cause_of_code(0xEE).cause

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, only_instance, processes_on_record
 
 RECORD = SessionRecord(("$share/g/t/#",))
 
@@ -70,3 +71,51 @@ def test_a_folder_that_cannot_be_used_is_a_clear_error(tmp_path: Path) -> None:
     ):
         pass
     assert "state_dir" in str(caught.value.hint)
+
+
+def settings_of(state: Path, **mqtt: object) -> Settings:
+    return Settings.model_validate({"mqtt": {"host": "::1", "instance": "edge", **mqtt}, "state_dir": str(state)})
+
+
+def test_an_instance_runs_once_and_beside_other_instances_and_brokers(tmp_path: Path) -> None:
+    with only_instance(settings_of(tmp_path)):
+        with (
+            pytest.raises(AlreadyRunningError, match="runs here as sensorsync-edge"),
+            only_instance(settings_of(tmp_path)),
+        ):
+            pass
+        # ... "edge-0" is no process of "edge"
+        with only_instance(settings_of(tmp_path, instance="edge-0")), only_instance(settings_of(tmp_path, port=1884)):
+            pass
+        with SessionRegistry.of(settings_of(tmp_path), 0), SessionRegistry.of(settings_of(tmp_path), 1):
+            pass
+
+
+def test_what_leaves_no_session_needs_not_be_alone(tmp_path: Path) -> None:
+    with only_instance(settings_of(tmp_path, ephemeral=True)), only_instance(settings_of(tmp_path, ephemeral=True)):
+        pass
+
+
+def test_the_processes_on_record_are_those_of_this_instance_at_this_broker(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    assert processes_on_record(settings) == []
+    for other in (
+        settings,
+        settings_of(tmp_path, instance="edge-2"),
+        settings_of(tmp_path, port=1884),
+        settings_of(tmp_path, client_id="other"),
+    ):
+        for process in (0, 11) if other is settings else (7,):
+            with SessionRegistry.of(other, process) as registry:
+                registry.remember({"client": RECORD})
+    with SessionRegistry.of(settings, 5):
+        pass  # names nothing
+
+    assert processes_on_record(settings) == [0, 11]
+
+
+def test_a_registry_that_names_nothing_leaves_no_file(tmp_path: Path) -> None:
+    with SessionRegistry(tmp_path, "me") as registry:
+        registry.remember({"me-0": RECORD})
+        registry.forget("me-0")
+    assert list(tmp_path.glob("*.json")) == []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.reading import Reading, ReadingDecoder
 from sensorsync.sqlite.faults import outcome
 from sensorsync.sqlite.sink import SqliteSink
-from sensorsync.sqlite.store import SqliteStore
+from sensorsync.sqlite.store import SqliteStore, script
 from tests.rows import reading, readings
 
 
@@ -114,3 +119,45 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
         with pytest.raises(SinkMisconfigured) as error:
             ask()
         assert "database.path" in (error.value.hint or "")
+
+
+_DIGITS = st.text("0123456789", max_size=9).map(lambda digits: f".{digits}" if digits else "")
+_ZONES = st.just("Z") | st.builds("{}{:02}:{:02}".format, st.sampled_from("+-"), st.integers(0, 23), st.integers(0, 59))
+
+
+@given(st.datetimes().map(lambda moment: moment.isoformat(timespec="seconds")), _DIGITS, _ZONES)
+@example(moment="9999-12-31T23:59:59", fraction=".999999", zone="Z")
+@example(moment="1000-01-01T00:00:00", fraction="", zone="Z")
+@example(moment="2024-02-29T23:59:59", fraction=".9999999", zone="+00:01")
+def test_every_time_that_the_decoder_lets_through_is_stored(moment: str, fraction: str, zone: str) -> None:
+    """datetime() of SQLite rounds the last microseconds of the year 9999 to the year 10000, which it does not know."""
+    text = f"{moment}{fraction}{zone}"
+    payload = json.dumps({"event_id": "e", "device_id": "d", "metric": "m", "ts": text, "value": 1}).encode()
+    decoded = ReadingDecoder().decode(payload, "t", 0.0)
+    if not isinstance(decoded, Reading):
+        return
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(script())
+        row = (decoded.device_id, decoded.metric, decoded.ts, decoded.event_id, decoded.payload)
+        connection.execute(
+            "INSERT INTO sensor_readings (device_id, metric, ts, event_id, topic, received_at, payload)"
+            " VALUES (?, ?, ?, ?, 't', '', ?)",
+            row,
+        )
+
+
+@pytest.mark.parametrize(
+    "ts",
+    [
+        "2026-02-30 00:00:00.000000",
+        "2026-01-02 24:00:00.000000",
+        "2026-01-02T03:04:05.000000",
+        "2026-01-02 03:04:05",
+        "2026-01-02 03:04:05.00000x",
+        "2026-01-02 03:04:05.0000000",
+        "now",
+    ],
+)
+def test_what_is_no_time_is_refused(sink: SqliteSink, ts: str) -> None:
+    with pytest.raises(BatchRefused):
+        sink.write([reading(ts=ts)])

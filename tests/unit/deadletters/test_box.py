@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from sensorsync.deadletters import DeadLetters, ReasonCount, StoredLetter, identity
-from sensorsync.deadletters import box as module
+from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, identity
 from sensorsync.deadletters.file_system import file_system_of, warnings_for
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
@@ -67,18 +66,22 @@ def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
     (found,) = look(path)
     assert found == StoredLetter(
         id=1,
+        sha256=identity("sensors/Straße", b"\x00\xff not UTF-8"),
         state="parked",
         reason="database",
         errno=1406,
+        device=None,
         first_seen=NOW,
         last_seen=NOW,
         seen=1,
         attempts=0,
-        next_retry_at=None,
+        next_retry_at=0,
+        refused_at=NOW,
         qos=1,
         topic="sensors/Straße",
         message="too long",
         properties={"content_type": "application/json", "user": [["a", "b"]], "correlation": {"base64": "/wA="}},
+        history=[],
         size=len(b"\x00\xff not UTF-8"),
         payload=b"\x00\xff not UTF-8",
     )
@@ -87,10 +90,11 @@ def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
 def test_a_redelivered_letter_is_one_letter_seen_twice(box: DeadLetters, path: Path) -> None:
     assert box.park([letter(1), letter(2), letter(1, received_at=NOW + 1)]) == 2
     assert box.park([letter(1, received_at=NOW + 9, reason="type", message="now another reason")]) == 0
-    latest, other = look(path)
-    assert (latest.seen, latest.first_seen, latest.last_seen) == (3, NOW, NOW + 9)
-    assert (latest.reason, latest.message) == ("type", "now another reason")
-    assert other.seen == 1
+    other, again = look(path)
+    assert (again.seen, again.first_seen, again.last_seen) == (3, NOW, NOW + 9)
+    assert (again.reason, again.message) == ("type", "now another reason")
+    assert again.history == [{"at": NOW + 1, "attempt": 0, "reason": "json", "errno": None, "message": "not JSON"}]
+    assert (other.seen, other.history) == (1, [])
 
 
 def test_the_same_payload_on_another_topic_is_another_letter(box: DeadLetters) -> None:
@@ -118,9 +122,9 @@ def test_a_quarantined_letter_stays_so_when_it_comes_again(box: DeadLetters, pat
 
 def test_every_commit_is_fsynced(box: DeadLetters) -> None:
     """Trap 9: the fsync comes before the ack. In WAL mode only `synchronous = FULL` (2) has one at each commit."""
-    assert box._connection is not None
+    assert box._file._connection is not None
     values = {
-        name: box._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        name: box._file._connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("synchronous", "journal_mode", "auto_vacuum")
     }
     assert values == {"synchronous": 2, "journal_mode": "wal", "auto_vacuum": 2}
@@ -163,8 +167,8 @@ def test_a_full_box_parks_nothing_and_says_so(path: Path) -> None:
 def test_a_box_that_another_process_holds_is_unavailable_and_then_available(
     box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert box._connection is not None
-    box._connection.execute("PRAGMA busy_timeout = 50")
+    assert box._file._connection is not None
+    box._file._connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(BoxUnavailable, match="locked"):
@@ -273,12 +277,17 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*-wal"))
 
 
-def test_a_newer_versions_box_is_left_alone(box: DeadLetters, path: Path) -> None:
+@pytest.mark.parametrize(("version", "words"), [(99, "a newer version"), (1, "an older version")])
+def test_a_box_of_another_version_is_left_alone(box: DeadLetters, path: Path, version: int, words: str) -> None:
     box.close()
     with sqlite3.connect(path) as other:
-        other.execute("PRAGMA user_version = 99")
+        other.execute(f"PRAGMA user_version = {version}")
     other.close()
-    assert "newer version" in str(refusal(path))
+    before = path.read_bytes()
+    for way in ("open", "open_read_only", "open_to_take_out"):
+        with pytest.raises(DeadLetterBoxError, match=f"{words} of sensorsync has written it .format {version}"):
+            getattr(DeadLetters(path), way)()
+    assert path.read_bytes() == before
 
 
 def test_looking_into_a_box_that_is_not_there_creates_nothing(path: Path) -> None:
@@ -300,7 +309,10 @@ def test_looking_while_others_park_sees_what_is_committed(box: DeadLetters, path
 
 def test_letters_are_counted_by_reason_and_listed_latest_first(box: DeadLetters) -> None:
     box.park([letter(n, reason="json" if n % 3 else "signature", received_at=NOW + n) for n in range(9)])
-    assert box.counts() == [ReasonCount("json", "parked", 6), ReasonCount("signature", "parked", 3)]
+    assert box.counts() == [
+        ReasonCount("json", None, "parked", 6, 6, NOW + 1, NOW + 8),
+        ReasonCount("signature", None, "parked", 3, 3, NOW, NOW + 6),
+    ]
     listed = list(box.letters(limit=3, payload_bytes=4))
     assert [(found.last_seen - NOW, found.payload, found.size) for found in listed] == [
         (8, b"payl", 9),
@@ -309,16 +321,38 @@ def test_letters_are_counted_by_reason_and_listed_latest_first(box: DeadLetters)
     ]
 
 
-def test_a_list_and_the_counts_need_no_scan_of_the_letters(box: DeadLetters) -> None:
+def test_what_is_filtered_and_counted_is_read_off_one_index(box: DeadLetters) -> None:
     """So that a million letters stay quick."""
-    assert box._connection is not None
-    plans = {
-        query: " ".join(row[3] for row in box._connection.execute(f"EXPLAIN QUERY PLAN {query}", arguments))
-        for query, arguments in ((module._COUNTS, ()), (module._LETTERS, (10, 10)))
-    }
-    assert "COVERING INDEX letters_by_reason" in plans[module._COUNTS]
-    assert "USING INDEX letters_by_time" in plans[module._LETTERS]
-    assert "TEMP B-TREE FOR ORDER BY" not in plans[module._LETTERS]
+    connection = box._file._connection
+    assert connection is not None
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    chosen = Criteria("json", 1, "boiler", "a/+", NOW, NOW + 1, "parked")
+    box.counts(chosen)
+    box.numbers(chosen, due=NOW)
+    list(box.letters(chosen))
+    connection.set_trace_callback(None)
+    asked = [statement for statement in statements if statement.startswith("SELECT")]
+    assert len(asked) == 3
+    for statement in asked:
+        (plan, *_) = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+        assert "USING COVERING INDEX letters_by_reason" in plan
+
+
+def test_one_letter_is_found_by_its_number(box: DeadLetters) -> None:
+    box.park([letter(1), letter(2)])
+    found = box.letter(2)
+    assert found is not None
+    assert found.payload == b"payload 2"
+    assert box.letter(3) is None
+
+
+def test_a_number_is_never_given_again(box: DeadLetters) -> None:
+    """A replay deletes by number: a letter that came in the place of a purged one would be lost."""
+    box.park([letter(1), letter(2)])
+    assert box.purge(Criteria()) == 2
+    box.park([letter(3)])
+    assert [found.id for found in box.letters()] == [3]
 
 
 # -- where it lies -------------------------------------------------------------------------------------------------------

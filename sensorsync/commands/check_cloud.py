@@ -1,0 +1,84 @@
+"""`check-cloud`: whether the broker can be reached, lets us in, and does what the pipeline needs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from sensorsync.config import Settings
+from sensorsync.config.exposure import broker_exposure
+from sensorsync.config.topics import check_name
+from sensorsync.errors import ExitCode, UsageError
+from sensorsync.mqtt.causes import CAUSES
+from sensorsync.mqtt.probe import Concern, Options, Show, StepResult, probe
+from sensorsync.result import CommandResult, Problem
+
+COMMAND = "check-cloud"
+logger = logging.getLogger(__name__)
+
+__all__ = ["COMMAND", "Options", "run"]
+
+
+async def run(settings: Settings, options: Options, show: Show = lambda _: None) -> CommandResult:
+    """All steps that can be done; `show` is told when one begins. Only the broker is checked, never the database.
+
+    Exit code 3 when a step failed, 5 when the broker lets us in but something is lost or not enough. Raises ConfigurationError.
+    """
+    try:
+        check_name(options.topic)
+    except ValueError as error:
+        raise UsageError(f"--topic: {error}") from error
+    began = time.monotonic()
+    results = await probe(settings, options, show)
+    exposed = broker_exposure(settings)
+    for warning in exposed:
+        logger.warning("%s", warning, extra={"event": "clear_text"})
+    failed = [(one.step, one.failure) for one in results if one.failure is not None]
+    mqtt = settings.mqtt
+    warnings = len(exposed) + sum(len(one.concerns) for one in results)
+    data = {
+        "broker": f"{mqtt.host}:{mqtt.port}",
+        "tls": mqtt.use_tls,
+        "topic": options.topic,
+        "ready": not failed,
+        "verdict": _verdict(results, warnings, quick=options.quick),
+        "seconds": round(time.monotonic() - began, 3),
+        "steps": [_as_data(one) for one in results],
+        "warnings": [{"key": CAUSES["unencrypted"].key, "message": text} for text in exposed],
+    }
+    problems = tuple(Problem(one.cause.key, f"{step.label}: {one.text}", one.cause.hint) for step, one in failed)
+    return CommandResult(COMMAND, data, _exit_code([one for _, one in failed]), problems)
+
+
+def _exit_code(failures: list[Concern]) -> ExitCode:
+    if not failures:
+        return ExitCode.OK
+    return ExitCode.INCOMPLETE if all(one.cause.lacking for one in failures) else ExitCode.BROKER
+
+
+def _verdict(results: tuple[StepResult, ...], warnings: int, *, quick: bool) -> str:
+    failed = [one for one in results if one.failure is not None]
+    if failed:
+        steps = ", ".join(one.step.label for one in failed)
+        return f"Not ready: {steps} failed; {failed[0].failure.cause.cause if failed[0].failure else ''}."
+    noted = f", with {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
+    extent = "sessions and throughput were not looked at" if quick else "the broker does all that the pipeline needs"
+    return f"Ready{noted}: {extent}."
+
+
+def _as_data(result: StepResult) -> dict[str, Any]:
+    return {
+        "step": str(result.step),
+        "label": result.step.label,
+        "status": str(result.status),
+        "seconds": round(result.seconds, 6),
+        "summary": result.summary,
+        "facts": dict(result.facts),
+        "failure": _told(result.failure) if result.failure else None,
+        "warnings": [_told(one) for one in result.concerns],
+    }
+
+
+def _told(concern: Concern) -> dict[str, Any]:
+    return {"key": concern.cause.key, "message": concern.text, "hint": concern.cause.hint}

@@ -1,0 +1,80 @@
+"""What `check-cloud` shows: on a terminal the step that is under way, and in the end the list of all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.text import Text
+
+from sensorsync.console.escape import printable
+from sensorsync.console.logs import is_json
+from sensorsync.mqtt.probe import Step
+
+_MARKS = {
+    "passed": ("ok", "green"),
+    "warned": ("warn", "yellow"),
+    "failed": ("FAIL", "bold red"),
+    "skipped": ("-", "dim"),
+}
+
+
+class View:
+    """`with View() as view: check_cloud.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
+
+    def __init__(self) -> None:
+        live = sys.stderr.isatty() and not is_json()
+        self._status = Console(file=sys.stderr).status("") if live else None
+
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def show(self, step: Step) -> None:
+        """A step begins."""
+        if self._status is not None:
+            self._status.update(Text(f"{step.label} ..."))
+
+
+def render(data: Mapping[str, Any], console: Console) -> None:
+    """The list, and the verdict under it."""
+    protocol = "mqtts" if data["tls"] else "mqtt"
+    console.print(Text(printable(f"Broker {protocol}://{data['broker']}, topic {data['topic']}"), style="bold"))
+    for step in data["steps"]:
+        mark, style = _MARKS[step["status"]]
+        seconds = f"{step['seconds'] * 1000:,.0f} ms" if step["status"] != "skipped" else ""
+        margin = f"{mark:<4}  {step['label']:<11}  {seconds:>9}  "
+        lines = [
+            row for text in (step["summary"], *_remarks(step)) for row in _rows(printable(text), console, len(margin))
+        ]
+        console.print(Text.assemble((margin[:4], style), margin[4:], lines[0]))
+        for row in lines[1:]:
+            console.print(Text(" " * len(margin) + row))
+    for warning in data["warnings"]:
+        console.print(Text(f"Warning: {printable(warning['message'])}"))
+    console.print(Text(f"{printable(data['verdict'])} ({data['seconds']:.1f} s)", style="bold"))
+
+
+def _rows(text: str, console: Console, margin: int) -> list[str]:
+    return wrap(text, max(20, console.width - margin)) or [""]
+
+
+def _remarks(step: Mapping[str, Any]) -> Iterator[str]:
+    failure = step["failure"]
+    if failure is not None:
+        yield f"Fix: {failure['hint'] or 'try again later'}."
+    for warning in step["warnings"]:
+        yield f"Warning: {warning['message']}."
+        if warning["hint"]:
+            yield f"Fix: {warning['hint']}."

@@ -1,0 +1,71 @@
+"""Criteria: which letters are meant."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["parked", "quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """A letter is meant when it fits all that is said here. Times are Unix time in seconds, of the letter's latest arrival."""
+
+    reason: str | None = None
+    errno: int | None = None
+    device: str | None = None
+    topic: str | None = None
+    """A topic filter with MQTT's wildcards `+` and `#`."""
+    since: float | None = None
+    """This or later."""
+    until: float | None = None
+    """Before this."""
+    state: State | None = None
+
+    @property
+    def all(self) -> bool:
+        """Whether nothing is said, so that every letter is meant."""
+        return self == Criteria()
+
+    def where(self) -> tuple[str, list[Any]]:
+        """A condition in SQL on the columns of letters_by_reason, and its parameters. It needs `topic_matches`."""
+        parts: list[tuple[str, list[Any]]] = [
+            (condition, [value])
+            for condition, value in (
+                ("reason = ?", self.reason),
+                ("errno = ?", self.errno),
+                ("device = ?", self.device),
+                ("last_seen >= ?", self.since),
+                ("last_seen < ?", self.until),
+                ("state = ?", self.state),
+            )
+            if value is not None
+        ]
+        if self.topic is not None:
+            parts.append(_topic(self.topic))
+        return " AND ".join(condition for condition, _ in parts) or "1", [value for _, of in parts for value in of]
+
+
+def topic_matches(pattern: str, topic: str) -> bool:
+    """Whether a topic fits a topic filter (MQTT 5, section 4.7.1)."""
+    return _compiled(pattern).fullmatch(topic) is not None
+
+
+def _topic(pattern: str) -> tuple[str, list[Any]]:
+    if not re.search("[+#]", pattern):
+        return "topic = ?", [pattern]
+    return "topic_matches(?, topic)", [pattern]
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    levels = pattern.split("/")
+    rest = levels[-1] == "#"
+    parts = ["[^/]*" if level == "+" else re.escape(level) for level in (levels[:-1] if rest else levels)]
+    if not rest:
+        return re.compile("/".join(parts), re.DOTALL)
+    # `a/#` is `a`, too; `#` is everything.
+    return re.compile("/".join(parts) + "(?:/.*)?" if parts else ".*", re.DOTALL)

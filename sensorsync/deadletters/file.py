@@ -1,0 +1,269 @@
+"""BoxFile: the SQLite file that is the box; opened, checked to be ours, made durable, bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from sensorsync import sqlite_file
+from sensorsync.deadletters.criteria import topic_matches
+from sensorsync.errors import DeadLetterBoxError
+
+_APPLICATION_ID: Final = 0x53534C42
+"""Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
+_VERSION: Final = 2
+_SHARE_OF_FREE_DISK: Final = 0.5
+_KEPT_LOG: Final = 16 * 2**20
+"""Bytes that the write-ahead log may keep on disk when it is empty."""
+_LOG_SHARE: Final = 3
+"""A replay deletes all over an index. So pages are moved from the log into the file only when the log is a third of the file, ..."""
+_CACHE_KIB: Final = 64 * 1024
+"""... and the index of a million letters stays in memory."""
+_PATIENCE_MS: Final = 30_000
+_VACUUM_PAGES: Final = 2_000
+
+
+class BoxFile:
+    """The connection to the file, shared by threads under `lock`. What fails is a DeadLetterBoxError, in one sentence."""
+
+    def __init__(self, path: Path, max_size: int) -> None:
+        self.path = path
+        self.lock = threading.RLock()
+        self._max_size = max_size
+        self._connection: sqlite3.Connection | None = None
+        self._inode = -1
+        self._open = False
+
+    def open(self) -> None:
+        """Open it to put letters in, making file and folder where they are missing."""
+        with self.lock:
+            self._connect()
+            self._open = True
+
+    def open_existing(self, *, to_write: bool) -> bool:
+        """Open it to look, or to take letters out; False, and nothing is created, when there is none.
+
+        To take out there is no bound: a full SQLite file can't even DELETE. Nor is there an fsync at each commit: what is taken out
+        twice after a crash of the machine does no harm.
+        """
+        if not self.path.exists():
+            return False
+        with self._opening():
+            connection = sqlite_file.connect(self.path, "rw" if to_write else "ro")
+            with _closed_on_error(connection):
+                self._check_ours(connection)
+                if to_write:
+                    _prepare_for_deletes(connection)
+                _add_functions(connection)
+            self._connection = connection
+        return True
+
+    def close(self) -> None:
+        """Close it; again: nothing happens."""
+        with self.lock:
+            self._open = False
+            self._disconnect()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, to read from: all that is read inside is of one moment."""
+        with self.lock:
+            connection = self._connected()
+            try:
+                with _transaction(connection, "BEGIN"):
+                    yield connection
+            except sqlite3.Error as error:
+                raise DeadLetterBoxError(f"Cannot read the dead-letter box {self.path}: {error}.") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection in a transaction that is committed at the end, or rolled back by an exception."""
+        with self.lock:
+            connection = self._connected()
+            try:
+                with _transaction(connection, "BEGIN IMMEDIATE"):
+                    yield connection
+            except sqlite3.Error as error:
+                raise DeadLetterBoxError(
+                    f"Cannot write into the dead-letter box {self.path}: {error}.", hint=_hint(error)
+                ) from error
+
+    def in_place(self) -> None:
+        """See to it that the file is still the one that was opened, or open the new one: what goes into a deleted file is lost."""
+        if not self._open:
+            raise self._not_open()
+        if self._connection is not None:
+            with contextlib.suppress(FileNotFoundError):
+                if self.path.stat().st_ino == self._inode:
+                    return
+        self._disconnect()
+        self._connect()
+
+    def shrink(self) -> None:
+        """Give free pages back to the disk, once they are half of the file: until then moving the others costs more than it gives.
+
+        A little at a time: others want to write, too.
+        """
+        free, all_pages = self._pages()
+        if free * 2 < all_pages:
+            return
+        before = -1
+        while free and free != before:
+            with self.lock:
+                self._connected().execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            before, (free, _) = free, self._pages()
+
+    def _pages(self) -> tuple[int, int]:
+        with self.reading() as connection:
+            return _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
+
+    # -- opening -------------------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        with self._opening():
+            self._make_folder()
+            _create_private(self.path)
+            connection = sqlite_file.connect(self.path, "rw")
+            with _closed_on_error(connection):
+                self._set_up(connection)
+            self._connection = connection
+            self._inode = self.path.stat().st_ino
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._cannot_open(f"{self.path.parent} is not a folder") from error
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        self._check_ours(connection)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
+        sqlite_file.make_durable(connection)
+        connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
+        connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
+        _add_functions(connection)
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+            for statement in _schema():
+                connection.execute(statement)
+
+    def _check_ours(self, connection: sqlite3.Connection) -> None:
+        if not _pragma(connection, "schema_version"):
+            return  # an empty file
+        if _pragma(connection, "application_id") != _APPLICATION_ID:
+            raise self._cannot_open("it is a database of another program")
+        version = _pragma(connection, "user_version")
+        if version != _VERSION:
+            whose = "a newer" if version > _VERSION else "an older"
+            raise self._cannot_open(
+                f"{whose} version of sensorsync has written it (format {version}; this one has {_VERSION})",
+                hint="Let dead_letters.path name another file, or use that version: its `dlq export` saves the letters.",
+            )
+
+    def _max_pages(self, connection: sqlite3.Connection) -> int:
+        """`max_size`, but well below the free disk: the write-ahead log needs room, too."""
+        disk = os.statvfs(self.path.parent)
+        room = self.path.stat().st_size + int(disk.f_bavail * disk.f_frsize * _SHARE_OF_FREE_DISK)
+        return max(1, min(self._max_size, room) // _pragma(connection, "page_size"))
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise self._not_open()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _opening(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._cannot_open(error.strerror or str(error)) from error
+        except sqlite3.Error as error:
+            raise self._cannot_open(str(error)) from error
+
+    def _not_open(self) -> DeadLetterBoxError:
+        return DeadLetterBoxError(f"The dead-letter box {self.path} is not open.")
+
+    def _cannot_open(self, why: str, hint: str | None = None) -> DeadLetterBoxError:
+        return DeadLetterBoxError(
+            f"Cannot open the dead-letter box {self.path}: {why}.",
+            hint=hint or "Let dead_letters.path name a file in a folder that this user may write to.",
+        )
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    try:
+        connection.execute(begin)
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _prepare_for_deletes(connection: sqlite3.Connection) -> None:
+    log_pages = max(1000, _pragma(connection, "page_count") // _LOG_SHARE)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+    connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+
+
+def _add_functions(connection: sqlite3.Connection) -> None:
+    connection.create_function("topic_matches", 2, topic_matches, deterministic=True)
+
+
+def _create_private(path: Path) -> None:
+    """An empty file that only this user can read: letters hold what devices sent. SQLite gives its other files the same mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the file's name must outlive a crash as its content does
+    finally:
+        os.close(folder)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _hint(error: sqlite3.Error) -> str | None:
+    primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    if primary == sqlite3.SQLITE_FULL:
+        return "Make room on its disk, or raise dead_letters.max_size."
+    if primary in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+        return "Run this as the user who runs `sensorsync subscribe`."
+    return None
+
+
+def _schema() -> list[str]:
+    script = resources.files("sensorsync.deadletters").joinpath("schema.sql").read_text(encoding="utf-8")
+    return [statement for statement in script.split(";\n") if statement.strip()]

@@ -1,0 +1,98 @@
+"""Letters as lines of JSON: what `dlq export` writes and `dlq import` reads. Payloads are base64, times Unix time in seconds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from sensorsync.deadletters.criteria import State
+from sensorsync.deadletters.letters import StoredLetter, identity, storable
+
+_INTEGER = 2**63
+Number = Annotated[int, Field(ge=0, lt=_INTEGER)]
+
+
+class _Refusal(BaseModel):
+    """See `letters.entry`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    at: FiniteFloat
+    attempt: Number
+    reason: str
+    errno: Annotated[int, Field(ge=-_INTEGER, lt=_INTEGER)] | None
+    message: str
+
+
+class _Line(BaseModel):
+    """A letter but for its number, which the next box gives anew, and what follows from the rest."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    letter: Literal[1]
+    """The version of this format."""
+    state: State
+    reason: str
+    errno: Annotated[int, Field(ge=-_INTEGER, lt=_INTEGER)] | None
+    device: str | None
+    first_seen: FiniteFloat
+    last_seen: FiniteFloat
+    seen: Number
+    attempts: Number
+    next_retry_at: FiniteFloat
+    refused_at: FiniteFloat
+    qos: Annotated[int, Field(ge=0, le=2)]
+    topic: str
+    message: str
+    properties: Any
+    history: list[_Refusal]
+    payload: str
+
+
+def line_of(letter: StoredLetter) -> bytes:
+    """A letter as one line, its end included."""
+    shown = {name: value for name, value in letter._asdict().items() if name not in {"id", "sha256", "size"}}
+    shown["payload"] = base64.b64encode(letter.payload).decode()
+    return json.dumps({"letter": 1, **shown}).encode() + b"\n"
+
+
+def letter_of(line: bytes) -> StoredLetter:
+    """The letter in a line (with no number). Raises ValueError with a sentence."""
+    try:
+        read = _Line.model_validate(json.loads(line))
+        payload = base64.b64decode(read.payload, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"payload is not base64: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if read.properties is not None and not isinstance(read.properties, dict):
+        raise ValueError("properties: neither an object nor null")
+    topic = storable(read.topic)
+    return StoredLetter(
+        id=0,
+        sha256=identity(topic, payload),
+        state=read.state,
+        reason=read.reason,
+        errno=read.errno,
+        device=read.device,
+        first_seen=read.first_seen,
+        last_seen=read.last_seen,
+        seen=read.seen,
+        attempts=read.attempts,
+        next_retry_at=read.next_retry_at,
+        refused_at=read.refused_at,
+        qos=read.qos,
+        topic=topic,
+        message=storable(read.message),
+        properties=read.properties,
+        history=[refusal.model_dump() for refusal in read.history],
+        size=len(payload),
+        payload=payload,
+    )

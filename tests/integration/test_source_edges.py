@@ -1,0 +1,140 @@
+"""Edges of the source: packet ids that come back, packets that are none, bugs of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sensorsync.pipeline.contract import AckToken, Delivery
+from tests.fakes.broker import FakeBroker
+from tests.fakes.session import Message
+from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
+
+
+class Bug(Exception):
+    """Something that nobody foresees."""
+
+
+def test_a_dup_under_an_acknowledged_id_that_is_another_message_is_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMQX keeps DUP on a message of the group that goes to another member, under that member's next packet id."""
+    plain = Message.packet
+
+    def redispatched(self: Message, packet_id: int | None, *, dup: bool = False) -> bytes:
+        return plain(self, packet_id, dup=dup or self.payload.startswith(b"other"))
+
+    async def scenario() -> None:
+        async with FakeBroker(window=4) as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            await send(broker, 4)
+            await broker.wait_for(lambda b: b.puback_ids() == [1, 2, 3, 4])
+
+            monkeypatch.setattr(Message, "packet", redispatched)
+            broker.next_packet_id(CLIENT, 1)
+            await send(broker, 4, b"other%d")
+            await send(broker, 4, b"next%d")
+            await broker.wait_for(lambda b: len(b.puback_ids()) == 12)
+            assert everything(4, b"other%d") | everything(4, b"next%d") <= set(pipeline.database.rows)
+
+    asyncio.run(scenario())
+
+
+# The codec panics on it, and says so to Python's unraisable hook, too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_message_whose_topic_is_not_utf_8_does_not_come_back_with_every_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Message.packet
+
+    def poisoned(self: Message, packet_id: int | None, *, dup: bool = False) -> bytes:
+        packet = plain(self, packet_id, dup=dup)
+        return packet.replace(b"t/poison", b"t/\xffoison") if self.topic == "t/poison" else packet
+
+    async def scenario() -> None:
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            monkeypatch.setattr(Message, "packet", poisoned)
+            pipeline.database.gate.clear()
+            await broker.publish("t/poison", b"poison")
+            await send(broker, 10)
+            await pipeline.until(lambda: pipeline.meter.received == 11)
+            broker.drop_connection()
+            await pipeline.until(lambda: pipeline.meter.received == 22)
+            pipeline.database.gate.set()
+
+            await broker.wait_for(lambda b: not kept(b))
+            assert set(pipeline.database.rows) == everything(10)
+            assert {letter.payload for letter in pipeline.box.letters} == {b"poison"}
+            assert pipeline.meter.reconnects == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_while_settling_ends_the_process_and_acknowledges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            with monkeypatch.context() as patch:
+
+                def settle_badly_once(_: Sequence[AckToken]) -> None:
+                    patch.undo()
+                    raise Bug
+
+                patch.setattr(pipeline.source, "settle", settle_badly_once)
+                await send(broker, 5)
+                with pytest.raises(Bug):
+                    await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
+            assert broker.puback_ids() == []
+            assert kept(broker) == everything(5)
+
+    asyncio.run(scenario())
+
+
+def test_a_bug_while_receiving_ends_the_process_and_acknowledges_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def receive(_: Sequence[Delivery], *, more: bool) -> None:
+        raise Bug
+
+    async def scenario() -> None:
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            monkeypatch.setattr(pipeline.source._inlet, "receive", receive)
+            await send(broker, 5)
+            with pytest.raises(Bug):
+                await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
+            assert broker.puback_ids() == []
+            assert kept(broker) == everything(5)
+
+    asyncio.run(scenario())
+
+
+def test_a_message_that_one_link_forgot_is_fetched_again_while_another_link_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with (
+            FakeBroker(window=5, queue_limit=None) as broker,
+            running(broker.port, tmp_path, connections=2, ack_timeout=0.2) as pipeline,
+        ):
+            await subscribed(broker, pipeline, links=2)
+            with monkeypatch.context() as patch:
+                patch.setattr(pipeline.source._links[0], "settle", lambda tokens: 0)
+                await send(broker, 10)
+                await pipeline.until(lambda: pipeline.meter.settled == 10)
+            sent = itertools.count()
+            while not pipeline.meter.reconnects:
+                busy_until = pipeline.meter.settled + 1
+                for _ in range(2):  # one for each link, of which only the other one takes it
+                    await broker.publish("t/x", b"more%d" % next(sent))
+                await pipeline.until(lambda until=busy_until: pipeline.meter.settled >= until)  # type: ignore[misc]
+            await broker.wait_for(lambda b: not kept(b))
+
+    asyncio.run(scenario())

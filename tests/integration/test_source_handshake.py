@@ -1,0 +1,173 @@
+"""Edges of the handshake: races at its deadline, rivals, quotas, dead addresses, sessions that are not ours to touch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import mqtt5
+import pytest
+
+from sensorsync.mqtt.reasons import SessionTakenOver
+from tests.fakes.broker import FakeBroker
+from tests.fakes.connection import ServerConnection
+from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
+
+
+class SlowOnce(FakeBroker):
+    """When armed, its next CONNACK is on the wire in time, but the client is too busy to read it in time."""
+
+    armed = False
+
+    def _on_connect(self, connection: ServerConnection, packet: mqtt5.ConnectPacket) -> None:
+        super()._on_connect(connection, packet)
+        if self.armed:
+            self.armed = False
+            time.sleep(0.35)  # the loop is the client's, too: a starved CPU, a suspended machine
+
+
+def test_a_connack_at_the_very_deadline_does_not_leave_a_second_connection_behind(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with SlowOnce() as broker, running(broker.port, tmp_path, connections=1, connect_timeout=0.3) as pipeline:
+            await subscribed(broker, pipeline)
+            broker.armed = True
+            broker.drop_connection()
+            await pipeline.until(lambda: pipeline.meter.reconnects == 1)
+            await broker.publish("t/x", b"after")
+            await pipeline.until(lambda: pipeline.database.rows == [b"after"])
+            assert not broker.armed
+            assert broker.connected() == [CLIENT]
+
+    asyncio.run(scenario())
+
+
+class Rival(FakeBroker):
+    """Once `here`, another client takes each session over in the moment in which we get it."""
+
+    here = False
+
+    def _on_connect(self, connection: ServerConnection, packet: mqtt5.ConnectPacket) -> None:
+        super()._on_connect(connection, packet)
+        if self.here:
+            connection.disconnect(mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER)
+
+
+def test_taken_over_in_the_same_breath_as_connack_we_do_not_fight(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Rival() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            broker.here = True
+            broker.drop_connection()
+            with pytest.raises(SessionTakenOver):
+                await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
+            assert len(broker.packets(mqtt5.ConnectPacket)) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_the_broker_keeps_for_less_time_than_we_asked_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        broker = FakeBroker(session_expiry=60)
+        async with broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert "keeps our session for 60 s only" in caplog.text
+
+
+@contextmanager
+def address_that_answers_nothing(port: int) -> Iterator[str]:
+    """127.0.0.2 with a backlog that is full, so that the kernel drops each SYN."""
+    with ExitStack() as stack:
+        dead = stack.enter_context(socket.socket())
+        dead.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        dead.bind(("127.0.0.2", port))
+        dead.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.2", port))
+        yield "127.0.0.2"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is there on Linux only")
+def test_a_dead_address_of_the_broker_does_not_cost_us_the_living_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            with address_that_answers_nothing(broker.port) as dead:
+                stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+                found = [(*stream, (address, broker.port)) for address in (dead, "127.0.0.1")]
+                monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+                async with running(
+                    broker.port, tmp_path, connections=1, host="two.example", connect_timeout=3
+                ) as pipeline:
+                    await subscribed(broker, pipeline)
+
+    asyncio.run(scenario())
+
+
+class ThreeAtMost(FakeBroker):
+    """Its plan allows three connections."""
+
+    refused = 0
+
+    def _verdict(self, packet: mqtt5.ConnectPacket) -> mqtt5.ConnAckReasonCode:
+        if len(self.connected()) < 3:
+            return super()._verdict(packet)
+        self.refused += 1
+        return mqtt5.ConnAckReasonCode.QUOTA_EXCEEDED
+
+
+@pytest.mark.parametrize("knobs", [{"receive_max": 32, "window": 32}, {"window": 20}], ids=["stated", "learned"])
+def test_a_broker_that_grants_fewer_connections_than_auto_wants_is_used_with_those(
+    tmp_path: Path, knobs: dict[str, Any]
+) -> None:
+    async def scenario() -> None:
+        async with ThreeAtMost(**knobs) as broker:
+            for _ in range(2):  # the second time, the registry knows of links that never were
+                broker.refused = 0
+                async with running(broker.port, tmp_path, batch_size=100, backoff_min=60, backoff_max=60) as pipeline:
+                    await subscribed(broker, pipeline)
+                    links = pipeline.source._links
+                    if len(links) == 1:
+                        pipeline.source._estimate.window = 20
+                        pipeline.source._widen(65535)
+                    await broker.wait_for(lambda b, links=links: b.refused == len(links) - 3)  # type: ignore[misc]
+                    await send(broker, 100)
+                    await pipeline.until(lambda: set(pipeline.database.rows) == everything(100))
+                    assert pipeline.source.connected
+                    await pipeline.end()
+                await broker.wait_for(lambda b: not b.connected())
+
+    asyncio.run(scenario())
+
+
+def test_an_ephemeral_run_leaves_the_lasting_session_alone(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            async with running(broker.port, tmp_path, connections=1) as lasting:
+                await subscribed(broker, lasting)
+                await lasting.end()
+            await send(broker, 40)
+            async with running(broker.port, tmp_path, connections=1, ephemeral=True) as ephemeral:
+                await subscribed(broker, ephemeral, links=2)
+                await ephemeral.end()
+            await broker.wait_for(lambda b: list(b.sessions) == [CLIENT])
+            assert kept(broker) == everything(40)
+
+            async with running(broker.port, tmp_path, connections=1) as again:
+                await again.until(lambda: set(again.database.rows) == everything(40))
+
+    asyncio.run(scenario())

@@ -1,0 +1,98 @@
+"""Which letters are meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sensorsync.deadletters import Criteria, DeadLetters, device_of, topic_matches
+from sensorsync.envelope import Key, Signer
+from sensorsync.pipeline.contract import DeadLetter
+
+NOW = 1_767_322_800.0
+
+
+def parked(number: int, device: str, reason: str, errno: int | None = None) -> DeadLetter:
+    payload = json.dumps({"device_id": device, "n": number}).encode()
+    return DeadLetter(f"plant/{device}/t", payload, 1, None, reason, errno, "m", NOW + number)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[DeadLetters]:
+    box = DeadLetters(tmp_path / "box.sqlite")
+    box.open()
+    box.park(
+        [
+            parked(1, "boiler", "json"),
+            parked(2, "boiler", "database", 1406),
+            parked(3, "pump", "database", 1264),
+            parked(4, "pump", "ts"),
+            DeadLetter("other", b"\xff", 0, None, "encoding", None, "m", NOW + 5),
+        ]
+    )
+    with box._file.writing() as connection:
+        connection.execute("UPDATE letters SET state = 'quarantined' WHERE id = 4")
+    yield box
+    box.close()
+
+
+@pytest.mark.parametrize(
+    ("criteria", "ids"),
+    [
+        (Criteria(), [1, 2, 3, 4, 5]),
+        (Criteria(reason="database"), [2, 3]),
+        (Criteria(errno=1264), [3]),
+        (Criteria(device="boiler"), [1, 2]),
+        (Criteria(device="boiler", reason="json"), [1]),
+        (Criteria(topic="other"), [5]),
+        (Criteria(topic="plant/+/t"), [1, 2, 3, 4]),
+        (Criteria(topic="plant/pump/#"), [3, 4]),
+        (Criteria(since=NOW + 4), [4, 5]),
+        (Criteria(until=NOW + 2), [1]),
+        (Criteria(since=NOW + 2, until=NOW + 4), [2, 3]),
+        (Criteria(state="quarantined"), [4]),
+        (Criteria(state="parked", device="pump"), [3]),
+        (Criteria(reason="nothing"), []),
+    ],
+)
+def test_a_letter_is_meant_when_it_fits_all_that_is_said(box: DeadLetters, criteria: Criteria, ids: list[int]) -> None:
+    assert box.numbers(criteria).tolist() == ids
+    assert [letter.id for letter in box.letters(criteria)] == ids[::-1]
+    assert sum(count.letters for count in box.counts(criteria)) == len(ids)
+
+
+def test_only_one_that_says_nothing_means_all() -> None:
+    assert Criteria().all
+    assert not replace(Criteria(), errno=0).all
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fits_not"),
+    [
+        ("#", ["a", "a/b", "", "line\nbreak"], []),
+        ("a/#", ["a", "a/", "a/b/c"], ["ab", "b/a"]),
+        ("+", ["a", ""], ["a/b"]),
+        ("+/b", ["a/b", "/b"], ["a/c", "b", "x/a/b"]),
+        ("a/+/c/#", ["a/b/c", "a/b/c/d"], ["a/c", "a/b/b/c"]),
+        ("a.c", ["a.c"], ["abc"]),
+    ],
+)
+def test_topics_are_matched_as_a_broker_does_it(pattern: str, fits: list[str], fits_not: list[str]) -> None:
+    assert all(topic_matches(pattern, topic) for topic in fits)
+    assert not any(topic_matches(pattern, topic) for topic in fits_not)
+
+
+def test_the_device_of_a_letter_is_taken_from_whatever_can_be_read() -> None:
+    plain = b'{"device_id": "boiler", "ts": 1}'
+    signed = Signer(Key("k", b"x" * 32)).sign(plain)
+    assert device_of("t", plain) == device_of("t", signed) == "boiler"
+    assert [device_of("t", odd) for odd in (b"", b"\xff", b"[1]", b'{"device_id": 7}', b"a.b.c", b"e.!.x")] == [
+        None
+    ] * 6
+    assert device_of("plant/pump/t", plain, 1) == "pump"
+    assert device_of("plant", plain, 1) is None
+    assert device_of("t", b'{"device_id": "boiler", "x": "' + b"x" * 2**21 + b'"}') is None

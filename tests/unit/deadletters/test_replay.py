@@ -1,0 +1,337 @@
+"""Replay: what is stored leaves the box, what is refused stays with one attempt more, and an outage changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensorsync.deadletters import (
+    Criteria,
+    DeadLetters,
+    LeaveInBox,
+    Replay,
+    RetryPolicy,
+    StoredLetter,
+    replay_lock,
+)
+from sensorsync.deadletters.letters import MAX_HISTORY
+from sensorsync.deadletters.replay import PATIENCE, Pace
+from sensorsync.errors import AlreadyRunningError
+from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.pipeline.contract import (
+    BatchRefused,
+    DeadLetter,
+    Delivery,
+    Reading,
+    Rejected,
+    SinkMisconfigured,
+    SinkUnavailable,
+)
+from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from tests.rows import reading
+
+NOW = 1_767_322_800.0
+POLICY = RetryPolicy(max_attempts=3, backoff_min=60, backoff_max=100)
+
+
+class Sink:
+    """Takes readings, refuses those of `poison`, and fails as told before it takes more."""
+
+    def __init__(self, *failures: Exception, poison: Sequence[int] = ()) -> None:
+        self.failures = list(failures)
+        self.poison = {f"n{number}" for number in poison}
+        self.rows: list[Reading] = []
+
+    def write(self, readings: Sequence[Reading]) -> int:
+        if self.failures:
+            raise self.failures.pop(0)
+        if any(row.payload in self.poison for row in readings):
+            raise BatchRefused("no", errno=4025)
+        self.rows += readings
+        return len(readings)
+
+    def close(self) -> None:
+        pass
+
+
+def decode(delivery: Delivery) -> Reading | Rejected:
+    text = delivery.payload.decode(errors="replace")
+    if not text.startswith("n"):
+        return Rejected("json", "still not JSON")
+    return reading(int(text[1:]))._replace(payload=text, received_at=delivery.received_at)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[DeadLetters]:
+    box = DeadLetters(tmp_path / "box.sqlite")
+    box.open()
+    yield box
+    box.close()
+
+
+def park(box: DeadLetters, *payloads: bytes, reason: str = "signature") -> None:
+    box.park([DeadLetter("t", payload, 1, None, reason, None, "why", NOW - 10) for payload in payloads])
+
+
+def replay_of(box: DeadLetters, now: float = NOW, **options: object) -> Replay:
+    numbers = box.numbers(Criteria(state="parked"), due=now)
+    words: dict[str, object] = {"batch_size": 10, "batch_bytes": 10**6, **options}
+    return Replay(box, numbers, POLICY, clock=lambda: now, **words)  # type: ignore[arg-type]
+
+
+def writer(replay: Replay, sink: Sink) -> BatchWriter:
+    return BatchWriter(
+        0, sink, LeaveInBox(), decode, backoff=Backoff(0.001, 0.001), pause=replay.pause, refusals=Refusals(10**9)
+    )
+
+
+def run(box: DeadLetters, sink: Sink, now: float = NOW, **options: object) -> Replay:
+    replay = replay_of(box, now, **options)
+    replay.work(writer(replay, sink))
+    return replay
+
+
+def whole(box: DeadLetters) -> list[StoredLetter]:
+    return list(box.letters())
+
+
+def test_what_is_stored_leaves_the_box_and_what_is_refused_stays_with_one_attempt_more(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(25)), b"junk")
+    sink = Sink(poison=[7])
+    tally = run(box, sink).tally
+    assert (tally.stored, tally.refused, tally.quarantined) == (24, 2, 0)
+    assert dict(tally.reasons) == {"database": 1, "json": 1}
+    junk, poison = whole(box)
+    assert (junk.reason, junk.message, junk.errno, junk.attempts) == ("json", "still not JSON", None, 1)
+    assert (poison.reason, poison.errno, poison.attempts, poison.refused_at) == ("database", 4025, 1, NOW)
+    assert poison.history == [{"at": NOW - 10, "attempt": 0, "reason": "signature", "errno": None, "message": "why"}]
+    assert len(sink.rows) == 24
+    # it arrived when it first arrived, so a redelivery stays the later one
+    assert {row.received_at for row in sink.rows} == {NOW - 10}
+
+
+def test_a_letter_waits_longer_after_each_attempt_and_is_given_up_after_the_last(box: DeadLetters) -> None:
+    park(box, b"junk")
+    waits = []
+    now = NOW
+    for _ in range(2):
+        run(box, Sink(), now)
+        (letter,) = whole(box)
+        waits.append(letter.next_retry_at - now)
+        assert run(box, Sink(), letter.next_retry_at - 1).tally.tried == 0, "it is not due yet"
+        now = letter.next_retry_at
+    assert waits == [60, 100]
+    assert run(box, Sink(), now).tally.quarantined == 1
+    (letter,) = whole(box)
+    assert (letter.state, letter.attempts) == ("quarantined", 3)
+    assert [past["attempt"] for past in letter.history] == [0, 1, 2]
+    assert run(box, Sink(), now + 10**6).tally.tried == 0
+    # And: released, it begins anew.
+    assert box.release(Criteria(state="quarantined")) == 1
+    assert run(box, Sink(), now).tally.refused == 1
+    assert whole(box)[0].attempts == 1
+
+
+def test_a_history_has_an_end(box: DeadLetters) -> None:
+    park(box, b"junk")
+    for turn in range(MAX_HISTORY + 5):
+        box.release(Criteria())
+        run(box, Sink(), NOW + turn)
+    assert len(whole(box)[0].history) == MAX_HISTORY
+
+
+def test_an_outage_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(30)), b"junk")
+    before = whole(box)
+    replay = replay_of(box)
+    sink = Sink(*[SinkUnavailable("gone", errno=2006)] * (PATIENCE + 1))
+    with pytest.raises(BatchKept):
+        replay.work(writer(replay, sink))
+    assert whole(box) == before
+    assert sink.failures == []
+
+
+def test_a_missing_table_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) -> None:
+    park(box, b"n1", b"junk")
+    before = whole(box)
+    replay = replay_of(box)
+    with pytest.raises(SinkMisconfigured):
+        replay.work(writer(replay, Sink(SinkMisconfigured("no table", errno=1146))))
+    assert whole(box) == before
+
+
+def test_a_lock_wait_is_survived(box: DeadLetters) -> None:
+    park(box, b"n1")
+    assert run(box, Sink(*[SinkUnavailable("lock wait", errno=1205)] * PATIENCE)).tally.stored == 1
+
+
+def test_one_that_fails_stops_the_others(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(30)))
+    replay = replay_of(box)
+    with pytest.raises(SinkMisconfigured):
+        replay.work(writer(replay, Sink(SinkMisconfigured("no table"))))
+    replay.work(writer(replay, Sink()))
+    assert (replay.tally.tried, replay.left) == (0, 20)
+
+
+def test_a_thousand_refused_in_a_row_are_no_systemic_failure(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(300)))
+    assert run(box, Sink(poison=range(300))).tally.refused == 300
+
+
+def test_a_broken_packet_is_refused_again_as_such_whatever_is_in_it(box: DeadLetters) -> None:
+    park(box, b"n1", reason="mqtt")
+    sink = Sink()
+    assert dict(run(box, sink).tally.reasons) == {"mqtt": 1}
+    (letter,) = whole(box)
+    assert (letter.reason, letter.message, sink.rows) == ("mqtt", "why", [])
+
+
+def test_a_decoder_that_breaks_refuses_one_letter(box: DeadLetters) -> None:
+    park(box, b"n1", b"nan")
+    tally = run(box, Sink()).tally
+    assert (tally.stored, dict(tally.reasons)) == (1, {"internal": 1})
+
+
+def test_letters_are_taken_a_bounded_number_of_bytes_at_once(box: DeadLetters) -> None:
+    park(box, *(b"n%0400d" % number for number in range(10)))
+    batches = []
+    replay = replay_of(box, batch_bytes=1000)
+    while letters := replay._next():
+        batches.append([letter.id for letter in letters])
+    assert batches == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
+    replay = replay_of(box, batch_bytes=1)
+    assert len(replay._next()) == 1, "one is always taken"
+
+
+def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(40)))
+    replay = replay_of(box)
+    box.purge(Criteria(until=NOW))
+    park(box, b"n99")
+    sink = Sink()
+    replay.work(writer(replay, sink))
+    assert (replay.tally.tried, sink.rows, len(whole(box))) == (0, [], 1)
+
+
+def test_what_is_parked_during_a_replay_waits_for_the_next(box: DeadLetters) -> None:
+    park(box, b"n1")
+    replay = replay_of(box)
+    park(box, b"n2")
+    replay.work(writer(replay, Sink()))
+    assert [letter.payload for letter in whole(box)] == [b"n2"]
+
+
+def test_many_threads_take_each_letter_once(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(500)))
+    replay = replay_of(box)
+    sinks = [Sink() for _ in range(4)]
+    threads = [threading.Thread(target=replay.work, args=(writer(replay, sink),)) for sink in sinks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    rows = sorted(int(row.payload[1:]) for sink in sinks for row in sink.rows)
+    assert rows == list(range(500))
+    assert (replay.tally.stored, whole(box)) == (500, [])
+
+
+def test_a_stop_ends_it_after_the_batch(box: DeadLetters) -> None:
+    park(box, *(b"n%d" % number for number in range(30)))
+    replay = replay_of(box)
+
+    class Stopping(Sink):
+        def write(self, readings: Sequence[Reading]) -> int:
+            replay.stop()
+            return super().write(readings)
+
+    replay.work(writer(replay, Stopping()))
+    assert (replay.tally.stored, replay.left, len(whole(box))) == (10, 20, 20)
+
+
+def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:
+    box = DeadLetters(tmp_path / "box.sqlite", max_size=64 * 1024)
+    box.open()
+    number = 0
+    with pytest.raises(Exception, match="full"):  # noqa: PT012 - until it is full
+        for number in range(10_000):
+            park(box, b"n%0500d" % number)
+    box.close()
+    assert number > 10
+    assert box.open_to_take_out()
+    assert run(box, Sink()).tally.stored == number
+    box.shrink()
+    box.close()
+    assert box.path.stat().st_size < 64 * 1024
+
+
+# -- pace ------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 5000), st.floats(0.1, 10_000), st.integers(1, 300))
+def test_a_rate_is_kept_to_within_one_batch(size: int, rate: float, batches: int) -> None:
+    pace, now, count = Pace(rate), 1000.0, 0
+    for _ in range(batches):
+        now += pace.wait(now)
+        assert pace.wait(now) < 1e-6
+        took = pace.batch(size)
+        count += took
+        pace.took(took, now)
+    assert took <= max(1, min(size, rate))
+    assert count - took <= rate * (now - 1000.0) + 1e-3
+
+
+def test_without_a_rate_nothing_is_waited_for() -> None:
+    pace = Pace(None)
+    pace.took(1000, 0.0)
+    assert (pace.batch(1000), pace.wait(0.0)) == (1000, 0.0)
+
+
+@given(st.integers(0, 500), st.floats(0.001, 1e5), st.floats(1, 1e3))
+def test_a_letter_is_always_tried_again_later_than_now_and_never_overflows(n: int, least: float, factor: float) -> None:
+    policy = RetryPolicy(10**6, least, least * factor)
+    letter = StoredLetter(*[0] * len(StoredLetter._fields))._replace(attempts=n)  # type: ignore[arg-type]
+    refusal = policy.refusal(letter, DeadLetter("t", b"", 1, None, "json", None, "m", 0.0), 0.0)
+    assert least <= refusal.next_retry_at <= least * factor
+
+
+# -- lock ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_replay_of_the_same_box_is_refused_or_waits(tmp_path: Path) -> None:
+    path = tmp_path / "box.sqlite"
+
+    async def story() -> list[str]:
+        said: list[str] = []
+
+        async def second() -> None:
+            async with replay_lock(path, stop, wait=True) as taken:
+                said.append(f"second {taken}")
+
+        with SoftStop() as stop:
+            async with replay_lock(path, stop, wait=False):
+                with pytest.raises(AlreadyRunningError, match="another replay"):
+                    async with replay_lock(path, stop, wait=False):
+                        pass
+                waiting = asyncio.ensure_future(second())
+                await asyncio.sleep(0)
+                said.append("first")
+            await waiting
+            async with replay_lock(path, stop, wait=False):
+                stop.ask("SIGTERM")
+                await second()
+        return said
+
+    assert asyncio.run(story()) == ["first", "second True", "second False"]
+
+
+def test_nothing_due_is_no_work(box: DeadLetters) -> None:
+    assert box.numbers(Criteria(), due=NOW) == array("q")
+    assert run(box, Sink()).left == 0

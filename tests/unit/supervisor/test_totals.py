@@ -1,0 +1,51 @@
+"""Totals: the counts of processes, over all their lives, as one status."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sensorsync.meter import Meter
+from sensorsync.supervisor.totals import Totals
+
+
+def record(**counts: Any) -> dict[str, Any]:
+    return {**asdict(Meter(0.0).status(1.0)), "event": "status", **counts}
+
+
+def test_two_processes_add_up() -> None:
+    totals = Totals(0.0)
+    totals.heard(0, record(received=10, landed=7, settled=7, queue_depth=3, links=2, flushes={"full": 1}))
+    totals.heard(1, record(received=5, landed=4, settled=5, parked=1, links=2, flushes={"full": 2, "linger": 1}))
+
+    status = totals.status(1.0)
+    assert (status.received, status.landed, status.settled, status.parked) == (15, 11, 12, 1)
+    assert (status.queue_depth, status.links) == (3, 4)
+    assert status.flushes == {"full": 3, "linger": 1}
+    assert totals.settled == 12
+
+
+def test_what_a_dead_process_did_stays_and_what_it_held_is_the_brokers() -> None:
+    totals = Totals(0.0)
+    totals.heard(0, record(received=10, landed=7, settled=7, queue_depth=3, links=2))
+    totals.ended(0)
+    totals.heard(0, record(received=4, landed=4, settled=4, links=2, parked_by_reason={"json": 1}))
+    totals.ended(1)  # it had said nothing yet
+
+    status = totals.status(1.0)
+    assert (status.received, status.landed, status.queue_depth, status.links) == (14, 11, 0, 2)
+    assert status.parked_by_reason == {"json": 1}
+
+
+def test_a_report_begins_a_new_interval() -> None:
+    totals = Totals(10.0)
+    totals.heard(0, record(landed=100, new=100, latency=0.1))
+    totals.heard(1, record(landed=300, new=300, latency=0.5))
+    assert totals.new == 400
+
+    status = totals.report(12.0)
+    assert (status.new, status.rate, status.latency) == (400, 200.0, 0.4)
+    assert totals.new == 0
+    totals.heard(0, record(landed=150, new=50, latency=0.2))
+    assert totals.status(13.0).new == 50
+    assert totals.status(13.0).latency == 0.2
