@@ -223,8 +223,13 @@ def _criteria(
     before: float | None = None,
 ) -> Criteria:
     """Raises UsageError."""
+    from sensorsync.config.topics import check_filter
     from sensorsync.deadletters import Criteria
 
+    try:
+        topic = None if topic is None else check_filter(topic)
+    except ValueError as error:
+        raise UsageError(f"--topic: {error}") from error
     if state not in {None, "parked", "quarantined"}:
         raise UsageError(f"--state: {state!r} is neither parked nor quarantined")
     return Criteria(

@@ -103,7 +103,7 @@ def purge(settings: Settings, criteria: Criteria, *, everything: bool, confirm: 
 def export(
     settings: Settings, criteria: Criteria, file: Path | None, stdout: BinaryIO, *, force: bool = False
 ) -> CommandResult:
-    """Write letters as lines of JSON, the last parked first, into a file that appears when it is whole; None: to `stdout`.
+    """Write letters as lines of JSON, the first parked first, into a file that appears when it is whole; None: to `stdout`.
 
     Raises UsageError when the file is there (unless `force`) or can't be written, BrokenPipeError when nobody reads `stdout` any more,
     DeadLetterBoxError.
@@ -153,7 +153,7 @@ def _write(settings: Settings, criteria: Criteria, out: BinaryIO) -> int:
     exists = box.open_read_only()
     written = 0
     with closing(box):
-        for letter in box.letters(criteria) if exists else ():
+        for letter in box.letters(criteria, oldest_first=True) if exists else ():
             out.write(line_of(letter))
             written += 1
     return written

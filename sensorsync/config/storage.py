@@ -173,7 +173,7 @@ class DeadLetterSettings(Section):
     )
     max_attempts: Count = setting(
         8,
-        doc="Replays that a letter is given; when the last of them refuses it, it is quarantined, and left alone until it is released.",
+        doc="Replays that a letter is given; when the last of them refuses it, it is quarantined, and left alone until released.",
         example=8,
         unit="replays",
     )

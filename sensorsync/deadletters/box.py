@@ -120,18 +120,26 @@ class DeadLetters:
     # -- look ------------------------------------------------------------------------------------------------------------
 
     def letters(
-        self, criteria: Criteria | None = None, *, limit: int | None = None, payload_bytes: int | None = None
+        self,
+        criteria: Criteria | None = None,
+        *,
+        limit: int | None = None,
+        payload_bytes: int | None = None,
+        oldest_first: bool = False,
     ) -> Iterator[StoredLetter]:
         """The letters, last parked first, at most `limit`; of each payload the first `payload_bytes`, by default all. Streams."""
+        order = "ASC" if oldest_first else "DESC"
         where, parameters = (criteria or Criteria()).where()
         size = _WHOLE if payload_bytes is None else payload_bytes
         many = -1 if limit is None else limit
         with self._file.reading() as connection:
             if where == "1":
-                found = f"{SELECT}, {_PAYLOAD} FROM letters ORDER BY id DESC LIMIT ?"
+                found = f"{SELECT}, {_PAYLOAD} FROM letters ORDER BY id {order} LIMIT ?"
                 yield from map(StoredLetter.of, connection.execute(found, (size, many)))
                 return
-            chosen = connection.execute(f"SELECT id {_INDEXED} {where} ORDER BY id DESC LIMIT ?", (*parameters, many))
+            chosen = connection.execute(
+                f"SELECT id {_INDEXED} {where} ORDER BY id {order} LIMIT ?", (*parameters, many)
+            )
             for (number,) in chosen.fetchall():
                 found = f"{SELECT}, {_PAYLOAD} FROM letters WHERE id = ?"
                 yield StoredLetter.of(connection.execute(found, (size, number)).fetchone())

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sensorsync.config.topics import covers
+
 State = Literal["parked", "quarantined"]
 
 
@@ -49,23 +51,11 @@ class Criteria:
         return " AND ".join(condition for condition, _ in parts) or "1", [value for _, of in parts for value in of]
 
 
-def topic_matches(pattern: str, topic: str) -> bool:
-    """Whether a topic fits a topic filter (MQTT 5, section 4.7.1)."""
-    return _compiled(pattern).fullmatch(topic) is not None
+topic_matches = functools.lru_cache(maxsize=2**16)(covers)
+"""Whether a topic filter matches a topic. Letters are many, their topics few."""
 
 
 def _topic(pattern: str) -> tuple[str, list[Any]]:
     if not re.search("[+#]", pattern):
         return "topic = ?", [pattern]
     return "topic_matches(?, topic)", [pattern]
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    levels = pattern.split("/")
-    rest = levels[-1] == "#"
-    parts = ["[^/]*" if level == "+" else re.escape(level) for level in (levels[:-1] if rest else levels)]
-    if not rest:
-        return re.compile("/".join(parts), re.DOTALL)
-    # `a/#` is `a`, too; `#` is everything.
-    return re.compile("/".join(parts) + "(?:/.*)?" if parts else ".*", re.DOTALL)

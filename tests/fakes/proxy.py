@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
@@ -165,7 +166,8 @@ class TcpProxy:
                 await asyncio.sleep(wait)
             if not data:
                 if not link.swallowed and not writer.transport.is_closing():
-                    writer.write_eof()
+                    with suppress(OSError):  # the other side has reset it
+                        writer.write_eof()
                 return
             data = await hook(link, data)
             if data and not link.swallowed and not writer.transport.is_closing():

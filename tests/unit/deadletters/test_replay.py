@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from sensorsync.deadletters.letters import MAX_HISTORY
 from sensorsync.deadletters.replay import PATIENCE, Pace
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.pipeline import contract as pipeline
 from sensorsync.pipeline.contract import (
     BatchRefused,
     DeadLetter,
@@ -35,6 +37,7 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
 )
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from sensorsync.sqlite.store import SqliteStore
 from tests.rows import reading
 
 NOW = 1_767_322_800.0
@@ -46,7 +49,7 @@ class Sink:
 
     def __init__(self, *failures: Exception, poison: Sequence[int] = ()) -> None:
         self.failures = list(failures)
-        self.poison = {f"n{number}" for number in poison}
+        self.poison = {f'"n{number}"' for number in poison}
         self.rows: list[Reading] = []
 
     def write(self, readings: Sequence[Reading]) -> int:
@@ -65,7 +68,7 @@ def decode(delivery: Delivery) -> Reading | Rejected:
     text = delivery.payload.decode(errors="replace")
     if not text.startswith("n"):
         return Rejected("json", "still not JSON")
-    return reading(int(text[1:]))._replace(payload=text, received_at=delivery.received_at)
+    return reading(int(text[1:]))._replace(payload=json.dumps(text), received_at=delivery.received_at)
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def replay_of(box: DeadLetters, now: float = NOW, **options: object) -> Replay:
     return Replay(box, numbers, POLICY, clock=lambda: now, **words)  # type: ignore[arg-type]
 
 
-def writer(replay: Replay, sink: Sink) -> BatchWriter:
+def writer(replay: Replay, sink: pipeline.Sink) -> BatchWriter:
     return BatchWriter(
         0, sink, LeaveInBox(), decode, backoff=Backoff(0.001, 0.001), pause=replay.pause, refusals=Refusals(10**9)
     )
@@ -156,6 +159,37 @@ def test_an_outage_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) 
         replay.work(writer(replay, sink))
     assert whole(box) == before
     assert sink.failures == []
+
+
+def test_a_crash_between_commit_and_box_leaves_letters_whose_next_replay_changes_nothing(
+    box: DeadLetters, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: the rows are committed, and then it is over.
+    park(box, *(b"n%d" % number for number in range(10)), b"junk")
+    before = whole(box)
+    store = SqliteStore(tmp_path / "readings.sqlite")
+    store.migrate()
+    with monkeypatch.context() as crashing:
+        crashing.setattr(DeadLetters, "settle", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            replay_into(box, store.sink(0))
+    assert store.count_run("run") == 10
+    assert whole(box) == before
+    # When: the next replay comes.
+    tally = replay_into(box, store.sink(0)).tally
+    # Then: no row is there twice, no letter is left, no attempt is counted twice.
+    assert (tally.stored, tally.duplicates, store.count_run("run")) == (10, 10, 10)
+    assert [letter.attempts for letter in whole(box)] == [1]
+
+
+def replay_into(box: DeadLetters, sink: pipeline.Sink) -> Replay:
+    replay = replay_of(box)
+    working = writer(replay, sink)
+    try:
+        replay.work(working)
+    finally:
+        working.close()
+    return replay
 
 
 def test_a_missing_table_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) -> None:
@@ -238,7 +272,7 @@ def test_many_threads_take_each_letter_once(box: DeadLetters) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    rows = sorted(int(row.payload[1:]) for sink in sinks for row in sink.rows)
+    rows = sorted(int(row.payload[2:-1]) for sink in sinks for row in sink.rows)
     assert rows == list(range(500))
     assert (replay.tally.stored, whole(box)) == (500, [])
 
