@@ -56,6 +56,12 @@ topic_matches = functools.lru_cache(maxsize=2**16)(covers)
 
 
 def _topic(pattern: str) -> tuple[str, list[Any]]:
+    """Without a function where SQL can say it alone: that takes a third of the time. Topics compare byte for byte."""
     if not re.search("[+#]", pattern):
         return "topic = ?", [pattern]
+    if pattern == "#":
+        return "(topic < '$' OR topic >= '%')", []  # `%` comes after `$`, where wildcards do not reach
+    above = pattern.removesuffix("/#")
+    if not re.search("[+#]", above):
+        return "(topic = ? OR (topic >= ? AND topic < ?))", [above, f"{above}/", f"{above}0"]  # `0` comes after `/`
     return "topic_matches(?, topic)", [pattern]

@@ -236,13 +236,6 @@ class Link:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id
         if connection is None or connection.connack is None:
             raise BrokerUnavailable
-        granted = connection.connack.session_expiry_interval
-        if granted is not None and granted < self.options.packet().session_expiry_interval:
-            logger.warning(
-                "the broker keeps our session for %d s only, not for mqtt.session_expiry: longer absences lose what arrives",
-                granted,
-                extra={"event": "session_expiry", "seconds": granted},
-            )
         if self._expected and not connection.connack.session_present:
             self._meter.sessions_lost += 1
             logger.warning(

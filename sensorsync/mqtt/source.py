@@ -74,9 +74,11 @@ class MqttSource:
         fixed = known if connections == "auto" else connections
         await self._open(fixed)
         first = self._links[0].connection
-        if self._auto and first is not None and first.connack is not None:
-            self._estimate = WindowEstimate(first.connack.receive_max)
-            await self._open(links_for(self._estimate.window, self._demand, self._settings.mqtt.max_connections))
+        if first is not None and first.connack is not None:
+            self._warn_of_short_expiry(first.connack.session_expiry_interval)
+            if self._auto:
+                self._estimate = WindowEstimate(first.connack.receive_max)
+                await self._open(links_for(self._estimate.window, self._demand, self._settings.mqtt.max_connections))
         logger.info(
             "%d link(s) to %s, delivery window %s each, group %s",
             len(self._links),
@@ -136,6 +138,15 @@ class MqttSource:
             self._registry.close()
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _warn_of_short_expiry(self, granted: int | None) -> None:
+        """CONNACK's Session Expiry Interval (section 3.2.2.3.2, seconds) overrides ours."""
+        if granted is not None and granted < int(self._base.session_expiry):
+            logger.warning(
+                "the broker keeps our sessions for %d s only, not for mqtt.session_expiry: longer absences lose what arrives",
+                granted,
+                extra={"event": "session_expiry", "seconds": granted},
+            )
 
     def _client_id(self, number: int) -> str:
         return f"{self._prefix}-{number}"

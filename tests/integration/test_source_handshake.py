@@ -82,7 +82,7 @@ def test_a_session_that_the_broker_keeps_for_less_time_than_we_asked_is_said(
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
-    assert "keeps our session for 60 s only" in caplog.text
+    assert "keeps our sessions for 60 s only" in caplog.text
 
 
 @contextmanager
