@@ -20,20 +20,25 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
     Raises BrokerUnavailable (try again later) or BrokerRefused (don't).
     """
     where = options.where
-    connection: Connection | None = None
+    connection = Connection(options, handler)
+    dialling: asyncio.Task[object] | None = None
     shaken = False
     try:
         async with asyncio.timeout(options.connect_timeout):
             loop = asyncio.get_running_loop()
             server_name = (options.server_name or options.host) if options.tls else None
-            _, connection = await loop.create_connection(
-                lambda: Connection(options, handler),
-                options.host,
-                options.port,
-                ssl=options.tls,
-                server_hostname=server_name,
-                happy_eyeballs_delay=0.25,  # RFC 8305: a dead address must not cost us the living one
+            dialling = loop.create_task(
+                loop.create_connection(
+                    lambda: connection,
+                    options.host,
+                    options.port,
+                    ssl=options.tls,
+                    server_hostname=server_name,
+                    happy_eyeballs_delay=0.25,  # RFC 8305: a dead address must not cost us the living one
+                )
             )
+            # A race of addresses that is cancelled after somebody won leaves the winner's socket open: let it end by itself.
+            await asyncio.shield(dialling)
             await asyncio.shield(connection.handshake)
         shaken = True
     except TimeoutError as error:
@@ -51,9 +56,11 @@ async def connect(options: ConnectOptions, handler: Handler) -> Connection:
         message = f"broker {where} cannot be reached: {error.strerror or error}"
         raise BrokerUnavailable(message, cause=of_os_error(error)) from error
     finally:
-        if connection is not None and not shaken:
-            connection.abort(None)
+        if not shaken:
             connection.handshake.cancel()
+            connection.abort(None)
+            if dialling is not None and not dialling.done():
+                dialling.add_done_callback(lambda task: _drop(task, connection))
     return connection
 
 
@@ -62,3 +69,9 @@ def _words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     return error.reason or str(error)
+
+
+def _drop(dialling: asyncio.Task[object], connection: Connection) -> None:
+    """Nobody waits for this connection any more."""
+    if not dialling.cancelled() and dialling.exception() is None:
+        connection.abort(None)

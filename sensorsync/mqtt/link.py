@@ -140,8 +140,8 @@ class Link:
         patterns = record.patterns if record else self._patterns
         if patterns:
             await self._request(UnsubscribePacket(2, list(patterns)))
-        self._quiet_since = self._loop.time()
-        while self.connected:
+        self._quiet_since, connection = self._loop.time(), self._connection
+        while self.connected and self._connection is connection:  # a new one has subscribed again
             quiet = self._loop.time() - max(self.refilled_at, self._quiet_since)
             reading = self._receiving and not self._paused  # else the socket may hold more than we know of
             if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._nothing_on_the_way():

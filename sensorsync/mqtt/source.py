@@ -166,9 +166,13 @@ class MqttSource:
         new = [self._link(number, count) for number in range(len(self._links), count)]
         self._links += new
         self._remember(new)
+        if new and new[0].number == 0:  # before the others: under a quota it must not lose its place to them
+            first = new.pop(0)
+            await first.open()
+            self._run(first.keep())
         outcomes = await asyncio.gather(*(link.open() for link in new), return_exceptions=True)
         for link, outcome in zip(new, outcomes, strict=True):
-            extra = self._auto and link.number > 0 and isinstance(outcome, BrokerError)
+            extra = self._auto and isinstance(outcome, BrokerError)
             if isinstance(outcome, BaseException) and not extra:
                 raise outcome
             self._run(link.keep())

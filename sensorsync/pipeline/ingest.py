@@ -177,27 +177,32 @@ class Ingest:
 
     def _returned(self, batch: Batch, report: WriteReport | None) -> None:
         """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
-        if report is not None:
-            deliveries = batch.deliveries
-            self._source.settle([d.token for d in deliveries if d.token is not None])
-            now = time.time()
-            self._meter.batch(
-                stored=report.stored,
-                duplicates=report.duplicates,
-                parked=Counter(letter.reason for letter in report.rejected.values()),
-                attempts=report.attempts,
-                latency_sum=now * len(deliveries) - sum(map(attrgetter("received_at"), deliveries)),
-            )
-            self._held_bytes -= sum(len(d.payload) for d in deliveries)
-            self._regulate()
-            self._on_settled()
-        if self._error is None:
-            self._hand_over(drained=self._stopping)
-        if not self._stopping:
-            # A writer is free. Look into the sockets once more before it gets a small batch.
-            self._loop.call_soon(self._schedule_turn)
-        elif self._crew.idle:
-            self._all_settled.set()
+        try:
+            if report is not None:
+                self._settle(batch.deliveries, report)
+            if self._error is None:
+                self._hand_over(drained=self._stopping)
+            if not self._stopping:
+                # A writer is free. Look into the sockets once more before it gets a small batch.
+                self._loop.call_soon(self._schedule_turn)
+        finally:
+            if self._stopping and self._crew.idle:  # whatever failed: the stop waits for this
+                self._all_settled.set()
+
+    def _settle(self, deliveries: Sequence[Delivery], report: WriteReport) -> None:
+        """All of these are stored or parked: acknowledge and count them."""
+        self._source.settle([d.token for d in deliveries if d.token is not None])
+        now = time.time()
+        self._meter.batch(
+            stored=report.stored,
+            duplicates=report.duplicates,
+            parked=Counter(letter.reason for letter in report.rejected.values()),
+            attempts=report.attempts,
+            latency_sum=now * len(deliveries) - sum(map(attrgetter("received_at"), deliveries)),
+        )
+        self._held_bytes -= sum(len(d.payload) for d in deliveries)
+        self._regulate()
+        self._on_settled()
         if self._limits.max_messages is not None and self._meter.settled >= self._limits.max_messages:
             self._stop.ask("max-messages")
 

@@ -17,27 +17,12 @@ from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTak
 from sensorsync.pipeline.contract import Reading
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
-from tests.pipelines import Box, Database, Running, running
-
-CLIENT = "sensorsync-test-0-0"
+from tests.pipelines import CLIENT, Box, Database, running, standing_at_the_gate, subscribed
 
 
 def run(scenario: object) -> None:
     """Each test is one coroutine with its own loop."""
     asyncio.run(scenario)  # type: ignore[arg-type]
-
-
-async def subscribed(broker: FakeBroker, pipeline: Running, links: int = 1) -> None:
-    await pipeline.until(
-        lambda: (
-            pipeline.source.connected
-            and sum(bool(session.subscriptions) for session in broker.sessions.values()) >= links
-        )
-    )
-
-
-async def standing_at_the_gate(database: Database) -> None:
-    assert await asyncio.to_thread(database.waiting.acquire, timeout=5)
 
 
 def test_trap_1_no_ack_leaves_before_the_commit(tmp_path: Path) -> None:

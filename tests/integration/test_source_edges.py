@@ -104,7 +104,10 @@ def test_a_bug_while_receiving_ends_the_process_and_acknowledges_nothing(
         raise Bug
 
     async def scenario() -> None:
-        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+        async with (
+            FakeBroker() as broker,
+            running(broker.port, tmp_path, connections=1, backoff_min=60, backoff_max=60) as pipeline,
+        ):
             await subscribed(broker, pipeline)
             monkeypatch.setattr(pipeline.source._inlet, "receive", receive)
             await send(broker, 5)

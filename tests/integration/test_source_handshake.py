@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import mqtt5
 import pytest
 
+from sensorsync.mqtt.connecting import connect
+from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import SessionTakenOver
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
@@ -171,3 +174,37 @@ def test_an_ephemeral_run_leaves_the_lasting_session_alone(tmp_path: Path) -> No
                 await again.until(lambda: set(again.database.rows) == everything(40))
 
     asyncio.run(scenario())
+
+
+class Mute:
+    """An owner that takes no notice."""
+
+    def connection_ready(self, connection: object) -> None:
+        pass
+
+    def packets_received(self, packets: object, *, more: bool) -> None:
+        pass
+
+    def connection_lost(self, error: object) -> None:
+        pass
+
+    def writing_paused(self, paused: bool) -> None:
+        pass
+
+
+def test_a_connect_that_is_cancelled_at_any_step_leaves_no_socket_open(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            for steps in range(15):
+                options = ConnectOptions("127.0.0.1", broker.port, f"c{steps}")
+                task = asyncio.create_task(connect(options, Mute()))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            await broker.wait_for(lambda b: not b._connections)
+            gc.collect()  # a socket that was forgotten warns now, and warnings are errors
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+    assert not caplog.records

@@ -141,7 +141,8 @@ def test_leaving_after_max_messages_keeps_the_session_that_holds_the_rest(tmp_pa
 
 def test_a_connection_lost_while_draining_is_made_again_and_drained_to_the_end(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with FakeBroker(window=4, queue_limit=None) as broker, leaver(broker.port, tmp_path) as pipeline:
+        away = {"backoff_min": 0.6, "backoff_max": 0.6}  # for longer than a session has to be silent
+        async with FakeBroker(window=4, queue_limit=None) as broker, leaver(broker.port, tmp_path, **away) as pipeline:
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()
             await send(broker, 100)
@@ -292,3 +293,31 @@ def test_a_registry_that_cannot_be_written_does_not_keep_the_other_links_open_no
     with caplog.at_level(logging.ERROR):
         asyncio.run(scenario())
     assert "No space left on device" in caplog.text
+
+
+def test_a_connection_that_is_made_again_while_draining_is_unsubscribed_again(tmp_path: Path) -> None:
+    # `keep` was faster than `drain`: the new connection had subscribed again, and with a live stream the leaving never ended.
+    async def scenario() -> None:
+        limits = Limits(leave=True, stop_timeout=1.0)
+        async with (
+            FakeBroker(window=4, queue_limit=None) as broker,
+            running(broker.port, tmp_path, connections=1, on_stop="leave", limits=limits) as pipeline,
+        ):
+            await subscribed(broker, pipeline)
+            pipeline.database.gate.clear()
+            await send(broker, 10)
+            pipeline.stop.ask("test")
+            await broker.wait_for(lambda b: b.packets(mqtt5.UnsubscribePacket))
+            broker.drop_connection()
+            await pipeline.until(lambda: pipeline.meter.reconnects == 1)
+            pipeline.database.gate.set()
+
+            async with asyncio.timeout(15):
+                number = 100
+                while not pipeline.task.done():
+                    await broker.publish("t/x", b"%d" % number)
+                    number += 1
+                    await asyncio.sleep(0.02)
+            assert len(broker.packets(mqtt5.UnsubscribePacket)) >= 2
+
+    asyncio.run(scenario())

@@ -19,7 +19,7 @@ import tests.pipelines
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
-from tests.pipelines import Database, Running, everything, kept, running, send, subscribed
+from tests.pipelines import Database, Running, everything, kept, running, send, standing_at_the_gate, subscribed
 
 PATIENT = Limits(stop_timeout=60.0)
 """A test that passes within PROMPT seconds with it has not sat any time-out out."""
@@ -81,7 +81,10 @@ def test_name_look_ups_that_hang_do_not_hold_the_stop_up(tmp_path: Path, monkeyp
 
 def test_a_connection_lost_while_stopping_loses_nothing_of_its_window(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with FakeBroker(window=10) as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+        async with (
+            FakeBroker(window=10) as broker,
+            running(broker.port, tmp_path, connections=1, backoff_min=60, backoff_max=60) as pipeline,
+        ):
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()
             await send(broker, 50)
@@ -172,3 +175,29 @@ def test_the_first_signal_is_a_soft_one_even_if_we_are_stopping_already() -> Non
         check=False,
     )
     assert (process.returncode, process.stdout) == (0, "still here, and so until it is all written: idle\n")
+
+
+def test_a_bug_while_acknowledging_does_not_wait_for_the_stop_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bug(Exception):
+        pass
+
+    def settle(_: object) -> None:
+        raise Bug
+
+    async def scenario() -> None:
+        limits = Limits(stop_timeout=20.0)
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1, limits=limits) as pipeline:
+            await subscribed(broker, pipeline)
+            pipeline.database.gate.clear()
+            monkeypatch.setattr(pipeline.source, "settle", settle)
+            for number in range(2):
+                await broker.publish("t/x", b"%d" % number)
+                await standing_at_the_gate(pipeline.database)
+            pipeline.database.gate.set()
+            with pytest.raises(Bug):
+                await asyncio.wait_for(asyncio.shield(pipeline.task), 10)
+            assert broker.puback_ids() == []
+
+    asyncio.run(scenario())

@@ -40,7 +40,7 @@ def test_a_second_sigint_ends_the_subscriber_at_once_and_loses_nothing(drill: Dr
 
 
 def test_a_writer_thread_that_dies_ends_the_process_and_acknowledges_nothing_that_is_not_stored(drill: Drill) -> None:
-    with drill.load(program=SABOTAGE) as load:
+    with drill.load(program=SABOTAGE, SENSORSYNC_PIPELINE__STOP_TIMEOUT="2s") as load:
         load.reaches(1_500)
         load.subscriber.send(signal.SIGUSR1)
         load.ends(1)
