@@ -99,8 +99,10 @@ def test_processes_and_then_their_parent_killed_under_load_lose_nothing(scene: S
     with scene.subscriber(3) as process, scene.load(tmp_path) as publisher:
         for kill in range(3):
             scene.reaches((kill + 1) * MESSAGES // 10)
-            os.kill(children(process.pid)[kill], signal.SIGKILL)
-        eventually(lambda: len(children(process.pid)) == 3, "their return", 30)
+            victim = children(process.pid)[kill]
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda: victim not in children(process.pid), "its end", 30)  # noqa: B023 - called at once
+            eventually(lambda: len(children(process.pid)) == 3, "its return", 30)
         pids = children(process.pid)
         assert len(events(scene.log, "process_died", exit_code=-9)) == 3
 

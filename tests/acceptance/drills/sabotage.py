@@ -1,23 +1,38 @@
-"""Run sensorsync, and let its first writer thread die of an exception that nobody foresees, wherever it is, at SIGUSR1."""
+"""Run sensorsync, and let one of its writer threads die at SIGUSR1 of an exception that nobody foresees.
+
+It dies at the worst moment: its rows are committed, and nobody has been told yet.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import signal
-import threading
+from collections.abc import Sequence
 
 from sensorsync.__main__ import main
+from sensorsync.mysql.sink import MySqlSink
+from sensorsync.pipeline.contract import Reading
+
+armed = False
+commit = MySqlSink.write
 
 
 class Injected(BaseException):
     """No Exception: nothing in the writer is meant to survive it."""
 
 
-def kill_writer(*_: object) -> None:
-    writer = next(thread for thread in threading.enumerate() if thread.name == "writer-0")
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(writer.ident or 0), ctypes.py_object(Injected))
+def arm(*_: object) -> None:
+    global armed  # noqa: PLW0603 - one process, one sabotage
+    armed = True
+
+
+def write(sink: MySqlSink, readings: Sequence[Reading]) -> int:
+    new = commit(sink, readings)
+    if armed:
+        raise Injected
+    return new
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, kill_writer)
+    MySqlSink.write = write  # type: ignore[method-assign,assignment]
+    signal.signal(signal.SIGUSR1, arm)
     main()
