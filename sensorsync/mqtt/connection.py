@@ -110,10 +110,11 @@ class Connection(asyncio.Protocol):
         return self._pong in done
 
     async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
-        """Send what is buffered and a DISCONNECT, and close the socket; returns whether that went its orderly way.
+        """Send what is buffered and a DISCONNECT, and close the socket; returns whether the broker has read it all.
 
-        `end_session` sets the session's expiry to 0 ([MQTT-3.14.2-2]). Then the broker has to hang up first, as it does when it has
-        read a DISCONNECT (section 3.14.4): within `timeout` seconds, or we don't know that the session has ended.
+        It hangs up when it has read a DISCONNECT (section 3.14.4). We wait for that up to `timeout` seconds: a socket that is closed
+        with unread input sends a reset, which may overtake our last PUBACKs. `end_session` sets the session's expiry to 0
+        ([MQTT-3.14.2-2]).
         """
         if not self.alive:
             return False
@@ -121,16 +122,14 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         self.write(DisconnectPacket(session_expiry_interval=0 if end_session else None).write())
         self._closing = True
-        if end_session:
-            await asyncio.wait([self._closed], timeout=timeout)
+        await asyncio.wait([self._closed], timeout=timeout)
         hung_up = self._closed.done()
         if not hung_up:
             transport.close()
             await asyncio.wait([self._closed], timeout=timeout)
         if not self._closed.done():
             transport.abort()
-            return False
-        return hung_up or not end_session
+        return hung_up
 
     def abort(self, error: SensorsyncError | None) -> None:
         """Drop the connection without a DISCONNECT; `error` is what the owner is told."""

@@ -72,6 +72,7 @@ def scene(mosquitto: Mosquitto, database: Database, tmp_path: Path) -> Scene:
     return Scene(mosquitto, database, tmp_path)
 
 
+@pytest.mark.long
 def test_scaling_from_three_processes_to_one_to_two_under_load_loses_nothing(scene: Scene, tmp_path: Path) -> None:
     def registry(process: int) -> str:
         return f"sensorsync-me-{process}_127.0.0.1-{scene.broker.port}.json"

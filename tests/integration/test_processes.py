@@ -116,6 +116,7 @@ def test_scaling_down_and_up_strands_nothing_in_a_session(place: Place) -> None:
     place.audit()
 
 
+@pytest.mark.long
 def test_the_status_and_the_end_are_those_of_all_processes_together(place: Place) -> None:
     with place.subscriber(2, "--until-idle", "4s") as process:
         place.publish(2000)
@@ -289,6 +290,7 @@ def test_leaving_ends_every_session_those_of_earlier_processes_included(place: P
     place.audit()
 
 
+@pytest.mark.long
 def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_leave(place: Place) -> None:
     with place.subscriber(2, "--leave") as process:
         registry = place.folder / "state" / "sessions" / f"sensorsync-me-1_127.0.0.1-{place.broker.port}.json"
@@ -303,6 +305,7 @@ def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_le
     place.audit()
 
 
+@pytest.mark.long
 def test_another_instance_is_another_member_and_leaves_only_when_it_is_asked(place: Place) -> None:
     with place.subscriber(2) as old:
         assert old.terminate() == 0
@@ -317,6 +320,7 @@ def test_another_instance_is_another_member_and_leaves_only_when_it_is_asked(pla
     place.audit()
 
 
+@pytest.mark.long
 def test_changing_group_and_topics_takes_the_old_subscriptions_back_in_every_process(place: Place) -> None:
     with place.subscriber(2) as before:
         assert before.terminate() == 0
@@ -331,6 +335,7 @@ def test_changing_group_and_topics_takes_the_old_subscriptions_back_in_every_pro
     place.audit()
 
 
+@pytest.mark.long
 def test_max_messages_ends_all_once_they_have_settled_so_many_together(place: Place) -> None:
     with place.subscriber(2, "--max-messages", "300") as process:
         place.publish(1000)

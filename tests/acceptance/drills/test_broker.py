@@ -111,6 +111,7 @@ def test_a_frozen_broker_is_given_up_and_found_again(drill: Drill) -> None:
     drill.audit()
 
 
+@pytest.mark.long
 def test_a_broker_a_fifth_of_a_second_away_is_slow_and_whole(drill: Drill) -> None:
     far = TcpProxy(drill.broker.port, delay_up=0.1, delay_down=0.1)
     with InThread(far) as proxy, drill.load(MQTT_BROKER=through(proxy)) as load:

@@ -103,6 +103,7 @@ def test_a_database_behind_a_black_hole_is_given_up_and_lets_go_of_our_locks(dri
     drill.audit()
 
 
+@pytest.mark.long
 def test_a_database_a_fifth_of_a_second_away_is_slow_and_whole(drill: Drill) -> None:
     far = TcpProxy(drill.database.port, delay_up=0.1, delay_down=0.1)
     with InThread(far) as proxy, drill.load(DB_PORT=proxy.port, WORKER_BATCH_SIZE=1000) as load:

@@ -37,6 +37,7 @@ def test_a_full_disk_under_the_dead_letter_box_keeps_the_batches_until_there_is_
             drill.audit(parked=poison)
 
 
+@pytest.mark.long
 def test_a_dead_letter_box_locked_by_another_process_keeps_the_batches_until_it_is_free(drill: Drill) -> None:
     poison = drill.poison(every=100)
     with drill.load() as load:
@@ -50,6 +51,7 @@ def test_a_dead_letter_box_locked_by_another_process_keeps_the_batches_until_it_
     drill.audit(parked=poison)
 
 
+@pytest.mark.long
 def test_a_full_disk_under_the_database_keeps_the_batches_until_there_is_room(tmp_path: Path) -> None:
     # More messages than fit into what the server has set aside for the table.
     with (
