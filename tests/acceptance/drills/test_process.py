@@ -49,7 +49,8 @@ def test_a_writer_thread_that_dies_ends_the_process_and_acknowledges_nothing_tha
     drill.audit()
 
 
-@pytest.mark.parametrize(("jump", "hours"), [("-1h", -1), pytest.param("+1d", 24, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("jump", "hours"), [("-1h", -1), ("+1d", 24)])
 def test_a_clock_that_jumps_changes_neither_rows_nor_pace(drill: Drill, tmp_path: Path, jump: str, hours: int) -> None:
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
