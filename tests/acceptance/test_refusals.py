@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.test_promise import commands_for, subscriber
 from tests.conftest import Database, Mosquitto
-from tests.services import eventually, free_port
+from tests.services import free_port
 
 pytestmark = pytest.mark.acceptance
 
@@ -105,6 +105,5 @@ def test_a_table_dropped_under_the_running_subscriber_stops_it_with_exit_4_and_n
     with database.connect() as connection, connection.cursor() as cursor:
         cursor.execute("RENAME TABLE elsewhere TO sensor_readings")
 
-    with subscriber(commands, tmp_path / "again.log", "--max-messages", "1") as process:
-        eventually(lambda: not process.running, "the message that was not acknowledged", 20)
-        assert process.finish().exit_code == 0
+    # What was not acknowledged comes again, perhaps before all links are up.
+    commands.run("subscribe", "--max-messages", "1", timeout=60)
