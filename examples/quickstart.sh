@@ -46,11 +46,11 @@ install() {
     rm -rf "$venv"
     if "$python" -c 'import ensurepip' 2>/dev/null; then
         "$python" -m venv "$venv" >&2
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$checkout[demo]" >&2
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${checkout}[demo]" >&2
     else
         # Debian keeps ensurepip in a package of its own; the pip that is there can install into another environment.
         "$python" -m venv --without-pip "$venv" >&2
-        "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check "$checkout[demo]" >&2 ||
+        "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check "${checkout}[demo]" >&2 ||
             die "needs pip (Debian: apt-get install python3-pip, or python3-venv)"
     fi
     echo "$stamp" >"$venv/.installed"

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from sensorsync import mysql, sqlite
 from sensorsync.config import DatabaseSettings
-from sensorsync.errors import DatabaseError
+from sensorsync.errors import ConfigurationError, DatabaseError
+from sensorsync.mysql import grants
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.store import Store
 
@@ -25,6 +26,15 @@ def open_store(settings: DatabaseSettings) -> Store:
 def schema_sql(settings: DatabaseSettings) -> str:
     """The SQL that `init-db` would run on an empty server or a new file."""
     return sqlite.schema_sql(settings) if settings.driver == "sqlite" else mysql.schema_sql(settings)
+
+
+def accounts(settings: DatabaseSettings, *, mariadb: bool | None, host: str) -> tuple[bool, list[grants.Account]]:
+    """Whether the server is a MariaDB, which it is asked where `mariadb` is None, and the accounts that sensorsync needs there."""
+    if settings.driver == "sqlite":
+        raise ConfigurationError("SQLite knows no accounts.", hint="set database.driver to mysql")
+    if mariadb is None:
+        mariadb = grants.is_mariadb(settings)
+    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host)
 
 
 @contextlib.contextmanager

@@ -1,13 +1,27 @@
 """What the pipeline counts, and a frozen picture of it.
 
-One thread (the event loop's) writes; a picture may be taken at any time.
+Counting is on the hot path and costs additions of integers, by batch wherever that says enough. Each object has one thread that writes
+it: the event loop's a `Meter`, each writer's thread its own `WriterMeter`; `PoolMeter` has a lock. A picture may be taken at any time.
 """
 
 from __future__ import annotations
 
+import threading
+import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+BATCH_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
+"""Upper bounds of the histogram of batch sizes, in messages."""
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Upper bounds of the histograms of how long our own work takes."""
+AGES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+"""Upper bounds of the histogram of how old readings are: they may have waited in a device or a broker for a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,10 @@ class Status:
     sessions_lost: int
     links: int
     """Connections that are up now."""
+    in_flight: int
+    """Received on them and not yet acknowledged."""
+    window: int
+    """How many that may be before the broker holds back, estimated; 65535 or more on each connection: it does not."""
     resends: int
     """Copies of a delivery that is still on its way."""
     new: int
@@ -42,6 +60,105 @@ class Status:
     """Landed per second since then."""
     latency: float
     """Mean seconds from arrival to settled, since then."""
+    first_arrival: float | None
+    """When the first message came: seconds on the loop's clock, which all processes of a machine share."""
+    last_settled: float | None
+    """When the last batch was settled."""
+
+    @property
+    def overall_rate(self) -> float:
+        """Landed per second, from the first arrival to the last commit."""
+        if self.first_arrival is None or self.last_settled is None:
+            return 0.0
+        return self.landed / max(self.last_settled - self.first_arrival, 1e-9)
+
+
+class Kept(StrEnum):
+    """Why a batch was kept, to be tried again."""
+
+    DATABASE = "database"
+    """The database could not be reached, or could not take it."""
+    LOCK = "lock"
+    """A deadlock; tried again at once."""
+    CONFIGURATION = "configuration"
+    """The database is not ready for us: a table, a right or a password."""
+    REFUSALS = "refusals"
+    """It refuses every reading, so the fault is not in the readings."""
+    DEAD_LETTERS = "dead_letters"
+    """The dead-letter box takes nothing."""
+
+
+class Histogram:
+    """How many values were how large: `counts[i]` were at most `bounds[i]` and above the bound before, the last above all bounds."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count a value that was seen so many times. A negative one (a clock was set back) counts as 0."""
+        value = max(value, 0.0)
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def picture(self) -> list[float]:
+        """The sum of all values, then the counts."""
+        return [self._sum, *self._counts]
+
+
+class WriterMeter:
+    """What one writer counts."""
+
+    def __init__(self) -> None:
+        self.batch_seconds = Histogram(SECONDS)
+        self.commit_seconds = Histogram(SECONDS)
+        self.event_seconds = Histogram(AGES)
+        self.kept: Counter[tuple[str, str]] = Counter()
+        """By cause and error number (empty when there is none)."""
+        self.waits_for: tuple[Kept, str] | None = None
+        """Why the batch in its hands is kept, and the sentence; None while it gets on."""
+        self.last_commit = 0.0
+        """Unix time; 0: never."""
+
+    def keep(self, cause: Kept, error: Exception) -> None:
+        """A batch is kept because of `error`, and will be tried again."""
+        errno = getattr(error, "errno", None)
+        self.kept[cause, "" if errno is None else str(errno)] += 1
+
+    def committed(self, seconds: float, event_time: str) -> None:
+        """A transaction of so many seconds is committed; `event_time` is a `Reading.ts` of it, which stands for all."""
+        self.last_commit = time.time()
+        self.commit_seconds.observe(seconds)
+        self.event_seconds.observe(self.last_commit - datetime.fromisoformat(f"{event_time}+00:00").timestamp())
+
+
+class PoolMeter:
+    """What a pool of database connections counts; any thread may call."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.in_use = self.opened = self.discarded = self.waits = 0
+        self._lock = threading.Lock()
+
+    def count(self, *, in_use: int = 0, opened: int = 0, discarded: int = 0, waits: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            self.in_use += in_use
+            self.opened += opened
+            self.discarded += discarded
+            self.waits += waits
+
+
+class _HasInFlight(Protocol):
+    @property
+    def in_flight(self) -> int: ...
+
+
+class _HasWindow(Protocol):
+    window: int
 
 
 class Meter:
@@ -52,6 +169,23 @@ class Meter:
         self.retries = self.batches = self.reconnects = self.sessions_lost = self.links = self.resends = 0
         self.flushes: Counter[str] = Counter()
         self.parked_by_reason: Counter[str] = Counter()
+        self.held_bytes = 0
+        """Bytes of what is received and not yet settled."""
+        self.paused = False
+        """Whether the sockets are left alone, because too much is in memory."""
+        self.pauses = 0
+        self.oldest: Callable[[], float | None] = lambda: None
+        """When the delivery came that has waited longest: seconds on the loop's clock, None when there is none."""
+        self.ledgers: dict[int, _HasInFlight] = {}
+        """Link -> what it owes."""
+        self.estimate: _HasWindow | None = None
+        """Of the broker's delivery window."""
+        self.writers: list[WriterMeter] = []
+        self.batch_sizes = Histogram(BATCH_SIZES)
+        self.stored_seconds = Histogram(SECONDS)
+        """From arrival to settled, over all messages."""
+        self.first_arrival: float | None = None
+        self._last_settled: float | None = None
         self._mark_at = now
         self._mark_landed = 0
         self._latency_sum = 0.0
@@ -67,11 +201,25 @@ class Meter:
         """Received and not yet settled."""
         return self.received - self.settled
 
+    def writer(self) -> WriterMeter:
+        """The counts of one more writer; its thread may call this."""
+        meter = WriterMeter()
+        self.writers.append(meter)
+        return meter
+
     def batch(
-        self, *, stored: int, duplicates: int, parked: Mapping[str, int], attempts: int, latency_sum: float
+        self,
+        *,
+        stored: int,
+        duplicates: int,
+        parked: Mapping[str, int],
+        attempts: int,
+        arrivals: Sequence[tuple[int, float]],
+        now: float,
     ) -> None:
-        """A batch is settled; `latency_sum` is the sum over its messages of seconds from arrival to now."""
+        """A batch is settled at `now`; `arrivals` are (how many of its messages, when they came) on the same clock."""
         rejected = sum(parked.values())
+        self._last_settled = now
         self.batches += 1
         self.landed += stored
         self.duplicates += duplicates
@@ -79,7 +227,10 @@ class Meter:
         self.settled += stored + rejected
         self.retries += attempts - 1
         self.parked_by_reason.update(parked)
-        self._latency_sum += latency_sum
+        self.batch_sizes.observe(stored + rejected)
+        for count, when in arrivals:
+            self.stored_seconds.observe(now - when, count)
+            self._latency_sum += count * (now - when)
         self._latency_count += stored + rejected
 
     def status(self, now: float) -> Status:
@@ -99,10 +250,14 @@ class Meter:
             reconnects=self.reconnects,
             sessions_lost=self.sessions_lost,
             links=self.links,
+            in_flight=sum([ledger.in_flight for ledger in list(self.ledgers.values())]),
+            window=self.links * (self.estimate.window if self.estimate else 0),
             resends=self.resends,
             new=self.new,
             rate=self.new / elapsed,
             latency=self._latency_sum / self._latency_count if self._latency_count else 0.0,
+            first_arrival=self.first_arrival,
+            last_settled=self._last_settled,
         )
 
     def report(self, now: float) -> Status:

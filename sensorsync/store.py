@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from sensorsync.meter import PoolMeter
 from sensorsync.pipeline.contract import Sink
 
 INIT_HINT = "run `sensorsync init-db`"
 """What to do about a missing or an old schema."""
+
+MEND_HINT = (
+    "`sensorsync init-db --check` says what differs: alter the table by hand, or rename it"
+    " and run `sensorsync init-db` for a new one"
+)
+"""What to do about a table that is not ours to write to: `init-db` changes none that is there."""
 
 READING_KEY = ("device_id", "metric", "ts", "event_id")
 """The primary key of `sensor_readings`: a redelivery has the same, and range reads per device and metric are clustered."""
@@ -58,6 +66,52 @@ class Migrated:
     state: SchemaState
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A partition that was dropped, or would be."""
+
+    name: str
+    before: str
+    """All of its rows are older than this, RFC 3339."""
+    rows: int
+    """How many there were, as the server estimates it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What keeping the table in order did, or would do."""
+
+    retained_since: str | None
+    """Rows that are older leave, by and by; RFC 3339. None: none do."""
+    costs: str | None = None
+    """A sentence: why a person should agree before it is done. None when it is cheap."""
+    partitioned: bool = False
+    """Whether the table has partitions, before anything is done."""
+    added: tuple[str, ...] = ()
+    """Names of partitions."""
+    dropped: tuple[Dropped, ...] = ()
+    statements: tuple[str, ...] = ()
+    """The SQL of all this."""
+    partitions: int = 0
+    """How many there are then."""
+    covered_until: str | None = None
+    """Where the last partition begins, that of all later rows; RFC 3339."""
+    rows_beyond: int = 0
+    """How many rows it has: of clocks that are ahead, if the upkeep is not late. Counted up to ten million."""
+    deleted: int = 0
+    """Rows that were deleted, or would be, where there are no partitions."""
+
+    @property
+    def changes(self) -> int:
+        """How many things were done, or are to be done."""
+        return len(self.added) + len(self.dropped) + self.deleted
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time of the database (UTC, without a zone) for people and machines, to the second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def key_range(run: str) -> tuple[str, str]:
     """Lower bound (included) and upper bound (excluded) of the device ids of a stress run, which begin with `{run}-`.
 
@@ -77,6 +131,11 @@ class Store(Protocol):
         """What it is and where, for people: `MariaDB 10.11.19 at db:3306, database sensorsync`."""
         ...
 
+    @property
+    def pool(self) -> PoolMeter | None:
+        """The counts of its pool of connections; None when it has none."""
+        ...
+
     def sink(self, worker: int) -> Sink:
         """The way into the database of one writer; it connects at its first write."""
         ...
@@ -85,12 +144,25 @@ class Store(Protocol):
         """Return when rows can be written as they are; SinkMisconfigured says what is missing."""
         ...
 
+    def check_writable(self) -> None:
+        """Return when a row could be written now; nothing is. For health checks: a server may answer and yet refuse all rows."""
+        ...
+
     def schema_state(self) -> SchemaState:
         """Look, and change nothing."""
         ...
 
     def migrate(self) -> Migrated:
         """Create the database, if there is none, and apply the migrations that are pending. Safe to run twice, and at once."""
+        ...
+
+    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+        """Make and keep partitions by day, where `partitions` or where there are some; remove rows whose `ts` is older than `retain`.
+
+        Safe to run twice, at once, and while rows are written. With `dry_run` nothing is changed. ConfigurationError where the
+        database has no partitions, or has to have them before rows can be removed; DatabaseError when the table is in use for too
+        long; AlreadyRunningError.
+        """
         ...
 
     def durability_warnings(self) -> list[str]:

@@ -264,7 +264,7 @@ def unknown_user_at_emqx(place: Place) -> Mqtt:
     return place.fake(credentials={"sensors": b"right"}) | {"username": "nobody", "password": "right"}
 
 
-@way("connect", "protocol_version", "does not speak MQTT 5", "no engine for MQTT 3.1.1")
+@way("connect", "protocol_version", "does not speak MQTT 5", "set mqtt.client: paho")
 def only_mqtt_3_1_1(place: Place) -> Mqtt:
     return place.answering(b"\x20\x02\x00\x01")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +13,7 @@ import hypothesis
 import pymysql
 import pytest
 
+from sensorsync.config import DatabaseSettings
 from tests.services import Certificates, DatabaseServer, Mosquitto, Server
 
 # `pytest --hypothesis-profile=fuzz` is the long run; a loaded machine is no failure, so there is no deadline.
@@ -57,6 +58,22 @@ class Database:
     def password(self) -> str:
         return self.server.password
 
+    def settings(self, role: str = "subscriber", **changes: Any) -> DatabaseSettings:
+        """Settings of the account `role` for this database."""
+        return self.server.settings(role, self.name, **changes)
+
+    def environment(self, role: str = "subscriber") -> dict[str, str]:
+        """The same as environment variables."""
+        return self.server.environment(role, self.name)
+
+    def allow(self, *roles: str) -> None:
+        """Make the accounts of these roles."""
+        self.server.allow(*roles, name=self.name)
+
+    def prepare(self) -> None:
+        """Make the accounts, and the tables by their owner."""
+        self.server.prepare(self.name)
+
     def connect(self, **changes: Any) -> pymysql.connections.Connection[Any]:
         """A connection as root, in this database."""
         return self.server.connect(**{"database": self.name, **changes})
@@ -76,6 +93,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         too_long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=too_long)
         items[:] = [item for item in items if item not in too_long]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A worker of pytest-xdist sends its reports as UTF-8, which has no lone surrogates; what some tests log has."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def need(service: type[Mosquitto | DatabaseServer]) -> None:
@@ -135,7 +160,7 @@ def private_database_server() -> Iterator[DatabaseServer]:
 
 @pytest.fixture
 def database(database_server: DatabaseServer) -> Iterator[Database]:
-    """An empty database, which the account `sensorsync` owns."""
+    """An empty database, which no account but root may use before `prepare`."""
     name = f"{DatabaseServer.name}_{uuid.uuid4().hex[:12]}"
     with database_server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE `{name}`")

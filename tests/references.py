@@ -7,6 +7,7 @@ stale.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import pkgutil
 import re
@@ -22,8 +23,13 @@ from sensorsync.cli.wiring import app
 from sensorsync.config.reference import Key, describe, item_keys, keys, sections
 from sensorsync.config.sample import shown_value
 from sensorsync.errors import ExitCode, SensorsyncError
+from sensorsync.meter import Kept
+from sensorsync.metrics.definitions import CHECKS, METRICS, PROCESS_METRICS, Merge
 from sensorsync.mqtt.causes import CAUSES, Cause, Chapter
+from sensorsync.mysql.migrations import migrations
+from sensorsync.mysql.schema import COLUMNS
 from sensorsync.reading import REASONS
+from sensorsync.store import READING_KEY
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
@@ -77,6 +83,65 @@ def reason_codes() -> str:
     found = sorted((one for one in CAUSES.values() if one.code is not None), key=lambda one: one.code or 0)
     rows = [(f"`0x{one.code:02X}`", f"`{one.key}`", one.cause, one.hint or "Try again later") for one in found]
     return _table(("Code", "Name", "Meaning", "What helps"), [(*row[:3], f"{_upper(row[3])}.") for row in rows])
+
+
+_MERGED = {
+    Merge.SUM: "the sum",
+    Merge.MAX: "the latest",
+    Merge.PROCESS: "one series each",
+    Merge.INSTANCE: "of the instance",
+}
+
+
+def metrics() -> str:
+    """Each metric of our own."""
+    rows = [
+        (
+            f"`{one.name}`",
+            str(one.kind),
+            ", ".join(f"`{label}`" for label in one.all_labels),
+            _MERGED[one.merge],
+            one.help,
+        )
+        for one in METRICS.values()
+    ]
+    return _table(("Metric", "Type", "Labels", "Several processes", "What it is"), rows)
+
+
+def process_metrics() -> str:
+    """The standard metrics of a process."""
+    return _table(("Metric", "What it is"), [(f"`{name}`", text) for name, text in PROCESS_METRICS.items()])
+
+
+def checks() -> str:
+    """Each check of /readyz."""
+    return _table(("Check", "It is well when"), [(f"`{name}`", text) for name, text in CHECKS.items()])
+
+
+def kept_causes() -> str:
+    """Each cause of `sensorsync_batches_kept_total`: what stands below it in the code."""
+    texts = re.findall(r'^    [A-Z_]+ = "([a-z_]+)"\n    """(.+?)"""', inspect.getsource(Kept), flags=re.MULTILINE)
+    if [name for name, _ in texts] != [str(cause) for cause in Kept]:
+        raise ValueError("a cause without its sentence")
+    return _table(("Cause", "Why the batch was kept"), [(f"`{name}`", text) for name, text in texts])
+
+
+def schema() -> str:
+    """The table as this version writes to it, and the SQL that makes it."""
+    sql = "\n\n".join(f"{statement};" for migration in migrations() for statement in migration.statements)
+    comments = dict(re.findall(r"^ +(\w+) .*COMMENT '([^']*)'", sql, flags=re.MULTILINE))
+    rows = [
+        (
+            f"`{name}`",
+            f"`{kind.upper()}`",
+            "yes" if null else "",
+            "yes" if name in READING_KEY else "",
+            comments.get(name, ""),
+        )
+        for name, (kind, null) in COLUMNS.items()
+    ]
+    table = _table(("Column of `sensor_readings`", "Type", "May be NULL", "In the key", "What it is"), rows)
+    return f"{table}\n```sql\n{sql}\n```\n"
 
 
 def commands() -> str:
@@ -140,6 +205,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "reasons": reasons,
     "configuration": configuration,
     "commands": commands,
+    "metrics": metrics,
+    "process-metrics": process_metrics,
+    "checks": checks,
+    "kept-causes": kept_causes,
+    "schema": schema,
     **{f"causes-{chapter}": partial(causes, chapter) for chapter in Chapter if chapter is not Chapter.CODES},
     "reason-codes": reason_codes,
 }

@@ -4,11 +4,14 @@
 #   bash tests/run.sh [PYTEST ARGUMENT...]            the whole
 #   bash tests/run.sh --db-only [PYTEST ARGUMENT...]  only the tests marked `database` (a second pass against another server)
 #   bash tests/run.sh --long [PYTEST ARGUMENT...]     the whole, and the tests marked `long`, too
+#   bash tests/run.sh --audit                         only: has a package that is installed here a known vulnerability? Needs the
+#                                                     Internet, and its answer changes from day to day, so it is no part of the whole
 #
-# Makes or reuses .venv, and gets mosquitto and MariaDB from the distribution where it may. Environment:
+# Makes or reuses .venv, and gets mosquitto, MariaDB and what else the tests want from the distribution where it may. Environment:
 #   SENSORSYNC_TEST_PYTHON     the Python to make .venv with (default: the first of python3, python3.13, ... that is 3.11 or newer)
 #   SENSORSYNC_TEST_MYSQLD     a folder made by tests/tools/real-mysql: run the database tests against Oracle MySQL
 #   SENSORSYNC_TEST_MOSQUITTO  a mosquitto program, or such a folder
+#   SENSORSYNC_TEST_WORKERS    so many tests at once (default: one more than there are processors, because most of them wait)
 #   CI                         when set, a missing service fails its tests instead of skipping them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -70,20 +73,44 @@ get_services() {
         command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || packages+=(mariadb-server-core mariadb-client-core)
     fi
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
+    # The commands of docs/tutorial/first-pipeline.md.
+    command -v mosquitto_pub >/dev/null || packages+=(mosquitto-clients)
+    # The programs of docs/how-to/sign-messages.md.
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v cc >/dev/null || packages+=(gcc libc6-dev)
+    [ -e /usr/include/mbedtls/md.h ] || packages+=(libmbedtls-dev)
     [ "${#packages[@]}" = 0 ] && return
     say "getting ${packages[*]}"
     apt_install "${packages[@]}" || echo "could not install ${packages[*]}: their tests are skipped (or fail, where CI is set)"
 }
 
+# pip-audit in an environment of its own: it must not change what it looks at. What it knows nothing of is a failure, too.
+audit() {
+    local place
+    place=$(mktemp -d)
+    # shellcheck disable=SC2064 # now: at the exit there is no $place any more
+    trap "rm -rf '$place'" EXIT
+    say "getting pip-audit"
+    .venv/bin/python -m venv "$place/venv"
+    "$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check pip-audit
+    .venv/bin/python -m pip freeze --exclude-editable >"$place/installed.txt"
+    say "known vulnerabilities"
+    "$place/venv/bin/pip-audit" --strict --disable-pip --no-deps --progress-spinner off --requirement "$place/installed.txt"
+}
+
+if [ "${1:-}" = --audit ]; then make_venv; audit; exit; fi
 db_only=
 if [ "${1:-}" = --db-only ]; then db_only=1; shift; fi
 make_venv
 get_services
 PATH=$PWD/.venv/bin:$PATH
 
+# Each worker has its own servers. One that is done takes tests from another: the slowest are collected first.
+workers=(-n "${SENSORSYNC_TEST_WORKERS:-$(($(nproc) + 1))}" --dist worksteal)
+
 if [ -n "$db_only" ]; then
     say "database tests${SENSORSYNC_TEST_MYSQLD:+ against Oracle MySQL}"
-    exec python -m pytest -m database "$@"
+    exec python -m pytest "${workers[@]}" -m database "$@"
 fi
 
 say "ruff"
@@ -94,10 +121,8 @@ mypy
 say "import rules"
 lint-imports --no-cache --no-logo
 say "tests"
-coverage erase
 status=0
-coverage run -m pytest "$@" || status=$?
+python -m pytest "${workers[@]}" --cov --cov-report= "$@" || status=$?
 say "coverage"
-coverage combine --quiet
 coverage report
 exit "$status"

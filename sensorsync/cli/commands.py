@@ -7,16 +7,30 @@ shows what comes back. Heavy imports are inside the functions, so that `--help` 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, config_app, configure_first_logs, duration, run, run_process
+from sensorsync.cli.wiring import (
+    Engine,
+    Json,
+    Plain,
+    app,
+    config_app,
+    configure_first_logs,
+    duration,
+    run,
+    run_process,
+)
+from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
     from sensorsync.result import CommandResult
+
+Flavor = Literal["mysql", "mariadb"]
 
 
 @app.command("subscribe")
@@ -30,6 +44,9 @@ def subscribe(
     connections: Annotated[
         str | None,
         typer.Option("--connections", help="Connections to the broker (of each process), or auto.", metavar="N|auto"),
+    ] = None,
+    client: Annotated[
+        Engine | None, typer.Option("--client", help="The engine that speaks to the broker.", show_default=False)
     ] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Messages in one transaction at most.")] = None,
     batch_timeout: Annotated[
@@ -56,6 +73,19 @@ def subscribe(
     leave: Annotated[
         bool, typer.Option("--leave", help="At the end, drain the sessions and end them for good.")
     ] = False,
+    adopt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adopt",
+            help="Fetch what waits for an instance that is gone for good, and end its sessions; may be given several times.",
+            metavar="INSTANCE",
+        ),
+    ] = None,
+    plain: Plain = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Serve /metrics, /healthz and /readyz there.", metavar="HOST:PORT"),
+    ] = None,
     process: Annotated[int | None, typer.Option("--process", hidden=True)] = None,
 ) -> None:
     """Store what arrives: the pipeline, until Ctrl-C or SIGTERM."""
@@ -63,72 +93,32 @@ def subscribe(
 
     if process is not None:
         run_process(context, process)
+
+    async def work(loaded: Loaded) -> CommandResult:
+        from sensorsync.console.subscribe import View
+
+        idle = duration("--until-idle", until_idle)
+        with View(plain=plain) as view:
+            return await command.run(loaded.settings, until_idle=idle, max_messages=max_messages, show=view.show)
+
     run(
         context,
         "subscribe",
-        lambda loaded: command.run(
-            loaded.settings, until_idle=duration("--until-idle", until_idle), max_messages=max_messages
-        ),
+        work,
         settings={
             "mqtt.topics": topic or None,
             "mqtt.connections": connections,
+            "mqtt.client": client,
             "mqtt.ephemeral": ephemeral,
             "mqtt.on_stop": "leave" if leave else None,
+            "mqtt.adopt": adopt or None,
             "pipeline.processes": processes,
             "pipeline.workers": workers,
             "pipeline.batch_size": batch_size,
             "pipeline.batch_timeout": batch_timeout,
+            "metrics.listen": metrics,
         },
-        flags={"mqtt.topics": "--topic", "mqtt.on_stop": "--leave"},
-    )
-
-
-@app.command("stress-publish")
-def stress_publish(
-    context: typer.Context,
-    messages: Annotated[int | None, typer.Option("--messages", help="Messages in all.", metavar="N")] = None,
-    processes: Annotated[int | None, typer.Option("--processes", help="Processes that publish.", metavar="N")] = None,
-    clients: Annotated[int | None, typer.Option("--clients", help="Connections of each process.", metavar="N")] = None,
-    topic: Annotated[str | None, typer.Option("--topic", help="Topic to publish to.", metavar="TOPIC")] = None,
-    window: Annotated[
-        int | None, typer.Option("--window", help="Unacknowledged messages on one connection.", metavar="N")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Wait for a subscriber, then for the rows, and audit them.")
-    ] = False,
-    file: Annotated[
-        Path | None, typer.Option("--file", help="Publish this recording (JSON lines) instead.", metavar="FILE")
-    ] = None,
-    speed: Annotated[
-        float | None,
-        typer.Option("--speed", help="Factor to the recording's own pace; else as fast as it goes.", min=1e-6),
-    ] = None,
-    run_id: Annotated[
-        str | None, typer.Option("--run", help="Name of the run; by default made up.", metavar="RUN")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Publish a load, signed when a key is configured, and count what becomes of every message."""
-    from sensorsync.commands import stress_publish as command
-    from sensorsync.console.stress_publish import View
-
-    async def work(loaded: Loaded) -> CommandResult:
-        options = command.Options(verify=verify, file=file, speed=speed, run=run_id)
-        with View() as view:
-            return await command.run(loaded.settings, options, view.show)
-
-    run(
-        context,
-        command.COMMAND,
-        work,
-        as_json=json,
-        settings={
-            "publish.messages": messages,
-            "publish.processes": processes,
-            "publish.clients": clients,
-            "publish.topic": topic,
-            "publish.window": window,
-        },
+        flags={"mqtt.topics": "--topic", "mqtt.on_stop": "--leave", "metrics.listen": "--metrics"},
     )
 
 
@@ -145,7 +135,7 @@ def check_cloud(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Check the connection to the broker step by step; the first step that fails names the cause and the fix."""
+    """Check the connection to the broker, step by step. The first step that fails names the cause and the fix."""
     from sensorsync.commands import check_cloud as command
     from sensorsync.console.check_cloud import View
 
@@ -154,19 +144,6 @@ def check_cloud(
             return await command.run(loaded.settings, command.Options(topic, probes, quick), view.show)
 
     run(context, command.COMMAND, work, as_json=json)
-
-
-@app.command("audit")
-def audit(
-    context: typer.Context,
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as stress-publish printed it.")],
-    clean: Annotated[bool, typer.Option("--clean", help="Delete the run's rows afterwards.")] = False,
-    json: Json = False,
-) -> None:
-    """Find out which messages of a run are stored, and which are missing."""
-    from sensorsync.commands import audit as command
-
-    run(context, command.COMMAND, lambda loaded: command.run(loaded.settings, run_id, clean=clean), as_json=json)
 
 
 @app.command("demo")
@@ -190,7 +167,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder, and say where it is.")] = False,
     json: Json = False,
 ) -> None:
-    """Everything on this machine: a private broker and database, a signed load, an audit. Your settings play no part in it."""
+    """Try all of it on this machine, with nothing set up. A private broker and database, a signed load, an audit."""
     from sensorsync.commands import demo as command
     from sensorsync.console.demo import View
     from sensorsync.console.execution import execute
@@ -207,17 +184,61 @@ def demo(
 @app.command("init-db")
 def init_db(
     context: typer.Context,
-    check: Annotated[bool, typer.Option("--check", help="Only report what is missing or differs.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only report what is missing, differs or is to be done.")
+    ] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Only print the SQL, without any connection.")] = False,
+    grants: Annotated[
+        bool, typer.Option("--grants", help="Only print the statements that make accounts with the fewest privileges.")
+    ] = False,
+    flavor: Annotated[
+        Flavor | None,
+        typer.Option("--flavor", help="With --grants: for which server; else it is asked.", metavar="mysql|mariadb"),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="With --grants: where the accounts may connect from.", metavar="PATTERN")
+    ] = "%",
+    partitions: Annotated[
+        bool,
+        typer.Option("--partitions", help="Also make partitions by day, and those of the days to come. Made for cron."),
+    ] = False,
+    retain: Annotated[
+        str | None,
+        typer.Option("--retain", help="Also remove readings whose ts is older, such as 90d.", metavar="DURATION"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a rebuild of the table.")] = False,
     json: Json = False,
 ) -> None:
-    """Create the database and its tables, or bring them up to date."""
+    """Create or update the database and its tables. Partitions them, and removes old readings, where that is asked for."""
     from sensorsync.commands import init_db as command
 
-    if check and sql:
-        raise typer.BadParameter("--check and --sql exclude each other.")
-    work = command.check if check else command.sql if sql else command.run
-    run(context, command.COMMAND, lambda loaded: work(loaded.settings), as_json=json)
+    if (sql or grants) and (partitions or retain is not None):
+        raise typer.BadParameter("--partitions and --retain go with --check or alone.")
+    if yes and (check or not (partitions or retain is not None)):
+        raise typer.BadParameter("--yes goes with --partitions and --retain.")
+    if check + sql + grants > 1:
+        raise typer.BadParameter("--check, --sql and --grants exclude each other.")
+    if not grants and (flavor is not None or host != "%"):
+        raise typer.BadParameter("--flavor and --host need --grants.")
+
+    def work(loaded: Loaded) -> CommandResult:
+        if grants:
+            return command.grants(loaded.settings, flavor=flavor, host=host)
+        if sql:
+            return command.sql(loaded.settings)
+        keep = command.Keep.of(loaded.settings, partitions=partitions, retain=duration("--retain", retain))
+        if check:
+            return command.check(loaded.settings, keep)
+        return command.run(loaded.settings, keep, lambda cost: yes or _agreed(cost))
+
+    run(context, command.COMMAND, work, as_json=json)
+
+
+def _agreed(cost: str) -> bool:
+    """Ask. Raises UsageError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{cost} There is nobody to ask.", hint="add --yes, once you have read this")
+    return typer.confirm(f"{cost}\nGo on?", err=True)
 
 
 @config_app.command("show")
@@ -230,7 +251,7 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
 @config_app.command("check")
 def config_check(context: typer.Context, json: Json = False) -> None:
-    """Validate the configuration and the files that it names, without any network."""
+    """Validate the configuration, without any network. The files that it names are looked at, too."""
     from sensorsync.commands import config
 
     run(context, "config check", config.check, as_json=json)

@@ -4,57 +4,37 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Json, dlq_app, duration, moment, run
+from sensorsync.cli.filters import Filters, filtered
+from sensorsync.cli.wiring import Json, dlq_app, run
 from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
-    from sensorsync.deadletters import Criteria
     from sensorsync.result import CommandResult
-
-Reason = Annotated[str | None, typer.Option("--reason", help="Only letters with this reason.", metavar="REASON")]
-Errno = Annotated[int | None, typer.Option("--errno", help="Only letters with this error number.", metavar="N")]
-Device = Annotated[str | None, typer.Option("--device", help="Only letters of this device.", metavar="DEVICE")]
-Topic = Annotated[
-    str | None, typer.Option("--topic", help="Only letters with such a topic (wildcards + and #).", metavar="FILTER")
-]
-Since = Annotated[
-    str | None,
-    typer.Option("--since", help="Only letters that came last at or after this time, or so long ago.", metavar="TIME"),
-]
-Until = Annotated[
-    str | None, typer.Option("--until", help="Only letters that came last before this time.", metavar="TIME")
-]
-State = Annotated[str | None, typer.Option("--state", help="parked or quarantined.", metavar="STATE")]
 
 
 @dlq_app.command("inspect")
+@filtered()
 def dlq_inspect(
     context: typer.Context,
-    reason: Reason = None,
-    errno: Errno = None,
-    device: Device = None,
-    topic: Topic = None,
-    since: Since = None,
-    until: Until = None,
-    state: State = None,
+    filters: Filters,
     limit: Annotated[int, typer.Option("--limit", help="How many letters to list.", min=0, metavar="N")] = 20,
     json: Json = False,
 ) -> None:
     """Count the letters by reason and list the latest ones."""
     from sensorsync.commands import dlq as command
 
-    def work(loaded: Loaded) -> CommandResult:
-        chosen = _criteria(reason, errno, device, topic, since, until, state)
-        return command.inspect(loaded.settings, chosen, limit=limit)
-
-    run(context, "dlq inspect", work, as_json=json)
+    run(
+        context,
+        "dlq inspect",
+        lambda loaded: command.inspect(loaded.settings, filters.criteria(), limit=limit),
+        as_json=json,
+    )
 
 
 @dlq_app.command("show")
@@ -63,21 +43,17 @@ def dlq_show(
     number: Annotated[int, typer.Argument(metavar="ID", help="The letter's id, as inspect lists it.")],
     json: Json = False,
 ) -> None:
-    """One letter whole: its headers, its properties, its payload and why it was refused each time."""
+    """Print one letter whole. Its headers, its properties, its payload and why it was refused each time."""
     from sensorsync.commands import dlq as command
 
     run(context, "dlq show", lambda loaded: command.show(loaded.settings, number), as_json=json)
 
 
 @dlq_app.command("replay")
+@filtered(state=False)
 def dlq_replay(
     context: typer.Context,
-    reason: Reason = None,
-    errno: Errno = None,
-    device: Device = None,
-    topic: Topic = None,
-    since: Since = None,
-    until: Until = None,
+    filters: Filters,
     maximum: Annotated[int | None, typer.Option("--max", help="Letters at most.", min=1, metavar="N")] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="Letters a second at most.", min=0.001, metavar="N")
@@ -93,12 +69,12 @@ def dlq_replay(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another replay to end, if there is one.")] = False,
     json: Json = False,
 ) -> None:
-    """Try to store the letters that are due, as `subscribe` would; what is stored leaves the box. Made for cron."""
+    """Try to store the letters that are due, as `subscribe` would. What is stored leaves the box. Made for cron."""
     from sensorsync.commands import dlq_replay as command
 
     async def work(loaded: Loaded) -> CommandResult:
         options = command.Options(
-            _criteria(reason, errno, device, topic, since, until),
+            filters.criteria(),
             maximum=maximum,
             rate=rate,
             due_only=not now,
@@ -111,35 +87,23 @@ def dlq_replay(
 
 
 @dlq_app.command("release")
+@filtered(state=False)
 def dlq_release(
     context: typer.Context,
-    reason: Reason = None,
-    errno: Errno = None,
-    device: Device = None,
-    topic: Topic = None,
-    since: Since = None,
-    until: Until = None,
+    filters: Filters,
     json: Json = False,
 ) -> None:
-    """Let quarantined letters be replayed again, from their first attempt. Without a filter: all of them."""
+    """Let quarantined letters be replayed again. Their attempts count from the first. Without a filter: all of them."""
     from sensorsync.commands import dlq as command
 
-    def work(loaded: Loaded) -> CommandResult:
-        return command.release(loaded.settings, _criteria(reason, errno, device, topic, since, until))
-
-    run(context, "dlq release", work, as_json=json)
+    run(context, "dlq release", lambda loaded: command.release(loaded.settings, filters.criteria()), as_json=json)
 
 
 @dlq_app.command("purge")
+@filtered()
 def dlq_purge(
     context: typer.Context,
-    reason: Reason = None,
-    errno: Errno = None,
-    device: Device = None,
-    topic: Topic = None,
-    since: Since = None,
-    until: Until = None,
-    state: State = None,
+    filters: Filters,
     older_than: Annotated[
         str | None,
         typer.Option("--older-than", help="Only letters that came last longer ago than this.", metavar="DURATION"),
@@ -152,32 +116,23 @@ def dlq_purge(
     from sensorsync.commands import dlq as command
 
     def work(loaded: Loaded) -> CommandResult:
-        age = duration("--older-than", older_than)
-        before = moment("--until", until)
-        if age is not None:
-            before = min(time.time() - age, float("inf") if before is None else before)
-        chosen = _criteria(reason, errno, device, topic, since, None, state, before=before)
+        chosen = filters.criteria(older_than=older_than)
         return command.purge(loaded.settings, chosen, everything=everything, confirm=lambda count: yes or _sure(count))
 
     run(context, "dlq purge", work, as_json=json)
 
 
 @dlq_app.command("export")
+@filtered()
 def dlq_export(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or - for standard output.")],
-    reason: Reason = None,
-    errno: Errno = None,
-    device: Device = None,
-    topic: Topic = None,
-    since: Since = None,
-    until: Until = None,
-    state: State = None,
+    filters: Filters,
     force: Annotated[bool, typer.Option("--force", help="Replace the file, if it is there.")] = False,
     json: Json = False,
 ) -> None:
     """Write letters as JSON lines, payloads in base64. They stay in the box; `dlq import` restores them."""
-    from sensorsync.commands import dlq as command
+    from sensorsync.commands import dlq_transfer as command
     from sensorsync.console.execution import leave_stdout
     from sensorsync.result import CommandResult
 
@@ -185,7 +140,7 @@ def dlq_export(
         raise typer.BadParameter("--json needs standard output for itself: name a file.")
 
     def work(loaded: Loaded) -> CommandResult:
-        chosen = _criteria(reason, errno, device, topic, since, until, state)
+        chosen = filters.criteria()
         target = None if str(file) == "-" else file
         try:
             return command.export(loaded.settings, chosen, target, sys.stdout.buffer, force=force)
@@ -203,44 +158,12 @@ def dlq_import(
     json: Json = False,
 ) -> None:
     """Put exported letters into the box, as they were. Letters that are there already stay as they are."""
-    from sensorsync.commands import dlq as command
+    from sensorsync.commands import dlq_transfer as command
 
     def work(loaded: Loaded) -> CommandResult:
         return command.import_letters(loaded.settings, None if str(file) == "-" else file, sys.stdin.buffer)
 
     run(context, "dlq import", work, as_json=json)
-
-
-def _criteria(
-    reason: str | None,
-    errno: int | None,
-    device: str | None,
-    topic: str | None,
-    since: str | None,
-    until: str | None,
-    state: str | None = None,
-    *,
-    before: float | None = None,
-) -> Criteria:
-    """Raises UsageError."""
-    from sensorsync.config.topics import check_filter
-    from sensorsync.deadletters import Criteria
-
-    try:
-        topic = None if topic is None else check_filter(topic)
-    except ValueError as error:
-        raise UsageError(f"--topic: {error}") from error
-    if state not in {None, "parked", "quarantined"}:
-        raise UsageError(f"--state: {state!r} is neither parked nor quarantined")
-    return Criteria(
-        reason=reason,
-        errno=errno,
-        device=device,
-        topic=topic,
-        since=moment("--since", since),
-        until=before if until is None else moment("--until", until),
-        state=cast(Literal["parked", "quarantined"] | None, state),
-    )
 
 
 def _sure(count: int) -> bool:

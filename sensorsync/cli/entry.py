@@ -11,7 +11,9 @@ import typer
 
 import sensorsync.cli.commands
 import sensorsync.cli.dlq
-import sensorsync.cli.keys  # noqa: F401 - the same
+import sensorsync.cli.keys
+import sensorsync.cli.load
+import sensorsync.cli.tune_db  # noqa: F401 - the same
 from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
 

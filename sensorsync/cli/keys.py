@@ -10,7 +10,7 @@ import typer
 
 from sensorsync.cli.wiring import Json, app, configure_first_logs, run
 
-keys_app = typer.Typer(no_args_is_help=True, help="Make and look at the keys of signed and encrypted messages.")
+keys_app = typer.Typer(no_args_is_help=True, help="Make keys of messages, and look at them.")
 app.add_typer(keys_app, name="keys")
 
 
@@ -39,7 +39,7 @@ def keys_generate(
 
 @keys_app.command("list")
 def keys_list(context: typer.Context, json: Json = False) -> None:
-    """List the configured keys: id, algorithm, use, where from, fingerprint. Nothing secret is printed."""
+    """List the configured keys. Id, algorithm, use, where from, fingerprint; nothing secret is printed."""
     from sensorsync.commands import keys
 
     run(context, "keys list", keys.show, as_json=json)
@@ -51,7 +51,7 @@ def keys_show_public(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of a key in security.keys.")],
     json: Json = False,
 ) -> None:
-    """Print the public half of a configured key (PEM), for those who verify."""
+    """Print the public half of a configured key. In PEM, for those who verify."""
     from sensorsync.commands import keys
 
     run(context, "keys show-public", lambda loaded: keys.show_public(loaded, key_id), as_json=json)

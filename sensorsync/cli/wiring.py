@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -25,14 +25,18 @@ app = typer.Typer(
     help="A sensor pipeline from MQTT to MySQL that acknowledges a message only after it is stored.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: drawn by rich, it takes three times as long to come
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
-dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box, and put letters in and out of it.")
+dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box, empty it, fill it.")
 app.add_typer(dlq_app, name="dlq")
 
+Engine = Literal["native", "paho"]
+"""See `mqtt.client`."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout, for machines.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Log lines alone, no live panel on a terminal.")]
 
 
 @dataclass(frozen=True, slots=True)

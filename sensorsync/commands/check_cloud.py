@@ -40,6 +40,7 @@ async def run(settings: Settings, options: Options, show: Show = lambda _: None)
     data = {
         "broker": f"{mqtt.host}:{mqtt.port}",
         "tls": mqtt.use_tls,
+        "transport": mqtt.transport,
         "topic": options.topic,
         "ready": not failed,
         "verdict": _verdict(results, warnings, quick=options.quick),

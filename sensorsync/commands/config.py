@@ -117,14 +117,22 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
         with suppress(ConfigurationError):  # it is among the problems
             if weakness := loaded_key(key).weakness:
                 yield f"The {weakness}."
-        if key.secret_file is not None and key.secret_file.exists() and _others_can_read(key.secret_file):
-            yield f"Every user of this machine can read the key file {key.secret_file}: chmod 600."
-    if loaded.file is not None and _others_can_read(loaded.file):
-        secrets = [name for name in _secret_names() if loaded.origins[name].startswith("file ")]
-        if secrets:
-            yield f"{loaded.file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
+    for kind, secret_file in _secret_files(loaded.settings):
+        if secret_file is not None and secret_file.exists() and _others_can_read(secret_file):
+            yield f"Every user of this machine can read the {kind} file {secret_file}: chmod 600."
+    for file, origin in ((loaded.file, "file "), (Path(".env"), ".env ")):
+        secrets = [name for name in _secret_names() if loaded.origins[name].startswith(origin)]
+        if file is not None and secrets and _others_can_read(file):
+            yield f"{file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
     yield from broker_exposure(loaded.settings)
     yield from database_exposure(loaded.settings)
+
+
+def _secret_files(settings: Settings) -> Iterator[tuple[str, Path | None]]:
+    yield from (("key", key.secret_file) for key in settings.security.keys)
+    yield "key", settings.mqtt.tls.key_file
+    yield "password", settings.mqtt.password_file
+    yield "password", settings.database.password_file
 
 
 def _secret_names() -> Iterator[str]:

@@ -1,29 +1,21 @@
-"""`dlq`: look into the dead-letter box, and put letters in and out of it by hand."""
+"""`dlq inspect`, `show`, `release` and `purge`: look into the dead-letter box, and say what shall become of letters."""
 
 from __future__ import annotations
 
 import base64
-import itertools
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from sensorsync.config import Settings
-from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter, letter_of, line_of
+from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.errors import IncompleteError, InterruptedByUser, UsageError
 from sensorsync.result import CommandResult
 
-logger = logging.getLogger(__name__)
-
 PREVIEW_BYTES: Final = 200
 """How much of a payload a list shows."""
-_AT_ONCE: Final = 1000
-"""Letters in one transaction of an import."""
 
 
 def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> CommandResult:
@@ -96,80 +88,8 @@ def purge(settings: Settings, criteria: Criteria, *, everything: bool, confirm: 
             raise InterruptedByUser("nothing was purged")
         purged = box.purge(criteria) if meant else 0
         if purged:
-            box.shrink()
+            box.tidy()
     return CommandResult("dlq purge", {"path": str(box.path), "purged": purged})
-
-
-def export(
-    settings: Settings, criteria: Criteria, file: Path | None, stdout: BinaryIO, *, force: bool = False
-) -> CommandResult:
-    """Write letters as lines of JSON, the first parked first, into a file that appears when it is whole; None: to `stdout`.
-
-    Raises UsageError when the file is there (unless `force`) or can't be written, BrokenPipeError when nobody reads `stdout` any more,
-    DeadLetterBoxError.
-    """
-    if file is None:
-        written = _write(settings, criteria, stdout)
-        stdout.flush()
-        logger.info("%s letters exported", f"{written:,}", extra={"event": "exported", "letters": written})
-        return CommandResult("dlq export")
-    if file.exists() and not force:
-        raise UsageError(f"{file} is there already", hint="name another file, or add --force")
-    part = file.with_name(f"{file.name}.part")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            written = _write(settings, criteria, out)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {file}: {error.strerror}") from error
-    return CommandResult("dlq export", {"file": str(file), "exported": written})
-
-
-def import_letters(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
-    """Put exported letters into the box, as they were; letters that are there already stay as they are. None: from `stdin`.
-
-    Raises UsageError at the first line that is none (those before it may be in the box then), DeadLetterBoxError.
-    """
-    box = DeadLetters.of(settings)
-    read = new = 0
-    try:
-        with nullcontext(stdin) if file is None else file.open("rb") as lines:
-            letters = _read(lines, "standard input" if file is None else str(file))
-            box.open()
-            with closing(box):
-                while some := list(itertools.islice(letters, _AT_ONCE)):
-                    new += box.restore(some)
-                    read += len(some)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
-    return CommandResult("dlq import", {"path": str(box.path), "read": read, "new": new, "known": read - new})
-
-
-def _write(settings: Settings, criteria: Criteria, out: BinaryIO) -> int:
-    box = DeadLetters.of(settings)
-    exists = box.open_read_only()
-    written = 0
-    with closing(box):
-        for letter in box.letters(criteria, oldest_first=True) if exists else ():
-            out.write(line_of(letter))
-            written += 1
-    return written
-
-
-def _read(lines: Iterable[bytes], name: str) -> Iterator[StoredLetter]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            yield letter_of(line)
-        except ValueError as error:
-            raise UsageError(
-                f"line {number} of {name} is no letter: {error}",
-                hint="it takes what `sensorsync dlq export` writes; when the line is mended, import the whole file again",
-            ) from error
 
 
 def _preview(letter: StoredLetter) -> dict[str, Any]:

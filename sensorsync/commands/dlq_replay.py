@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sensorsync.config import Settings
-from sensorsync.deadletters import Criteria, DeadLetters, LeaveInBox, Replay, RetryPolicy, Tally, replay_lock
+from sensorsync.deadletters import Criteria, DeadLetters
+from sensorsync.deadletters.lock import replay_lock
+from sensorsync.deadletters.replay import LeaveInBox, Replay, RetryPolicy, Tally
 from sensorsync.decoding import message_decoder
 from sensorsync.drivers import database_errors, open_store
 from sensorsync.errors import DatabaseError, ExitCode, IncompleteError, InterruptedByUser
@@ -121,7 +123,7 @@ class _Work:
                 stopping.cancel()
         self._outage = _outage([error for error in ended if error is not None])
         if self._tally.stored:
-            await asyncio.to_thread(self._box.shrink)
+            await asyncio.to_thread(self._box.tidy)
 
     async def _write(self, replay: Replay, store: Store, number: int) -> None:
         pipeline = self._settings.pipeline
@@ -146,8 +148,8 @@ class _Work:
         for place in range(0, len(self._numbers), size):
             if self._stop.asked:
                 return
-            for letter in self._box.take(self._numbers[place : place + size], sys.maxsize):
-                decoded = _decoded(self._decode, letter.delivery)
+            for delivery in self._box.take(self._numbers[place : place + size], sys.maxsize).deliveries:
+                decoded = _decoded(self._decode, delivery)
                 if isinstance(decoded, Rejected):
                     self._tally.refused += 1
                     self._tally.reasons[decoded.reason] += 1

@@ -1,47 +1,98 @@
-"""`init-db`: the database and its tables, created, brought up to date, compared or printed."""
+"""`init-db`: the database and its tables, created, brought up to date, kept in order, compared or printed; and the accounts for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
 from sensorsync import drivers
 from sensorsync.config import Settings
-from sensorsync.errors import ExitCode
+from sensorsync.errors import ConfigurationError, ExitCode, InterruptedByUser, UsageError
 from sensorsync.result import CommandResult, Problem
-from sensorsync.store import SchemaState
+from sensorsync.store import SchemaState, Store, Upkeep
 
 COMMAND = "init-db"
 
+Confirm = Callable[[str], bool]
+"""Told what an answer of yes costs."""
 
-def run(settings: Settings) -> CommandResult:
-    """Create the database where it is missing and apply the migrations that are pending. Again: nothing is left to do.
+_DAY = 86_400
+_EPOCH = "reading.missing_ts is epoch, so readings without a time are filed under 1970: --retain removes all of them, old or new."
 
-    DatabaseError when the server is not to be reached or refuses.
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is to be done about old readings; by default nothing."""
+
+    partitions: bool = False
+    """Make partitions by day, if there are none, and add those of the days to come."""
+    retain: timedelta | None = None
+    """Readings whose `ts` is older are removed. None: all are kept."""
+
+    @classmethod
+    def of(cls, settings: Settings, *, partitions: bool, retain: float | None) -> Keep:
+        """From the command line; `retain` in seconds. UsageError for less than a day, ConfigurationError for partitions of SQLite."""
+        if partitions and settings.database.driver == "sqlite":
+            raise ConfigurationError(
+                "SQLite has no partitions.", hint="use --retain alone, which deletes, or set database.driver to mysql"
+            )
+        if retain is None:
+            return cls(partitions)
+        if not _DAY <= retain <= 36_500 * _DAY:
+            raise UsageError("--retain: write 1d or more, such as 90d (36500d at most)")
+        return cls(partitions, timedelta(seconds=retain))
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be done."""
+        return self.partitions or self.retain is not None
+
+    def upkeep(self, store: Store, *, dry_run: bool) -> Upkeep:
+        """See `store.Store.upkeep`."""
+        return store.upkeep(self.retain, partitions=self.partitions, dry_run=dry_run)
+
+
+NOTHING = Keep()
+
+
+def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: True) -> CommandResult:
+    """Create the database where it is missing, apply the migrations that are pending, `keep` the table. Again: nothing is left to do.
+
+    `confirm` is asked before what takes long or loses more than one might think. InterruptedByUser when it says no; DatabaseError when
+    the server is not to be reached or refuses; what `store.Store.upkeep` raises.
     """
-    with drivers.database_errors():
-        store = drivers.open_store(settings.database)
-        try:
-            done = store.migrate()
-            warnings = store.durability_warnings()
-        finally:
-            store.close()
+    upkeep = None
+    with drivers.database_errors(), closing(drivers.open_store(settings.database)) as store:
+        done = store.migrate()
+        warnings = store.durability_warnings()
+        if keep.wanted and done.state.ready:
+            for cost in _costs(settings, keep, keep.upkeep(store, dry_run=True)):
+                if not confirm(cost):
+                    raise InterruptedByUser("the partitions were left as they are, and no reading was removed")
+            upkeep = keep.upkeep(store, dry_run=False)
     data = {
         "database": store.label,
         "created": done.database_created,
         "applied": list(done.applied_now),
         "differences": list(done.state.differences),
         "warnings": warnings,
+        "ready": done.state.ready,
+        "upkeep": asdict(upkeep) if upkeep else None,
     }
     return _result(data, done.state)
 
 
-def check(settings: Settings) -> CommandResult:
+def check(settings: Settings, keep: Keep = NOTHING) -> CommandResult:
     """Say what `run` would do and where the tables differ from what this version writes to; change nothing."""
-    with drivers.database_errors():
-        store = drivers.open_store(settings.database)
-        try:
-            state = store.schema_state()
-            warnings = store.durability_warnings() if state.database_exists else []
-        finally:
-            store.close()
+    upkeep = None
+    with drivers.database_errors(), closing(drivers.open_store(settings.database)) as store:
+        state = store.schema_state()
+        warnings = store.durability_warnings() if state.database_exists else []
+        if keep.wanted and state.ready:
+            upkeep = keep.upkeep(store, dry_run=True)
+            warnings += [f"Asks first, or wants --yes: {cost.rstrip('.')}" for cost in _costs(settings, keep, upkeep)]
     data = {
         "database": store.label,
         "exists": state.database_exists,
@@ -50,13 +101,44 @@ def check(settings: Settings) -> CommandResult:
         "pending": list(state.pending),
         "differences": list(state.differences),
         "warnings": warnings,
+        "upkeep": asdict(upkeep) if upkeep else None,
     }
+    if upkeep and upkeep.changes:
+        problem = Problem("upkeep", "The table is to be kept in order.", "Run the same without --check.")
+        return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (problem,))
     return _result(data, state)
 
 
 def sql(settings: Settings) -> CommandResult:
     """The SQL that `run` would send to an empty server, for somebody who applies it by hand."""
     return CommandResult(COMMAND, {"sql": drivers.schema_sql(settings.database)})
+
+
+def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") -> CommandResult:
+    """The statements that make the accounts of our commands, for an administrator; nothing is sent to the server.
+
+    `flavor`: `mysql` or `mariadb`; None: the server is asked, DatabaseError when it does not answer. UsageError for a `host` that
+    is none, ConfigurationError for SQLite.
+    """
+    with drivers.database_errors():
+        mariadb, accounts = drivers.accounts(
+            settings.database, mariadb=None if flavor is None else flavor == "mariadb", host=host
+        )
+    data = {
+        "database": settings.database.name,
+        "flavor": "mariadb" if mariadb else "mysql",
+        "host": host,
+        "accounts": [asdict(account) for account in accounts],
+    }
+    return CommandResult(COMMAND, data)
+
+
+def _costs(settings: Settings, keep: Keep, upkeep: Upkeep) -> list[str]:
+    """Sentences: why a person should agree."""
+    said = [upkeep.costs] if upkeep.costs else []
+    if keep.retain is not None and settings.reading.missing_ts == "epoch":
+        said.append(_EPOCH)
+    return said
 
 
 def _result(data: dict[str, object], state: SchemaState) -> CommandResult:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,8 @@ from sensorsync.workload import AuditReport, Run, new_run_id
 
 COMMAND = "stress-publish"
 logger = logging.getLogger(__name__)
+_LEAD_SECONDS = 0.1
+"""What the schedule of an open loop begins later, so that every process knows it in time."""
 T = TypeVar("T")
 
 
@@ -61,6 +63,10 @@ class Progress:
     """Answered per second, since the beginning."""
     stored: int | None = None
     """Rows in the database, while `--verify` waits for them."""
+    counts: Counts = field(default_factory=Counts)
+    """Everything that is counted, of all processes together."""
+    processes: tuple[Counts, ...] = ()
+    """Of each process."""
 
 
 Show = Callable[[Progress], None]
@@ -76,9 +82,15 @@ async def run(settings: Settings, options: Options, show: Show = lambda _: None)
         raise UsageError("--verify audits made-up readings, and --file publishes recorded ones.", hint="Leave one out.")
     if options.speed is not None and options.file is None:
         raise UsageError("--speed is the pace of a recording.", hint="Give one with --file.")
+    if options.file is not None and (made_up := _only_made_up(settings)):
+        words = f"{', '.join(made_up)}: that is for made-up readings, and --file publishes recorded ones as they stand."
+        raise UsageError(words, hint="Leave it out; --speed gives a recording its pace.")
     _check_keys(settings)
     for warning in (*broker_exposure(settings), *(database_exposure(settings) if options.verify else ())):
         logger.warning("%s", warning, extra={"event": "clear_text"})
+    if options.verify and settings.mqtt.protocol == "3.1.1":
+        words = "MQTT 3.1.1 does not tell whether somebody is subscribed: --verify does not wait for a subscriber"
+        logger.warning("%s", words, extra={"event": "no_probe"})
     return await _Command(settings, options, show).run()
 
 
@@ -91,7 +103,7 @@ class _Command:
         self._run = self._jobs[0].run
         self._total = None if options.file else self._run.messages
         self._progress = Progress("connecting", self._run.id, self._total)
-        self._began = self._duration = 0.0
+        self._began = self._start = self._duration = 0.0
         self._interrupted = False
 
     async def run(self) -> CommandResult:
@@ -121,16 +133,19 @@ class _Command:
             if stop.asked:
                 raise InterruptedByUser
         self._tell(stage="publishing")
-        self._began = time.monotonic()
-        publishing = asyncio.create_task(fleet.publish(self._published))
+        lead = _LEAD_SECONDS if self._settings.publish.rate else 0.0
+        self._began, self._start = time.monotonic() + lead, time.time() + lead
+        publishing = asyncio.create_task(
+            fleet.publish(self._start, lambda counts: self._published(counts, fleet.counts_by_process))
+        )
         await _unless_asked(asyncio.shield(publishing), stop)
         if stop.asked:
             self._interrupted = True
             self._tell(stage="stopping")
             fleet.stop()
         await publishing
-        self._duration = time.monotonic() - self._began
-        self._published(fleet.counts)
+        self._duration = max(0.0, time.monotonic() - self._began)
+        self._published(fleet.counts, fleet.counts_by_process)
 
     async def _verified(self, store: Store, counts: Counts, stop: SoftStop) -> AuditReport | None:
         self._tell(stage="waiting for the rows")
@@ -143,10 +158,12 @@ class _Command:
             self._tell(stage="auditing")
             return await asyncio.to_thread(audit, store, self._settings, self._run.id, self._run)
 
-    def _published(self, counts: Counts) -> None:
-        answered = counts.acked + counts.no_subscriber + counts.failed
-        rate = answered / max(1e-9, time.monotonic() - self._began)
-        self._tell(sent=counts.sent, acked=counts.acked, not_acked=answered - counts.acked, rate=round(rate, 1))
+    def _published(self, counts: Counts, processes: tuple[Counts, ...]) -> None:
+        rate = round(counts.answered / max(_LEAD_SECONDS, time.monotonic() - self._began), 1)
+        not_acked = counts.answered - counts.acked
+        self._tell(
+            sent=counts.sent, acked=counts.acked, not_acked=not_acked, rate=rate, counts=counts, processes=processes
+        )
 
     def _tell(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
@@ -156,7 +173,7 @@ class _Command:
 
     def _result(self, counts: Counts, problems: list[Problem], report: AuditReport | None) -> CommandResult:
         mqtt, publish = self._settings.mqtt, self._settings.publish
-        answered = counts.acked + counts.no_subscriber + counts.failed
+        answered = counts.answered
         messages = self._total if self._total is not None else counts.sent + counts.bad_lines
         data: dict[str, Any] = {
             "run": None if self._options.file else self._run.id,
@@ -164,11 +181,17 @@ class _Command:
             "processes": len(self._jobs),
             "clients": sum(len(job.clients) for job in self._jobs),
             "topic": publish.topic,
+            "topics": publish.topics,
+            "devices": self._run.devices,
+            "payload_size": publish.payload_size or None,
+            "ramp": publish.ramp or None,
             "broker": f"{mqtt.host}:{mqtt.port}",
             "signed": self._settings.security.signer is not None,
             "encrypted": self._settings.security.encrypter is not None,
             "duration": round(self._duration, 3),
             "throughput": round(answered / self._duration, 1) if self._duration else 0.0,
+            "rate": publish.rate,
+            "achieved": self._achieved(counts),
             "sent": counts.sent,
             "acked": counts.acked,
             "no_subscriber": counts.no_subscriber,
@@ -193,6 +216,11 @@ class _Command:
         if report is not None and not report.complete:
             problems.append(report_problem(report))
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if problems else ExitCode.OK, tuple(problems))
+
+    def _achieved(self, counts: Counts) -> float | None:
+        """Messages per second that left in an open loop: as many intervals as messages but one, until the last was sent."""
+        seconds = counts.last_sent - self._start
+        return round((counts.sent - 1) / seconds, 1) if self._settings.publish.rate and seconds > 0 else None
 
     def _shortcomings(self, counts: Counts, messages: int) -> list[Problem]:
         found = []
@@ -221,7 +249,7 @@ class _Command:
             for code, count in sorted(counts.reasons.items())
             if code >= 0x80
         ]
-        silent = messages - counts.bad_lines - counts.acked - counts.no_subscriber - counts.failed
+        silent = messages - counts.bad_lines - counts.answered
         if silent > 0:
             words = (
                 f"{silent:,} of {messages:,} messages are not acknowledged ({messages - counts.sent:,} were never sent)"
@@ -239,11 +267,17 @@ def _jobs(settings: Settings, options: Options) -> list[Job]:
             run = Run(run_id, 1, publish.clients)
             return [Job(0, run, range(publish.clients), options.file, options.speed)]
         clients = min(publish.messages, publish.processes * publish.clients)
-        run = Run(run_id, publish.messages, clients)
+        run = Run(run_id, publish.messages, clients, publish.devices, publish.payload_size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     starts = range(0, clients, publish.clients)
     return [Job(number, run, range(at, min(clients, at + publish.clients))) for number, at in enumerate(starts)]
+
+
+def _only_made_up(settings: Settings) -> list[str]:
+    """Settings that are set and that a recording has no use for."""
+    names = ("rate", "ramp", "payload_size", "topics", "devices")
+    return [f"publish.{name}" for name in names if getattr(settings.publish, name)]
 
 
 def _check_keys(settings: Settings) -> None:

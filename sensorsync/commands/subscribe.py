@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Never
 
 from sensorsync.config import Settings
 from sensorsync.config.exposure import broker_exposure, database_exposure
@@ -15,8 +15,11 @@ from sensorsync.deadletters import DeadLetters
 from sensorsync.decoding import message_decoder
 from sensorsync.drivers import open_store
 from sensorsync.errors import DatabaseError, ExitCode, IncompleteError
-from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.lifecycle import Backoff, SoftStop, quieten_collector
 from sensorsync.meter import Meter, Status
+from sensorsync.metrics.board import Board
+from sensorsync.metrics.picture import picture_of
+from sensorsync.monitoring import monitored, reporter, reporting
 from sensorsync.mqtt.sessions import only_instance
 from sensorsync.mqtt.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
@@ -24,27 +27,35 @@ from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.ingest import Ingest, Limits
 from sensorsync.pipeline.writer import BatchWriter, Refusals
 from sensorsync.result import CommandResult, Problem
+from sensorsync.service_manager import ServiceManager, keep_told
+from sensorsync.status_line import StatusLine
 from sensorsync.store import Store
 from sensorsync.supervisor import Supervisor
 from sensorsync.supervisor.totals import Totals
+from sensorsync.watching import Show, watch
 
 logger = logging.getLogger(__name__)
 
 
-async def run(settings: Settings, *, until_idle: float | None = None, max_messages: int | None = None) -> CommandResult:
+async def run(
+    settings: Settings, *, until_idle: float | None = None, max_messages: int | None = None, show: Show | None = None
+) -> CommandResult:
     """Store what arrives until a signal, or for `until_idle` seconds nothing arrived, or `max_messages` are settled.
 
     With `pipeline.processes` above 1, in so many processes: each ends by itself when nothing arrived for it; and once all of them have
-    settled `max_messages` they are stopped, which may settle some more.
+    settled `max_messages` they are stopped, which may settle some more. `show` gets a picture several times a second.
 
     Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
     """
     for warning in (*broker_exposure(settings), *database_exposure(settings)):
         logger.warning("%s", warning, extra={"event": "clear_text"})
     with only_instance(settings):
-        if settings.pipeline.processes == 1:
-            return await run_process(settings, until_idle=until_idle, max_messages=max_messages)
-        return await _supervise(settings, until_idle, max_messages)
+        async with monitored(settings) as board:
+            if settings.pipeline.processes == 1:
+                return await run_process(
+                    settings, until_idle=until_idle, max_messages=max_messages, show=show, board=board
+                )
+            return await _supervise(settings, until_idle, max_messages, show, board)
 
 
 async def run_process(
@@ -54,6 +65,8 @@ async def run_process(
     supervised: bool = False,
     until_idle: float | None = None,
     max_messages: int | None = None,
+    show: Show | None = None,
+    board: Board | None = None,
 ) -> CommandResult:
     """Be process number `process` of the instance; a supervisor, if there is one, holds the instance's lock."""
     loop = asyncio.get_running_loop()
@@ -73,6 +86,11 @@ async def run_process(
             refusals = Refusals()
             status = StatusLine(meter, settings)
 
+            stall_after = settings.metrics.stall_after
+            report = reporter(
+                board, process, stop, lambda: picture_of(meter, store.pool, loop.time(), stall_after=stall_after)
+            )
+
             def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
                 return BatchWriter(
                     number,
@@ -83,6 +101,7 @@ async def run_process(
                     pause=pause,
                     refusals=refusals,
                     wait_for_database=settings.database.wait_for_database,
+                    meter=meter.writer(),
                 )
 
             source = MqttSource(settings, meter, process=process)
@@ -102,38 +121,76 @@ async def run_process(
                 ),
                 on_settled=status.landed,
             )
-            ticker = loop.create_task(status.tick())
+            tickers = [loop.create_task(status.tick())]
+            if show is not None:
+                tickers.append(loop.create_task(watch(settings, meter, show)))
+            if settings.metrics.listen is not None:
+                tickers.append(loop.create_task(reporting(report)))
+            if not supervised:
+                tickers += _told(stop, lambda: meter.status(loop.time()), lambda: meter.status(loop.time()).links > 0)
             try:
                 if not stop.asked:
+                    quieten_collector()
                     await ingest.run(stop)
             except SinkMisconfigured as error:
                 raise DatabaseError(str(error), hint=error.hint) from error
             finally:
-                ticker.cancel()
+                for ticker in tickers:
+                    ticker.cancel()
                 if supervised:
                     status.report()
+                if settings.metrics.listen is not None:
+                    report()
         finally:
             await asyncio.to_thread(store.close)
     kept = None if source is None else source.sessions_kept
     return _result(meter.status(loop.time()), stop.reason, loop.time() - began, _sessions_left(settings, kept))
 
 
-async def _supervise(settings: Settings, until_idle: float | None, max_messages: int | None) -> CommandResult:
+async def _supervise(
+    settings: Settings,
+    until_idle: float | None,
+    max_messages: int | None,
+    show: Show | None,
+    board: Board | None,
+) -> CommandResult:
     loop = asyncio.get_running_loop()
     began = loop.time()
     totals = Totals(began)
     with SoftStop() as stop:
         status = StatusLine(totals, settings, lambda: supervisor.running)
-        supervisor = Supervisor(settings, totals, status.landed, until_idle=until_idle, max_messages=max_messages)
-        ticker = loop.create_task(status.tick())
+        supervisor = Supervisor(
+            settings, totals, status.landed, until_idle=until_idle, max_messages=max_messages, board=board
+        )
+        tickers = [loop.create_task(status.tick())]
+        if show is not None:
+            tickers.append(loop.create_task(watch(settings, totals, show, totals.present)))
+        everybody = settings.pipeline.processes
+        tickers += _told(stop, lambda: totals.status(loop.time()), lambda: supervisor.running == everybody)
         try:
             verdict = await supervisor.run(stop)
         finally:
-            ticker.cancel()
+            for ticker in tickers:
+                ticker.cancel()
     if verdict.fault:
         return CommandResult("subscribe", {}, verdict.exit_code, verdict.problems)
     more = {"processes": settings.pipeline.processes, "restarts": verdict.restarts}
     return _result(totals.status(loop.time()), stop.reason, loop.time() - began, verdict.problems, **more)
+
+
+def _told(stop: SoftStop, status: Callable[[], Status], ready: Callable[[], bool]) -> list[asyncio.Task[Never]]:
+    """What keeps the service manager told, if there is one."""
+
+    def line() -> str:
+        now = status()
+        return (
+            f"{now.landed:,} stored, {now.parked:,} parked, {now.queue_depth:,} on their way, {now.links} connection(s)"
+        )
+
+    manager = ServiceManager.of(os.environ)
+    if manager is None:
+        return []
+    return [asyncio.get_running_loop().create_task(keep_told(manager, stop, ready, line))]
 
 
 async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> None:
@@ -166,66 +223,6 @@ async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> N
             return
 
 
-class Counts(Protocol):
-    """What a status line is made of: the counts of this process, or of all."""
-
-    @property
-    def new(self) -> int:
-        """Landed since the last report."""
-        ...
-
-    def report(self, now: float) -> Status:
-        """A picture; the interval begins anew."""
-        ...
-
-
-class StatusLine:
-    """The `[STATUS]` log line: every so many stored messages, and every so many seconds."""
-
-    def __init__(self, counts: Counts, settings: Settings, running: Callable[[], int] | None = None) -> None:
-        self._counts = counts
-        self._pipeline = settings.pipeline
-        self._running = running
-        self._loop = asyncio.get_running_loop()
-        self._due = self._loop.time() + self._pipeline.status_interval
-
-    def landed(self) -> None:
-        """A batch was settled."""
-        if self._counts.new >= self._pipeline.status_every:
-            self.report()
-
-    async def tick(self) -> None:
-        """Report when nothing else did for the interval; runs until it is cancelled."""
-        while True:
-            left = self._due - self._loop.time()
-            if left <= 0:
-                self.report()
-            else:
-                await asyncio.sleep(left)
-
-    def report(self) -> None:
-        """Report now."""
-        now = self._loop.time()
-        self._due = now + self._pipeline.status_interval
-        status = self._counts.report(now)
-        pipeline = self._pipeline
-        many = {} if self._running is None else {"processes": self._running()}
-        logger.info(
-            "[STATUS] Workers: %d | Queue Depth: %s | Total Landed: %s | Avg Latency: %.0fms | Records/sec: %s"
-            " | Progress: %s new | Batch: %d/%.0fms%s",
-            pipeline.workers * (1 if self._running is None else pipeline.processes),
-            f"{status.queue_depth:,}",
-            f"{status.landed:,}",
-            status.latency * 1000,
-            f"{status.rate:,.0f}",
-            f"{status.new:,}",
-            pipeline.batch_size,
-            pipeline.batch_timeout * 1000,
-            f" | Processes: {many['processes']}/{pipeline.processes}" if many else "",
-            extra={"event": "status", **asdict(status), **many},
-        )
-
-
 def _sessions_left(settings: Settings, kept: int | None) -> tuple[Problem, ...]:
     """What went wrong with leaving for good; `kept` is None when it did not come to that."""
     if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or kept == 0:
@@ -252,12 +249,14 @@ def _result(
         "sessions_lost": status.sessions_lost,
         "stopped_by": reason,
         "seconds": round(seconds, 3),
+        "rate": round(status.overall_rate, 1),
         **more,
     }
     logger.info(
-        "stopped (%s): %s stored, %s redelivered, %s parked, %s left to the broker",
+        "stopped (%s): %s stored (%s/s), %s redelivered, %s parked, %s left to the broker",
         reason,
         f"{status.landed:,}",
+        f"{status.overall_rate:,.0f}",
         f"{status.duplicates:,}",
         f"{status.parked:,}",
         f"{status.queue_depth:,}",

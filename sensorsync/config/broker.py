@@ -5,14 +5,31 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from sensorsync.config.fields import CommaSeparated, Count, FilePath, Port, Secret, Section, section, setting
+from sensorsync.config.fields import (
+    AsText,
+    CommaSeparated,
+    Count,
+    FilePath,
+    Port,
+    Secret,
+    SecretFile,
+    Section,
+    from_its_file,
+    section,
+    setting,
+)
 from sensorsync.config.topics import GroupName, Identifier, TopicFilter, TopicName
 from sensorsync.config.units import Duration, Size
 
 PLAIN_PORT = 1883
 TLS_PORT = 8883
+WS_PORT = 8083
+"""EMQX's, for MQTT has no port of its own for WebSockets."""
+WSS_PORT = 8084
+"""See WS_PORT."""
+HTTPS_PORT = 443
 AlpnName = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
 """A protocol's name in ASCII (RFC 7301, section 3.1)."""
 
@@ -63,6 +80,8 @@ class TlsSettings(Section):
 def _default_port(declared: dict[str, Any]) -> int:
     tls = declared.get("tls")
     wants_tls = tls is not None and (tls.enabled or (tls.enabled is None and tls.ca_file is not None))
+    if declared.get("transport") == "websockets":
+        return WSS_PORT if wants_tls else WS_PORT
     return TLS_PORT if wants_tls else PLAIN_PORT
 
 
@@ -76,16 +95,41 @@ class MqttSettings(Section):
         env=["MQTT_BROKER_HOST", "MQTT_BROKER"],
         min_length=1,
     )
+    client: Literal["native", "paho"] = setting(
+        "native",
+        doc="The engine that speaks to the broker. `native` is the fast one: MQTT 5 over TCP or TLS. `paho` (on paho-mqtt) also speaks"
+        " MQTT 3.1.1 and WebSockets.",
+        example="native",
+    )
+    protocol: Annotated[Literal["5", "3.1.1"], AsText] = setting(
+        "5", doc="Version of MQTT. 3.1.1 needs `mqtt.client: paho`.", example="5"
+    )
+    transport: Literal["tcp", "websockets"] = setting(
+        "tcp",
+        doc="What carries MQTT, with or without TLS in between. `websockets` needs `mqtt.client: paho`;"
+        " ports 8084 and 443 then imply TLS.",
+        example="tcp",
+    )
+    websocket_path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = setting(
+        "/mqtt", doc="Path of the broker's WebSocket.", example="/mqtt"
+    )
     tls: TlsSettings = section(TlsSettings)
     port: Port = setting(
         doc="TCP port of the broker. 8883 implies TLS.",
         example=1883,
         env=["MQTT_BROKER_PORT", "MQTT_BROKER"],
         default_factory=_default_port,
-        default_text="1883, or 8883 with TLS",
+        default_text="1883, or 8883 with TLS; with WebSockets 8083, or 8084 with TLS",
     )
     username: str | None = setting(None, doc="User name for the broker.", example="sensors", env=["MQTT_USERNAME"])
-    password: Secret | None = setting(None, doc="Password for the broker.", example="change-me", env=["MQTT_PASSWORD"])
+    password_file: SecretFile | None = setting(
+        None,
+        doc="A file that holds the password for the broker: a secret of Docker, a credential of systemd.",
+        example="/run/secrets/mqtt-password",
+    )
+    password: Annotated[Secret | None, AfterValidator(from_its_file)] = setting(
+        None, doc="Password for the broker.", example="change-me", env=["MQTT_PASSWORD"]
+    )
     client_id: Identifier = setting(
         "sensorsync",
         doc="First part of our client ids, which are `<client_id>-<instance>-<process>-<k>` and stay the same over restarts.",
@@ -98,6 +142,12 @@ class MqttSettings(Section):
         default_factory=lambda _: socket.gethostname() or "localhost",
         default_text="the host name",
         max_length=255,
+    )
+    adopt: Annotated[tuple[str, ...], CommaSeparated] = setting(
+        (),
+        doc="Instances that are gone for good (renamed, moved): what waits in their sessions is stored, and the sessions end."
+        " Their `mqtt.instance`; `<client_id>-<instance>` where the client_id was another.",
+        example=["edge-0"],
     )
     topics: Annotated[tuple[TopicFilter, ...], CommaSeparated] = setting(
         ("sensors/live/#",), doc="Topic filters to subscribe to.", example=["sensors/live/#"], min_length=1
@@ -148,7 +198,7 @@ class MqttSettings(Section):
     )
     max_packet_size: Annotated[Size, Field(ge=1024, le=268435460)] | None = setting(
         None,
-        doc="Largest packet that we let the broker send (MQTT 5 Maximum Packet Size).",
+        doc="Largest packet that we let the broker send (MQTT 5 Maximum Packet Size). It drops larger ones without a word.",
         example="1MiB",
         unit="size",
         default_text="no bound",
@@ -169,12 +219,19 @@ class MqttSettings(Section):
         """Whether the connection is encrypted."""
         if self.tls.enabled is not None:
             return self.tls.enabled
-        return self.tls.ca_file is not None or self.port == TLS_PORT
+        encrypted = {TLS_PORT, WSS_PORT, HTTPS_PORT} if self.transport == "websockets" else {TLS_PORT}
+        return self.tls.ca_file is not None or self.port in encrypted
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.backoff_min > self.backoff_max:
             raise ValueError("mqtt.backoff_min must not be above mqtt.backoff_max")
+        if self.client == "native" and self.protocol != "5":
+            raise ValueError(f"mqtt.protocol {self.protocol} needs mqtt.client: paho; the native engine speaks MQTT 5")
+        if self.client == "native" and self.transport != "tcp":
+            raise ValueError(
+                f"mqtt.transport {self.transport} needs mqtt.client: paho; the native engine speaks TCP and TLS"
+            )
         if isinstance(self.connections, int) and self.connections > self.max_connections:
             raise ValueError("mqtt.connections must not be above mqtt.max_connections")
         return self
@@ -192,6 +249,34 @@ class PublishSettings(Section):
     clients: Annotated[int, Field(ge=1, le=10_000)] = setting(8, doc="Client connections of each process.", example=8)
     topic: TopicName = setting(
         "sensors/live/stress_test", doc="Topic to publish to.", example="sensors/live/stress_test"
+    )
+    topics: Count | None = setting(
+        None,
+        doc="Publish to so many topics in turn: a level 0, 1, 2, ... is put after `publish.topic`.",
+        example=100,
+        default_text="publish.topic itself",
+    )
+    devices: Count | None = setting(
+        None,
+        doc="Devices (`device_id`) that all clients play together.",
+        example=1000,
+        default_text="one for each client",
+    )
+    rate: Annotated[float, Field(gt=0)] | None = setting(
+        None,
+        doc="Messages per second in all, sent when they are due whatever the broker does (open loop); latency counts from then.",
+        example=2000,
+        unit="messages/s",
+        default_text="as fast as the windows allow (closed loop)",
+    )
+    ramp: Duration = setting(
+        0,
+        doc="Time in which the rate grows from 0 to `publish.rate`; without a rate, the time over which the clients begin.",
+        example="30s",
+        unit="duration",
+    )
+    payload_size: Size = setting(
+        0, doc="Pad readings to so many bytes at least, before they are signed.", example="1KiB", unit="bytes"
     )
     window: Port = setting(
         1000,

@@ -26,7 +26,12 @@ _TESTS = "SENSORSYNC_TEST_"
 _KEYS: KeyPath = ("security", "keys")
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 """What Kubernetes and Docker put into the environment for a service that is called sensorsync."""
-_SCHEMES: Mapping[str, tuple[int, bool]] = {"mqtt": (1883, False), "mqtts": (8883, True)}
+_SCHEMES: Mapping[str, tuple[int, bool]] = {
+    "mqtt": (1883, False),
+    "mqtts": (8883, True),
+    "ws": (80, False),
+    "wss": (443, True),
+}
 
 
 class Variable(NamedTuple):
@@ -135,7 +140,7 @@ def _parsed(key: Key, variable: Variable) -> Any:
 
 
 def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
-    """`host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port` or `mqtts://...`, as single keys."""
+    """`host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port`, `ws://host:port/path`, `mqtts` or `wss`, as single keys."""
     text = variable.value.strip()
     try:
         url = urlsplit(text if "://" in text else f"//{text}")
@@ -143,10 +148,12 @@ def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
     except ValueError:
         host, port = None, None
         url = urlsplit("")
-    if not host or (url.scheme and url.scheme not in _SCHEMES) or url.path.strip("/") or url.query or url.fragment:
+    websocket = url.scheme in {"ws", "wss"}
+    path = "" if websocket else url.path.strip("/")
+    if not host or (url.scheme and url.scheme not in _SCHEMES) or path or url.query or url.fragment:
         # The value is not repeated: it may hold a password.
         raise ConfigurationError(
-            f"{variable.origin}: must be host:port, mqtt://host:port or mqtts://host:port.",
+            f"{variable.origin}: must be host:port, mqtt://host:port, mqtts://host:port, ws://host:port/path or wss://host:port/path.",
             hint="For example MQTT_BROKER=broker.example.com:1883",
         )
     yield ("mqtt", "host"), host
@@ -155,6 +162,10 @@ def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
         yield ("mqtt", "port"), port or default_port
     if tls:
         yield ("mqtt", "tls", "enabled"), True
+    if websocket:
+        yield ("mqtt", "transport"), "websockets"
+    if websocket and url.path:
+        yield ("mqtt", "websocket_path"), url.path
     if url.username:
         yield ("mqtt", "username"), unquote(url.username)
     if url.password:

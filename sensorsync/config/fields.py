@@ -6,10 +6,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+)
 
 MASK = "***"
 UNSET = "(unset)"
+_LONGEST_SECRET = 65536
 
 
 class Section(BaseModel):
@@ -71,9 +81,46 @@ def _split(value: object) -> object:
     return value
 
 
+def _readable(path: Path) -> Path:
+    read_secret(path)
+    return path
+
+
+def read_secret(path: Path) -> SecretStr:
+    """What a file holds that has one password alone; a line break at its end is none of it. ValueError when it can't be read."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            text = stream.read(_LONGEST_SECRET + 1)
+    except OSError as error:
+        raise ValueError(f"the file cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8") from None
+    secret = text.rstrip("\r\n")
+    if not secret or len(text) > _LONGEST_SECRET:
+        raise ValueError("the file must hold the password and nothing else")
+    return SecretStr(secret)
+
+
+def from_its_file(password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    """A section's `password`, or what its `password_file`, which is declared above it, holds. ValueError when both are set."""
+    file = info.data.get("password_file")
+    if file is None:
+        return password
+    if password is not None and password.get_secret_value():
+        raise ValueError("is set, and password_file is, too: remove one of them")
+    return read_secret(file)
+
+
+def _as_text(value: object) -> object:
+    """A version that YAML takes for a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Secret = Annotated[SecretStr, PlainSerializer(mask, return_type=str, when_used="json")]
 FilePath = Annotated[Path, AfterValidator(_expand_home)]
+SecretFile = Annotated[Path, AfterValidator(_expand_home), AfterValidator(_readable)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 UpperCase = BeforeValidator(_upper)
 CommaSeparated = BeforeValidator(_split)
+AsText = BeforeValidator(_as_text)

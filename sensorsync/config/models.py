@@ -16,6 +16,7 @@ from pydantic import model_validator
 from sensorsync.config.broker import MqttSettings, PublishSettings
 from sensorsync.config.fields import FilePath, Section, UpperCase, section, setting
 from sensorsync.config.messages import ReadingSettings, SecuritySettings
+from sensorsync.config.monitoring import MetricsSettings
 from sensorsync.config.storage import DatabaseSettings, DeadLetterSettings, PipelineSettings
 
 ROOTS_STATE_DIR = Path("/var/lib/sensorsync")
@@ -54,6 +55,7 @@ class Settings(Section):
     reading: ReadingSettings = section(ReadingSettings)
     security: SecuritySettings = section(SecuritySettings)
     publish: PublishSettings = section(PublishSettings)
+    metrics: MetricsSettings = section(MetricsSettings)
     log: LogSettings = section(LogSettings)
     state_dir: FilePath = setting(
         doc="Folder for what must outlive a run: dead letters, the registry of sessions.",

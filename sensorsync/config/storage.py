@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from sensorsync.config.fields import Count, FilePath, Port, Secret, Section, section, setting
+from sensorsync.config.fields import (
+    Count,
+    FilePath,
+    Port,
+    Secret,
+    SecretFile,
+    Section,
+    from_its_file,
+    section,
+    setting,
+)
 from sensorsync.config.units import Duration, Size
 
 TlsMode = Literal["disabled", "preferred", "required", "verify-ca", "verify-identity"]
@@ -50,7 +60,14 @@ class DatabaseSettings(Section):
     user: str = setting(
         "sensorsync", doc="User name for the server.", example="sensorsync", env=["DB_USER"], min_length=1
     )
-    password: Secret = setting(SecretStr(""), doc="Password for the server.", example="change-me", env=["DB_PASSWORD"])
+    password_file: SecretFile | None = setting(
+        None,
+        doc="A file that holds the password for the server: a secret of Docker, a credential of systemd.",
+        example="/run/secrets/database-password",
+    )
+    password: Annotated[Secret, AfterValidator(from_its_file)] = setting(
+        SecretStr(""), doc="Password for the server.", example="change-me", env=["DB_PASSWORD"]
+    )
     name: str = setting(
         "sensorsync",
         doc="Name of the database (schema).",
@@ -126,7 +143,7 @@ class PipelineSettings(Section):
     )
     queue_bytes: Annotated[Size, Field(ge=65536)] = setting(
         64 * 2**20,
-        doc="Payload bytes that may wait in memory before reading from the broker pauses.",
+        doc="Bytes of payloads and topics that may wait in memory before reading from the broker pauses.",
         example="64MiB",
         unit="size",
     )

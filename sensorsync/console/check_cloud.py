@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from sensorsync.console.escape import printable
-from sensorsync.console.logs import is_json
+from sensorsync.console.live import Display, screen
 from sensorsync.mqtt.probe import Step
 
 _MARKS = {
@@ -23,23 +21,13 @@ _MARKS = {
 }
 
 
-class View:
+class View(Display):
     """`with View() as view: check_cloud.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
 
     def __init__(self) -> None:
-        live = sys.stderr.isatty() and not is_json()
-        self._status = Console(file=sys.stderr).status("") if live else None
-
-    def __enter__(self) -> Self:
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        console = screen()
+        self._status = None if console is None else console.status("")
+        super().__init__(self._status)
 
     def show(self, step: Step) -> None:
         """A step begins."""
@@ -49,7 +37,7 @@ class View:
 
 def render(data: Mapping[str, Any], console: Console) -> None:
     """The list, and the verdict under it."""
-    protocol = "mqtts" if data["tls"] else "mqtt"
+    protocol = ("ws" if data["transport"] == "websockets" else "mqtt") + ("s" if data["tls"] else "")
     console.print(Text(printable(f"Broker {protocol}://{data['broker']}, topic {data['topic']}"), style="bold"))
     for step in data["steps"]:
         mark, style = _MARKS[step["status"]]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,18 +14,18 @@ from rich.text import Text
 
 from sensorsync.commands.demo import Progress as Where
 from sensorsync.console.escape import printable
-from sensorsync.console.logs import is_json
+from sensorsync.console.live import Display, screen
 
 log = logging.getLogger(__name__)
 
 
-class View:
+class View(Display):
     """`with View() as view: demo.run(options, view.show)`. It writes to stderr alone."""
 
     def __init__(self) -> None:
         self._stage = ""
         self._live: Progress | None = None
-        if sys.stderr.isatty() and not is_json():
+        if (console := screen()) is not None:
             columns = (
                 TextColumn("{task.description}", table_column=Column(min_width=12)),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -35,20 +33,10 @@ class View:
                 TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
                 TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, min_width=28, overflow="ellipsis")),
             )
-            self._live = Progress(*columns, console=Console(file=sys.stderr), expand=True)
+            self._live = Progress(*columns, console=console, expand=True)
             self._acked = self._live.add_task("acknowledged", total=None, note="")
             self._stored = self._live.add_task("stored", total=None, note="")
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        super().__init__(self._live)
 
     def show(self, where: Where) -> None:
         """One change."""

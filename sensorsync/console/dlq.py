@@ -89,9 +89,10 @@ def _histogram(data: Mapping[str, Any]) -> Table:
 
 def _letters(data: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    # Numbers and times are never cut, least of all the id, which `dlq show` takes; texts share the room that is left, one line each.
     for name in ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload"):
-        right = name in {"Id", "Seen", "Tries", "Bytes"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        number = name in {"Id", "Seen", "Tries", "Bytes"}
+        table.add_column(name, justify="right" if number else "left", no_wrap=number or name == "Last seen")
     for letter in data["letters"]:
         tries = f"{letter['attempts']}{'!' if letter['state'] == 'quarantined' else ''}"
         table.add_row(
@@ -99,13 +100,17 @@ def _letters(data: Mapping[str, Any]) -> Table:
             letter["last_seen"],
             str(letter["seen"]),
             tries,
-            Text(printable(_reason(letter))),
-            Text(printable(letter["topic"])),
+            _line(_reason(letter)),
+            _line(letter["topic"]),
             f"{letter['size']:,}",
-            Text(printable(letter["message"])),
-            Text(printable(letter["payload"])),
+            _line(letter["message"]),
+            _line(letter["payload"]),
         )
     return table
+
+
+def _line(text: str) -> Text:
+    return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
 def _reason(data: Mapping[str, Any]) -> str:

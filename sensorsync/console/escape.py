@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
-_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters (C0, DEL, C1), line separators, what turns the direction of writing, lone surrogates."""
+_ACTIVE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""Control characters (C0, DEL, C1), line separators, what turns the direction of writing, what is invisible and could hide text (but
+not the joiners that some scripts need), lone surrogates."""
 
 
 def printable(text: str) -> str:

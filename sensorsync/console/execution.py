@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -43,7 +42,11 @@ def _show(result: CommandResult, *, as_json: bool) -> None:
 def _result_of(command: str, work: Callable[[], Outcome]) -> CommandResult:
     try:
         outcome = work()
-        return outcome if isinstance(outcome, CommandResult) else asyncio.run(outcome)
+        if isinstance(outcome, CommandResult):
+            return outcome
+        import asyncio  # noqa: PLC0415 - quick commands need none
+
+        return asyncio.run(outcome)
     except SensorsyncError as error:
         log.debug("%s", error, exc_info=True)
         return CommandResult(command, exit_code=error.exit_code, problems=_problems(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,9 +17,28 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     if "sql" in data:
         sys.stdout.write(data["sql"])
         return
+    if "accounts" in data:
+        sys.stdout.write(_grants(data))
+        return
     console.print(Text(printable(data["database"]), style="bold"))
     for line in _lines(data):
         console.print(Text(f"  {printable(line)}"))
+
+
+_GRANTS_HEAD = """\
+-- The accounts of sensorsync on {server}, each with what its commands need and no more. For an administrator: replace each
+-- <password ...> by one in quotes first. Make the owner, run `sensorsync init-db` as the owner, then make the others.
+-- You need no owner if you run `init-db` yourself, and no account of whose commands you run none.
+"""
+
+
+def _grants(data: Mapping[str, Any]) -> str:
+    """A script for the mysql client."""
+    parts = [_GRANTS_HEAD.format(server="MariaDB" if data["flavor"] == "mariadb" else "MySQL")]
+    for account in data["accounts"]:
+        parts.append(f"\n-- {account['role']}: {', '.join(account['commands'])}\n")
+        parts += [f"{statement};\n" for statement in account["statements"]]
+    return "".join(parts)
 
 
 def _lines(data: Mapping[str, Any]) -> list[str]:
@@ -32,8 +51,35 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
     else:
         lines = ["Database created."] if data["created"] else []
         lines += [f"applied   {name}" for name in data["applied"]]
-        if not lines:
-            lines = ["Nothing to do: the schema is up to date."]
+        if not lines and data["ready"]:
+            lines = ["The schema is up to date." if data["upkeep"] else "Nothing to do: the schema is up to date."]
     lines += [f"differs   {difference}" for difference in data["differences"]]
+    if data["upkeep"]:
+        lines += _upkeep(data["upkeep"], done="exists" not in data)
     lines += [f"Warning: {warning}." for warning in data["warnings"]]
     return lines
+
+
+def _upkeep(upkeep: Mapping[str, Any], *, done: bool) -> list[str]:
+    lines = []
+    if added := upkeep["added"]:
+        lines.append(f"{'added  ' if done else 'to add '}   {_from_to(added)}")
+    if dropped := upkeep["dropped"]:
+        names, rows = _from_to([gone["name"] for gone in dropped]), sum(gone["rows"] for gone in dropped)
+        what = f"readings from before {dropped[-1]['before']}, about {rows:,}"
+        lines.append(f"{'dropped' if done else 'to drop'}   {names}: {what}")
+    if deleted := upkeep["deleted"]:
+        lines.append(
+            f"{'deleted  ' if done else 'to delete'} {deleted:,} readings from before {upkeep['retained_since']}"
+        )
+    if not lines:
+        lines = ["Nothing to keep in order."]
+    if until := upkeep["covered_until"]:
+        lines.append(f"{upkeep['partitions']} partitions, by day until {until}.")
+    if beyond := upkeep["rows_beyond"]:
+        lines.append(f"Readings later than that: {beyond:,}, of clocks that are ahead. --retain never removes them.")
+    return lines
+
+
+def _from_to(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} partitions)"

@@ -22,8 +22,15 @@ _COLORS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what sys.stderr is at that moment: a live display puts itself there for a while."""
 
+    left_out: str | None = None
+    """An event that somebody shows in another way at present."""
+
     def __init__(self) -> None:
         logging.Handler.__init__(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.left_out is None or getattr(record, "event", None) != self.left_out:
+            super().emit(record)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]  # the base class has a variable here
@@ -75,8 +82,8 @@ def configure(level: str, form: str) -> None:
     report it.
     """
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
-        root.removeHandler(handler)
+    for old in _ours():
+        root.removeHandler(old)
     handler = StderrHandler()
     handler.setFormatter(
         JsonFormatter() if form == "json" else TextFormatter(color=wants_color(sys.stderr, os.environ))
@@ -88,10 +95,17 @@ def configure(level: str, form: str) -> None:
 
 def is_json() -> bool:
     """Whether stderr carries JSON lines, so that nothing else may be written there."""
-    handlers = logging.getLogger().handlers
-    return any(
-        isinstance(handler, StderrHandler) and isinstance(handler.formatter, JsonFormatter) for handler in handlers
-    )
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in _ours())
+
+
+def leave_out(event: str | None) -> None:
+    """Log no records of this event until further notice; None: log everything again."""
+    for handler in _ours():
+        handler.left_out = event
+
+
+def _ours() -> list[StderrHandler]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler)]
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -30,6 +30,7 @@ RENDERERS: dict[str, str] = {
     "keys show-public": "sensorsync.console.keys:show_public",
     "init-db": "sensorsync.console.init_db:render",
     "stress-publish": "sensorsync.console.stress_publish:render",
+    "tune-db": "sensorsync.console.tune_db:render",
 }
 """Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
 

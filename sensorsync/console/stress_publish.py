@@ -1,24 +1,24 @@
-"""What `stress-publish` shows: a bar while it runs, on a terminal; a log line every few seconds elsewhere; and its outcome."""
+"""What `stress-publish` shows: on a terminal a panel while it runs; a log line every few seconds elsewhere; and its outcome."""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sensorsync.commands.stress_publish import Progress as Where
+from sensorsync.commands.stress_publish import Progress
 from sensorsync.console import audit
 from sensorsync.console.escape import printable
+from sensorsync.console.live import STOPS_SOFTLY, Course, Display, LivePanel, Pace, Row, board, clock, screen, some
 from sensorsync.console.logs import is_json
 from sensorsync.console.table import as_text
+from sensorsync.mqtt.fleet_counts import Counts
 
 log = logging.getLogger(__name__)
 
@@ -27,43 +27,76 @@ MACHINE_SECONDS = 0.25
 """A reader of JSON lines, such as `demo`, draws a bar of its own."""
 
 
-class View:
+class View(Display):
     """`with View() as view: stress_publish.run(settings, options, view.show)`. It writes to stderr alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, plain: bool = False) -> None:
+        self._console = None if plain else screen()
         self._stage = ""
         self._last = 0.0
         self._every = MACHINE_SECONDS if is_json() else LINE_SECONDS
-        self._live: Progress | None = None
-        if sys.stderr.isatty() and not is_json():
-            columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(file=sys.stderr))
-            self._acked = self._live.add_task("acknowledged", total=None, note="")
-            self._stored = self._live.add_task("stored", total=None, note="", visible=False)
+        self._began = self._sampled = time.monotonic()
+        self._progress: Progress | None = None
+        self._answered, self._latency = Course(), Course()
+        self._pace, self._waiting = Pace(), Pace()
+        self._paces: dict[int, Pace] = {}
+        self._milliseconds = 0.0
+        super().__init__(None if self._console is None else LivePanel(self._console, self._draw, replaces="progress"))
 
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def show(self, where: Where) -> None:
+    def show(self, progress: Progress) -> None:
         """One change."""
-        if self._live is None:
-            self._log(where)
-            return
-        rate = f" {where.rate:,.0f}/s" if where.rate else ""
-        done = where.acked + where.not_acked
-        self._live.update(self._acked, total=where.total, completed=done, note=where.stage + rate)
-        if where.stored is not None:
-            self._live.update(self._stored, total=where.acked, completed=where.stored, visible=True)
+        self._progress = progress
+        if self._console is None:
+            self._log(progress)
 
-    def _log(self, where: Where) -> None:
+    # -- the panel -----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> RenderableType:
+        """On the thread of the display, which alone has the courses."""
+        now, progress = time.monotonic(), self._progress
+        title, foot, rows = f"sensorsync stress-publish, {clock(now - self._began)}", STOPS_SOFTLY, []
+        if progress is not None:
+            title, foot = f"{title}: {progress.stage}", f"run {printable(progress.run)}, {foot}"
+            if now - self._sampled >= 1:
+                self._sampled = now
+                self._sample(progress, now)
+            rows = self._rows(progress)
+        return board(title, rows, foot)
+
+    def _sample(self, progress: Progress, now: float) -> None:
+        counts = progress.counts
+        self._pace.sample(now, counts.answered)
+        self._waiting.sample(now, counts.waited)
+        self._milliseconds = self._waiting.rate / self._pace.rate * 1000 if self._pace.rate else 0.0
+        self._answered.add(self._pace.rate)
+        self._latency.add(self._milliseconds)
+        for number, of_process in enumerate(progress.processes):
+            self._paces.setdefault(number, Pace()).sample(now, of_process.answered)
+
+    def _rows(self, progress: Progress) -> list[Row]:
+        counts = progress.counts
+        rows: list[Row] = [
+            ("acknowledged", f"{counts.acked:,}", _bar(progress.total, counts.answered)),
+            ("per second", f"{self._pace.rate:,.0f}", self._answered),
+            ("latency", f"{self._milliseconds:,.1f} ms", self._latency),
+            ("window", *_window(counts)),
+            ("events", "", _events(counts)),
+        ]
+        if progress.stored is not None:
+            rows.insert(1, ("stored", f"{progress.stored:,}", _bar(counts.acked, progress.stored)))
+        if self._console is None or len(progress.processes) < 2:
+            return rows
+        processes = [self._process(number, one) for number, one in enumerate(progress.processes)]
+        return [*rows, *some(processes, self._console, len(rows))]
+
+    def _process(self, number: int, counts: Counts) -> Row:
+        pace = self._paces.get(number, Pace())
+        words = f"{counts.acked:,} acknowledged, {counts.sent - counts.answered:,} under way"
+        return f"process {number}", f"{pace.rate:,.0f}/s", Text(words)
+
+    # -- the lines -----------------------------------------------------------------------------------------------------
+
+    def _log(self, where: Progress) -> None:
         now = time.monotonic()
         if where.stage == self._stage and now - self._last < self._every:
             return
@@ -86,16 +119,55 @@ class View:
         log.info("%s", words, extra={"event": "progress", **facts})
 
 
+def _bar(total: int | None, done: int) -> RenderableType:
+    return Text("of a recording") if total is None else ProgressBar(total=max(1, total), completed=done)
+
+
+def _window(counts: Counts) -> tuple[str, Text]:
+    under_way = counts.sent - counts.answered
+    if not counts.window:
+        return "", Text(f"no connection to the broker, {under_way:,} messages unacknowledged", style="red")
+    used = min(1.0, under_way / counts.window)
+    return f"{used:.0%}", Text(f"{under_way:,} of {counts.window:,} messages unacknowledged")
+
+
+def _events(counts: Counts) -> Text:
+    named = {
+        "without a subscriber": counts.no_subscriber,
+        "failed": counts.failed,
+        "sent again": counts.retransmitted,
+        "reconnects": counts.reconnects,
+        "bad lines": counts.bad_lines,
+    }
+    words = ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
+    return Text(words or "none", style="yellow" if words else "")
+
+
 def render(data: Mapping[str, Any], console: Console) -> None:
     """The outcome of a run."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    place = ("run", "file", "broker", "topic", "processes", "clients", "signed", "encrypted")
+    place = (
+        "run",
+        "file",
+        "broker",
+        "topic",
+        "topics",
+        "devices",
+        "payload_size",
+        "processes",
+        "clients",
+        "signed",
+        "encrypted",
+    )
     counts = ("messages", "sent", "acked", "no_subscriber", "failed", "unacknowledged", "retransmitted", "reconnects")
     for name in (*place, *counts, "bad_lines"):
         if data.get(name) is not None:
             table.add_row(name.replace("_", " "), Text(printable(as_text(data[name]))))
+    if data.get("rate") is not None:
+        sent = "" if data["achieved"] is None else f"{data['achieved']:,.1f} of "
+        table.add_row("open loop", f"{sent}{data['rate']:,.1f} messages/s sent")
     if data["reason_codes"]:
         codes = ", ".join(f"{code}: {count:,}" for code, count in data["reason_codes"].items())
         table.add_row("reason codes", codes)

@@ -6,40 +6,50 @@ import json
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from sensorsync.config import Settings
-from sensorsync.deadletters.criteria import Criteria
+from sensorsync.deadletters.census import census
+from sensorsync.deadletters.criteria import INDEXED, Criteria
 from sensorsync.deadletters.file import BoxFile
 from sensorsync.deadletters.file_system import file_system_of, warnings_for
-from sensorsync.deadletters.letters import SELECT, ReasonCount, StoredLetter, entry, history_with, row_of, storable
+from sensorsync.deadletters.letters import (
+    SELECT,
+    SELECT_DELIVERY,
+    ReasonCount,
+    StoredLetter,
+    entry,
+    history_with,
+    row_of,
+    storable,
+)
 from sensorsync.errors import DeadLetterBoxError
-from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
+from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery
 
 _ADD: Final = """
     INSERT INTO letters (sha256, reason, errno, first_seen, last_seen, refused_at, qos, topic, message, properties, payload, device)
-    VALUES (?1, ?2, ?3, ?4, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (sha256) DO NOTHING"""
-_REFUSAL: Final = "SELECT refused_at, attempts, reason, errno, message, history FROM letters WHERE sha256 = ?"
+    VALUES (?1, ?2, ?3, ?4, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"""
+_KNOWN: Final = """
+    SELECT letters.id, refused_at, attempts, reason, errno, message, history FROM known JOIN letters USING (id)
+    WHERE known.sha256 = ?"""
 _SEEN_AGAIN: Final = """
     UPDATE letters SET seen = seen + 1, first_seen = min(first_seen, ?4), last_seen = max(last_seen, ?4),
-        refused_at = max(refused_at, ?4), reason = ?2, errno = ?3, message = ?7, history = ?8 WHERE sha256 = ?1"""
+        refused_at = max(refused_at, ?4), reason = ?2, errno = ?3, message = ?7, history = ?8 WHERE id = ?1"""
 _RESTORE: Final = """
     INSERT INTO letters (sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos,
         topic, message, properties, history, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _REFUSED_AGAIN: Final = """
     UPDATE letters SET attempts = ?, state = ?, next_retry_at = ?, refused_at = ?, reason = ?, errno = ?, message = ?, history = ?
     WHERE id = ? AND state = 'parked'"""
 _GIVEN: Final = "(SELECT value FROM json_each(?))"
-_RELEASE: Final = (
-    "UPDATE letters SET state = 'parked', attempts = 0, next_retry_at = 0 WHERE id IN (SELECT value FROM json_each(?))"
-)
+_RELEASE: Final = """
+    UPDATE letters SET state = 'parked', attempts = 0, next_retry_at = 0 WHERE id IN (SELECT value FROM json_each(?))"""
 _DELETE: Final = "DELETE FROM letters WHERE id IN (SELECT value FROM json_each(?))"
+_KNOWN_AND_LEFT: Final = "SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM letters)"
 _PAYLOAD: Final = "coalesce(substr(payload, 1, ?), x'')"
-# By its index alone, and so named: the planner would rather read the whole table than sort what the index gives.
-_INDEXED: Final = "FROM letters INDEXED BY letters_by_reason WHERE"
 _WHOLE: Final = 2**31 - 1
 _CHUNK: Final = 1000
 """Letters in one transaction, and in one piece of a long list."""
@@ -55,6 +65,15 @@ class Refusal(NamedTuple):
     state: str
     """`parked`, or `quarantined` when it was its last try."""
     next_retry_at: float
+
+
+class Taken(NamedTuple):
+    """A batch of a replay."""
+
+    numbers: list[int]
+    """The ids of its letters, in order."""
+    deliveries: list[Delivery]
+    """The messages that they are, as many."""
 
 
 class DeadLetters:
@@ -113,9 +132,7 @@ class DeadLetters:
     def restore(self, letters: Iterable[StoredLetter]) -> int:
         """Put exported letters back as they were, fsynced, all or none; those that are there stay. Return how many were not."""
         with self._file.writing() as connection:
-            before = connection.total_changes
-            connection.executemany(_RESTORE, map(_restorable, letters))
-            return connection.total_changes - before
+            return sum(_restore(connection, letter) for letter in letters)
 
     # -- look ------------------------------------------------------------------------------------------------------------
 
@@ -137,9 +154,7 @@ class DeadLetters:
                 found = f"{SELECT}, {_PAYLOAD} FROM letters ORDER BY id {order} LIMIT ?"
                 yield from map(StoredLetter.of, connection.execute(found, (size, many)))
                 return
-            chosen = connection.execute(
-                f"SELECT id {_INDEXED} {where} ORDER BY id {order} LIMIT ?", (*parameters, many)
-            )
+            chosen = connection.execute(f"SELECT id {INDEXED} {where} ORDER BY id {order} LIMIT ?", (*parameters, many))
             for (number,) in chosen.fetchall():
                 found = f"{SELECT}, {_PAYLOAD} FROM letters WHERE id = ?"
                 yield StoredLetter.of(connection.execute(found, (size, number)).fetchone())
@@ -153,13 +168,9 @@ class DeadLetters:
     def counts(self, criteria: Criteria | None = None, *, now: float | None = None) -> list[ReasonCount]:
         """How many letters there are by reason, errno and state, the most first. `now`: Unix time at which letters are due."""
         where, parameters = (criteria or Criteria()).where()
-        query = (
-            "SELECT reason, errno, state, count(*), sum(state = 'parked' AND next_retry_at <= ?), min(last_seen), max(last_seen)"
-            f" {_INDEXED} {where} GROUP BY reason, errno, state"
-        )
         with self._file.reading() as connection:
-            rows = connection.execute(query, (time.time() if now is None else now, *parameters)).fetchall()
-        return sorted(map(ReasonCount._make, rows), key=lambda count: (-count.letters, count[:3]))
+            counts = list(census(connection, where, parameters, time.time() if now is None else now))
+        return sorted(counts, key=lambda count: -count.letters)
 
     # -- take out --------------------------------------------------------------------------------------------------------
 
@@ -170,26 +181,36 @@ class DeadLetters:
             where, parameters = f"{where} AND next_retry_at <= ?", [*parameters, due]
         with self._file.reading() as connection:
             return array(
-                "q", (row[0] for row in connection.execute(f"SELECT id {_INDEXED} {where} ORDER BY id", parameters))
+                "q", (row[0] for row in connection.execute(f"SELECT id {INDEXED} {where} ORDER BY id", parameters))
             )
 
-    def take(self, numbers: Sequence[int], max_bytes: int) -> list[StoredLetter]:
+    def take(self, numbers: Sequence[int], max_bytes: int) -> Taken:
         """Read the letters of these ids that are parked (still), in order, as far as their payloads stay within `max_bytes`.
 
         The first one is always read. Nothing is changed.
         """
-        query = f"{SELECT}, payload FROM letters WHERE id IN {_GIVEN} AND state = 'parked' ORDER BY id"
-        taken: list[StoredLetter] = []
+        query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_GIVEN} AND state = 'parked' ORDER BY id"
+        there: list[int] = []
+        deliveries: list[Delivery] = []
         with self._file.reading() as connection:
-            for row in connection.execute(query, (json.dumps(list(numbers)),)):
-                max_bytes -= len(row[-1])
-                if max_bytes < 0 and taken:
+            rows = connection.execute(query, (json.dumps(list(numbers)),))
+            for number, topic, payload, qos, first_seen, properties, fault in rows:
+                max_bytes -= len(payload)
+                if max_bytes < 0 and there:
                     break
-                taken.append(StoredLetter.of(row))
-        return taken
+                there.append(number)
+                kept = None if properties is None else json.loads(properties)
+                deliveries.append(Delivery(topic, payload, qos, first_seen, None, kept, fault))
+        return Taken(there, deliveries)
 
-    def settle(self, stored: Iterable[StoredLetter], refused: Sequence[Refusal], now: float) -> None:
-        """End a batch of a replay in one transaction: delete what is stored, and count the attempt of what was refused."""
+    def whole(self, numbers: Sequence[int]) -> list[StoredLetter]:
+        """The letters of these ids that are there (still), in order."""
+        query = f"{SELECT}, payload FROM letters WHERE id IN {_GIVEN} ORDER BY id"
+        with self._file.reading() as connection:
+            return list(map(StoredLetter.of, connection.execute(query, (json.dumps(list(numbers)),))))
+
+    def settle(self, stored: Iterable[int], refused: Sequence[Refusal], now: float) -> None:
+        """End a batch of a replay in one transaction: delete what is stored (ids), and count the attempt of what was refused."""
         rows = [
             (
                 refusal.letter.attempts + 1,
@@ -205,46 +226,64 @@ class DeadLetters:
             for refusal in refused
         ]
         with self._file.writing() as connection:
-            connection.execute(_DELETE, (json.dumps([letter.id for letter in stored]),))
+            _delete(connection, list(stored))
             connection.executemany(_REFUSED_AGAIN, rows)
 
     def purge(self, criteria: Criteria) -> int:
         """Delete letters for good, some thousand in a transaction; return how many."""
-        return self._change(_DELETE, criteria)
+        return self._change(_delete, criteria)
 
     def release(self, criteria: Criteria) -> int:
         """Let replay try letters again from the beginning; return how many there were."""
-        return self._change(_RELEASE, criteria)
+        return self._change(_release, criteria)
 
-    def shrink(self) -> None:
-        """Give the room of deleted letters back to the disk."""
+    def tidy(self) -> None:
+        """Forget letters that have left, and give their room back to the disk, once they are half of it all."""
+        with self._file.reading() as connection:
+            known, left = connection.execute(_KNOWN_AND_LEFT).fetchone()
+        if known > 2 * left:
+            with self._file.writing() as connection:
+                connection.execute("DELETE FROM known")
+                connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
         self._file.shrink()
 
-    def _change(self, statement: str, criteria: Criteria) -> int:
+    def _change(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
         numbers = self.numbers(criteria)
         changed = 0
         for start in range(0, len(numbers), _CHUNK):
             with self._file.writing() as connection:
-                changed += connection.execute(
-                    statement, (json.dumps(numbers[start : start + _CHUNK].tolist()),)
-                ).rowcount
+                changed += change(connection, numbers[start : start + _CHUNK].tolist())
         return changed
 
 
 def _park(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
-    if connection.execute(_ADD, row).rowcount:
+    known = connection.execute(_KNOWN, row[:1]).fetchone()
+    if known is None:
+        connection.execute(_ADD, row)
         return True
-    at, attempts, reason, errno, message, history = connection.execute(_REFUSAL, row[:1]).fetchone()
+    number, at, attempts, reason, errno, message, history = known
     if (reason, errno, message) != (row[1], row[2], row[6]):
         history = history_with(history, entry(at, attempts, reason, errno, message))
-    connection.execute(_SEEN_AGAIN, (*row[:7], history))
+    connection.execute(_SEEN_AGAIN, (number, *row[1:7], history))
     return False
 
 
-def _restorable(letter: StoredLetter) -> tuple[Any, ...]:
-    return (
+def _restore(connection: sqlite3.Connection, letter: StoredLetter) -> bool:
+    if connection.execute(_KNOWN, (letter.sha256,)).fetchone() is not None:
+        return False
+    row = (
         *letter[1:15],
         None if letter.properties is None else json.dumps(dict(letter.properties)),
         json.dumps(list(letter.history)) if letter.history else None,
         letter.payload,
     )
+    connection.execute(_RESTORE, row)
+    return True
+
+
+def _delete(connection: sqlite3.Connection, numbers: list[int]) -> int:
+    return connection.execute(_DELETE, (json.dumps(numbers),)).rowcount
+
+
+def _release(connection: sqlite3.Connection, numbers: list[int]) -> int:
+    return connection.execute(_RELEASE, (json.dumps(numbers),)).rowcount

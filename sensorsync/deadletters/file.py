@@ -17,7 +17,9 @@ from sensorsync.errors import DeadLetterBoxError
 
 _APPLICATION_ID: Final = 0x53534C42
 """Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
-_VERSION: Final = 2
+_VERSION: Final = 3
+_WITHOUT_KNOWN: Final = 2
+"""The format before, which lacks the table `known`. To look into it takes none, and who writes adds it."""
 _SHARE_OF_FREE_DISK: Final = 0.5
 _KEPT_LOG: Final = 16 * 2**20
 """Bytes that the write-ahead log may keep on disk when it is empty."""
@@ -59,6 +61,8 @@ class BoxFile:
             with _closed_on_error(connection):
                 self._check_ours(connection)
                 if to_write:
+                    if _pragma(connection, "user_version") == _WITHOUT_KNOWN:
+                        _set_up_tables(connection)
                     _prepare_for_deletes(connection)
                 _add_functions(connection)
             self._connection = connection
@@ -115,8 +119,8 @@ class BoxFile:
             return
         before = -1
         while free and free != before:
-            with self.lock:
-                self._connected().execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            with self.writing() as connection:
+                connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
             before, (free, _) = free, self._pages()
 
     def _pages(self) -> tuple[int, int]:
@@ -146,13 +150,9 @@ class BoxFile:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
         sqlite_file.make_durable(connection)
         connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
+        _set_up_tables(connection)  # a box that is full must take the next format, too: so the bound comes after it
         connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
         _add_functions(connection)
-        with _transaction(connection, "BEGIN IMMEDIATE"):
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
-            for statement in _schema():
-                connection.execute(statement)
 
     def _check_ours(self, connection: sqlite3.Connection) -> None:
         if not _pragma(connection, "schema_version"):
@@ -160,7 +160,7 @@ class BoxFile:
         if _pragma(connection, "application_id") != _APPLICATION_ID:
             raise self._cannot_open("it is a database of another program")
         version = _pragma(connection, "user_version")
-        if version != _VERSION:
+        if version not in {_VERSION, _WITHOUT_KNOWN}:
             whose = "a newer" if version > _VERSION else "an older"
             raise self._cannot_open(
                 f"{whose} version of sensorsync has written it (format {version}; this one has {_VERSION})",
@@ -225,9 +225,24 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def _set_up_tables(connection: sqlite3.Connection) -> None:
+    """Make what is missing: in a new file everything."""
+    with _transaction(connection, "BEGIN IMMEDIATE"):
+        former = _pragma(connection, "user_version")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        for statement in _schema():
+            connection.execute(statement)
+        if former == _WITHOUT_KNOWN:
+            connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
+
+
 def _prepare_for_deletes(connection: sqlite3.Connection) -> None:
     log_pages = max(1000, _pragma(connection, "page_count") // _LOG_SHARE)
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(
+        "PRAGMA secure_delete = FAST"
+    )  # Debian's SQLite overwrites all that is deleted, and writes half as much again
     connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
     connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from sensorsync.envelope import Envelope
-from sensorsync.pipeline.contract import DeadLetter, Delivery
+from sensorsync.pipeline.contract import DeadLetter
 from sensorsync.reading import Rejected
 
-BROKEN_PACKET: Final = "mqtt"
-"""The reason of what was no MQTT; nothing in it can be decoded, whatever it looks like."""
 MAX_HISTORY: Final = 20
 """Earlier refusals that a letter remembers."""
 _LARGEST_TO_PEEK: Final = 2**20
-_opened = Envelope(signatures="off").open
 
 SELECT: Final = (
     "SELECT id, sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos, topic,"
     " message, properties, history, length(payload)"
 )
 """What a StoredLetter is made of, but for its payload."""
+SELECT_DELIVERY: Final = (
+    "SELECT id, topic, payload, qos, first_seen, properties, CASE WHEN reason = 'mqtt' THEN message END"
+)
+"""A letter's id, and its message as it arrived first. What was no MQTT can't be decoded, whatever it looks like: that is its fault."""
 
 
 class StoredLetter(NamedTuple):
@@ -70,12 +71,6 @@ class StoredLetter(NamedTuple):
             [] if history is None else json.loads(history),
         )
         return cls._make((*row[:15], *read, *row[17:]))
-
-    @property
-    def delivery(self) -> Delivery:
-        """The message as it arrived first, for the way that it failed to go. Nobody waits for an acknowledgement."""
-        fault = self.message if self.reason == BROKEN_PACKET else None
-        return Delivery(self.topic, self.payload, self.qos, self.first_seen, None, self.properties, fault)
 
     @property
     def latest(self) -> dict[str, Any]:
@@ -137,7 +132,7 @@ def device_of(topic: str, payload: bytes, level: int | None = None) -> str | Non
         return levels[level] if level < len(levels) else None
     if len(payload) > _LARGEST_TO_PEEK:
         return None
-    opened = _opened(payload)
+    opened = _opener()(payload)
     if isinstance(opened, Rejected):
         return None
     try:
@@ -146,6 +141,13 @@ def device_of(topic: str, payload: bytes, level: int | None = None) -> str | Non
         return None
     device = message.get("device_id") if isinstance(message, dict) else None
     return device if isinstance(device, str) else None
+
+
+@functools.cache
+def _opener() -> Callable[[bytes], bytes | Rejected]:
+    from sensorsync.envelope import Envelope  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
+
+    return Envelope(signatures="off").open
 
 
 def storable(text: str) -> str:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensorsync.deadletters.box import DeadLetters, Refusal
+from sensorsync.deadletters.box import DeadLetters, Refusal, Taken
 from sensorsync.deadletters.letters import StoredLetter
 from sensorsync.pipeline.contract import DeadLetter
 from sensorsync.pipeline.writer import BatchWriter
@@ -134,10 +134,10 @@ class Replay:
     def work(self, writer: BatchWriter) -> None:
         """Replay batches until none is left. Raises BatchKept, SinkMisconfigured, DeadLetterBoxError; then nobody takes another."""
         try:
-            while letters := self._next():
+            while (taken := self._next()).numbers:
                 self._tries.left = PATIENCE
-                report = writer.write([letter.delivery for letter in letters])
-                self._settle(letters, report.rejected, report.duplicates)
+                report = writer.write(taken.deliveries)
+                self._settle(taken.numbers, report.rejected, report.duplicates)
         except BaseException:
             self._halt.set()
             raise
@@ -147,31 +147,32 @@ class Replay:
         self._tries.left -= 1
         return self._tries.left >= 0 and not self._halt.wait(seconds)
 
-    def _next(self) -> list[StoredLetter]:
+    def _next(self) -> Taken:
         with self._taking:
             while self.left and not self._halt.wait(self._pace.wait(time.monotonic())):
                 numbers = self._numbers[self._place : self._place + self._batch_size]
-                letters = self._box.take(numbers, self._batch_bytes)
+                taken = self._box.take(numbers, self._batch_bytes)
                 # Those that are gone or quarantined by now are passed over; where the batch ended for its bytes, the rest is next.
-                cut = letters and len(letters) < len(numbers)
-                self._place += numbers.index(letters[-1].id) + 1 if cut else len(numbers)
-                if letters:
-                    self._pace.took(len(letters), time.monotonic())
-                    return letters
-            return []
+                cut = taken.numbers and len(taken.numbers) < len(numbers)
+                self._place += numbers.index(taken.numbers[-1]) + 1 if cut else len(numbers)
+                if taken.numbers:
+                    self._pace.took(len(taken.numbers), time.monotonic())
+                    return taken
+            return Taken([], [])
 
-    def _settle(self, letters: Sequence[StoredLetter], rejected: Mapping[int, DeadLetter], duplicates: int) -> None:
+    def _settle(self, numbers: Sequence[int], rejected: Mapping[int, DeadLetter], duplicates: int) -> None:
         now = self._clock()
-        stored = [letter for place, letter in enumerate(letters) if place not in rejected]
-        refused = [self._policy.refusal(letters[place], again, now) for place, again in rejected.items()]
+        stored = [number for place, number in enumerate(numbers) if place not in rejected]
+        again = {numbers[place]: letter for place, letter in rejected.items()}
+        refused = [self._policy.refusal(letter, again[letter.id], now) for letter in self._box.whole(list(again))]
         self._box.settle(stored, refused, now)
         with self._counting:
             tally = self.tally
             tally.stored += len(stored)
             tally.duplicates += duplicates
-            tally.refused += len(refused)
+            tally.refused += len(rejected)
             tally.quarantined += sum(refusal.state == "quarantined" for refusal in refused)
-            tally.reasons.update(refusal.reason for refusal in refused)
+            tally.reasons.update(letter.reason for letter in rejected.values())
             self._report()
 
     def _report(self) -> None:

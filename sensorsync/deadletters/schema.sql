@@ -2,7 +2,7 @@
 -- AUTOINCREMENT: a number is never given again, so a replay can't take out a letter that came in the place of its own.
 CREATE TABLE IF NOT EXISTS letters (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
-    sha256        BLOB    NOT NULL UNIQUE, -- of topic and payload
+    sha256        BLOB    NOT NULL,        -- of topic and payload; no two letters have the same
     state         TEXT    NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'quarantined')),
     reason        TEXT    NOT NULL,        -- of the latest refusal, as errno and message
     errno         INTEGER,                 -- the database's, when it was the database that refused
@@ -20,6 +20,18 @@ CREATE TABLE IF NOT EXISTS letters (
     history       TEXT,                    -- earlier refusals, JSON, the oldest first
     payload       BLOB    NOT NULL
 );
+
+-- Which letter a message is. Hashes lie all over a tree, so to take one out costs a page of its own: three quarters of what it costs to
+-- take a letter out. So a letter that leaves stays in here, and this is written anew when half of it are such. Until then a row may
+-- name a letter that is not there; its number is never given again.
+CREATE TABLE IF NOT EXISTS known (
+    sha256 BLOB    PRIMARY KEY,
+    id     INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- A trigger, for a process of the version before, which knows nothing of `known`, may still be putting letters in.
+CREATE TRIGGER IF NOT EXISTS letters_known AFTER INSERT ON letters
+BEGIN INSERT OR REPLACE INTO known (sha256, id) VALUES (new.sha256, new.id); END;
 
 -- All that letters are filtered, counted and chosen by: with a million letters, a scan of this index takes a fraction of a second,
 -- and one of the table seconds.

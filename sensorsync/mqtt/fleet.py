@@ -56,10 +56,10 @@ class _Child:
     def ended(self) -> bool:
         return self.state in {"done", "failed"}
 
-    def ask(self, word: str) -> None:
-        """Send one word; a dead child is noticed elsewhere."""
+    def ask(self, word: str, content: object = None) -> None:
+        """Send one word with its content; a dead child is noticed elsewhere."""
         try:
-            self.pipe.send(word)
+            self.pipe.send((word, content))
         except OSError:
             logger.debug("publisher %d takes no more orders", self.job.number)
 
@@ -140,6 +140,11 @@ class Fleet:
         return Counts.total(child.counts for child in self._children)
 
     @property
+    def counts_by_process(self) -> tuple[Counts, ...]:
+        """The same, each process for itself."""
+        return tuple(child.counts for child in self._children)
+
+    @property
     def errors(self) -> list[SensorsyncError]:
         """What cut the work of processes short."""
         return [child.error for child in self._children if child.error]
@@ -150,10 +155,13 @@ class Fleet:
         first.ask("probe")
         await self._until(lambda child: child is not first or child.state != "ready")
 
-    async def publish(self, progress: Callable[[Counts], None]) -> None:
-        """Publish everything; `progress` gets the counts some times a second. See `errors` afterwards."""
+    async def publish(self, start: float, progress: Callable[[Counts], None]) -> None:
+        """Publish everything, what has a time by `start` (Unix time in seconds), which is one for all processes.
+
+        `progress` gets the counts some times a second. See `errors` afterwards.
+        """
         for child in self._children:
-            child.ask("go")
+            child.ask("go", start)
         await self._until(lambda child: child.ended, lambda: progress(self.counts))
 
     def stop(self) -> None:

@@ -1,6 +1,6 @@
 """One process of the stress publisher: what runs on the other side of the pipe.
 
-It hears `probe`, `go` and `stop`; it says `ready`, `found`, `counts`, `done`, `failed` and its log records.
+It hears `probe`, `go` (with the time to start) and `stop`; it says `ready`, `found`, `counts`, `done`, `failed` and its log records.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from sensorsync.config import Settings
 from sensorsync.decoding import reading_decoder, sealer
 from sensorsync.errors import ConfigurationError, SensorsyncError
-from sensorsync.lifecycle import Backoff, die_with_parent
+from sensorsync.lifecycle import Backoff, allow_open_files, die_with_parent, quieten_collector
 from sensorsync.mqtt.fleet_counts import Counts
 from sensorsync.mqtt.options import ConnectOptions, connect_options
 from sensorsync.mqtt.publisher import Publisher
 from sensorsync.mqtt.publishing_client import Feed
-from sensorsync.workload import Messages, Recording, Run
+from sensorsync.workload import Messages, Pace, Recording, Run, topics_of
 
 _REPORT_SECONDS = 0.2
+_OTHER_FILES = 64
+"""Files that a process has open beside its connections, amply counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +79,26 @@ class _Work:
         self._pipe = pipe
         self._settings = settings
         self._job = job
-        self._orders: asyncio.Queue[str] = asyncio.Queue()
+        self._orders: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        publish = settings.publish
+        self._pace = Pace(job.run.clients, publish.rate, publish.ramp) if publish.rate or publish.ramp else None
         self._recording: Recording | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._hear)
         seal = sealer(self._settings.security)
-        publish = self._settings.publish
+        allow_open_files(len(self._job.clients) + _OTHER_FILES)
         with ExitStack() as stack:
             clients = stack.enter_context(self._clients())
             async with Publisher(
                 clients,
-                publish.topic,
-                window=publish.window,
+                window=self._settings.publish.window,
                 seal=seal,
                 backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
             ) as publisher:
                 await publisher.connect()
+                quieten_collector()
                 self._say("ready")
                 await self._obey(publisher)
                 self._report(publisher, last=True)
@@ -113,13 +118,17 @@ class _Work:
                 )
                 self._report(publisher)
                 if order.done():
-                    word, order = order.result(), asyncio.create_task(self._orders.get())
+                    (word, content), order = order.result(), asyncio.create_task(self._orders.get())
                     if word == "stop" and "go" not in work:
                         return
                     if word == "stop":
                         publisher.stop()
+                    elif word == "probe":
+                        work[word] = asyncio.create_task(publisher.probe())
                     else:
-                        work[word] = asyncio.create_task(publisher.probe() if word == "probe" else publisher.publish())
+                        if self._pace is not None:
+                            self._pace.start = content
+                        work[word] = asyncio.create_task(publisher.publish())
                 if "probe" in work and work["probe"].done():
                     work.pop("probe").result()
                     self._say("found")
@@ -132,31 +141,34 @@ class _Work:
             await asyncio.gather(order, *work.values(), return_exceptions=True)
 
     @contextmanager
-    def _clients(self) -> Iterator[list[tuple[ConnectOptions, Feed]]]:
-        job = self._job
+    def _clients(self) -> Iterator[list[tuple[ConnectOptions, Iterator[str], Feed]]]:
+        job, publish = self._job, self._settings.publish
         common = connect_options(self._settings, "")
-        names = [f"{self._settings.mqtt.client_id}-{job.run.device_id(client)}" for client in job.clients]
+        names = [f"{self._settings.mqtt.client_id}-{job.run.client_name(client)}" for client in job.clients]
+        topics = [topics_of(client, job.run.clients, publish.topic, publish.topics) for client in job.clients]
         # No session is needed: what is unacknowledged, we send again ourselves.
         options = [replace(common, client_id=name, clean_start=True, session_expiry=0) for name in names]
         if job.recording is None:
-            yield [(one, Messages(job.run, client)) for one, client in zip(options, job.clients, strict=True)]
+            feeds = [Messages(job.run, client, self._pace) for client in job.clients]
+            yield list(zip(options, topics, feeds, strict=True))
             return
         decoder = reading_decoder(self._settings.reading)
         try:
-            self._recording = Recording(job.recording, decoder, self._settings.publish.topic, speed=job.speed)
+            self._recording = Recording(job.recording, decoder, publish.topic, speed=job.speed)
         except OSError as error:
             raise ConfigurationError(
                 f"the recording {job.recording} cannot be read: {error.strerror or error}", hint="check --file"
             ) from error
         try:
-            yield [(one, self._recording) for one in options]
+            yield [(one, its, self._recording) for one, its in zip(options, topics, strict=True)]
         finally:
             self._recording.close()
 
     def _report(self, publisher: Publisher, *, last: bool = False) -> None:
         recording = self._recording
         bad_lines, bad = (recording.bad_count, recording.bad) if recording else (0, [])
-        self._pipe.send(("counts", Counts.of(publisher.stats, latency=last, bad_lines=bad_lines, bad=bad)))
+        counts = Counts.of(publisher.stats, publisher.window, latency=last, bad_lines=bad_lines, bad=bad)
+        self._pipe.send(("counts", counts))
 
     def _say(self, word: str) -> None:
         self._pipe.send((word, None))

@@ -15,7 +15,7 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """PublishStats of one process or of all, frozen; see there."""
+    """PublishStats of one process or of all, frozen; see there. `window`: messages that may be unacknowledged at present."""
 
     sent: int = 0
     acked: int = 0
@@ -23,6 +23,9 @@ class Counts:
     failed: int = 0
     retransmitted: int = 0
     reconnects: int = 0
+    waited: float = 0.0
+    last_sent: float = 0.0
+    window: int = 0
     reasons: Mapping[int, int] = field(default_factory=dict)
     latencies: tuple[bytes, ...] = ()
     """Encoded histograms, one a process; only in the last report."""
@@ -31,8 +34,15 @@ class Counts:
     bad: tuple[BadLine, ...] = ()
     """The first of them."""
 
+    @property
+    def answered(self) -> int:
+        """Messages that the broker answered with anything."""
+        return self.acked + self.no_subscriber + self.failed
+
     @classmethod
-    def of(cls, stats: PublishStats, *, latency: bool, bad_lines: int = 0, bad: Iterable[BadLine] = ()) -> Counts:
+    def of(
+        cls, stats: PublishStats, window: int, *, latency: bool, bad_lines: int = 0, bad: Iterable[BadLine] = ()
+    ) -> Counts:
         """The counts of one process; `latency` only when they are final, because it has to be encoded."""
         return cls(
             stats.sent,
@@ -41,6 +51,9 @@ class Counts:
             stats.failed,
             stats.retransmitted,
             stats.reconnects,
+            stats.waited,
+            stats.last_sent,
+            window,
             dict(stats.reasons),
             (bytes(stats.latency.encode()),) if latency else (),
             bad_lines,
@@ -62,6 +75,9 @@ class Counts:
             sum(part.failed for part in whole),
             sum(part.retransmitted for part in whole),
             sum(part.reconnects for part in whole),
+            sum(part.waited for part in whole),
+            max((part.last_sent for part in whole), default=0.0),
+            sum(part.window for part in whole),
             reasons,
             tuple(latency for part in whole for latency in part.latencies),
             sum(part.bad_lines for part in whole),
@@ -69,7 +85,7 @@ class Counts:
         )
 
     def latency_ms(self) -> dict[str, float | None]:
-        """Milliseconds from a message's first sending to its PUBACK: p50, p90, p99, p99.9, max. None when there were none."""
+        """Milliseconds to a message's PUBACK (see PublishStats): p50, p90, p99, p99.9, max. None when there were none."""
         merged = new_histogram()
         for encoded in self.latencies:
             merged.add(HdrHistogram.decode(encoded))

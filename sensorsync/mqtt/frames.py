@@ -1,21 +1,28 @@
-"""Frames that the codec refuses, taken apart by hand as far as a dead letter needs it.
+"""Frames that the codec does not get, taken apart by hand as far as a dead letter needs it: broken ones and huge ones.
 
 A PUBLISH whose topic or properties are not UTF-8 is a malformed packet, for which a client should close the connection
 ([MQTT-1.5.4-1], section 4.13). But some brokers pass such a topic on, and send the message again on every new connection: then one
 bad device would stop ingestion for good. So we read what is there, park it, and acknowledge it.
+
+The same holds for a message that is too large to be kept in memory: to hang up would bring it back with every new connection.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple, TypeAlias
 
 from mqtt5 import Packet
 
 _PUBLISH = 3
+MAX_PACKET = 2 * 1024 * 1024
+"""Bytes of the largest packet that is kept whole. No reading is larger than a quarter of it; brokers let 1 MiB (EMQX) or 2 MB
+(mosquitto 2.1) pass unless told otherwise, and MQTT itself 256 MiB (section 1.5.5). Each connection may hold one that is half there.
+"""
 
 
 class BrokenPublish(NamedTuple):
-    """A PUBLISH that is not MQTT, but has an end and an id."""
+    """A PUBLISH that is not MQTT, or was too large, but has an end and an id."""
 
     topic: str
     """With what is not UTF-8 as escapes."""
@@ -24,7 +31,7 @@ class BrokenPublish(NamedTuple):
     """None for QoS 0."""
     duplicate: bool
     fault: str
-    """What the codec said."""
+    """What the codec said, or how large it was."""
 
 
 Received: TypeAlias = Packet | BrokenPublish
@@ -40,6 +47,48 @@ def frame_length(data: memoryview) -> int | None:
         if data[place] < 0x80:
             return place + 1 + remaining
     raise ValueError("the remaining length has more than four bytes")
+
+
+class HugePublish:
+    """A PUBLISH of more than MAX_PACKET bytes on its way in: its beginning is kept, of the rest only the digest.
+
+    `length`: bytes of the whole packet. Raises ValueError when it is no PUBLISH: nothing else has a reason to be so large.
+    """
+
+    def __init__(self, first_byte: int, length: int) -> None:
+        if first_byte >> 4 != _PUBLISH:
+            raise ValueError(f"a packet of {length} bytes that is no message")
+        self.missing = length
+        """Bytes that are still to come."""
+        self._length = length
+        self._head = bytearray()
+        self._digest = hashlib.sha256()
+        self._beginning: BrokenPublish | None = None
+
+    def take(self, data: memoryview, packets: list[Received]) -> int:
+        """Take in what of `data` belongs to it, so many bytes, and join `packets` when that is all of it.
+
+        Raises ValueError as soon as it makes no sense.
+        """
+        data = data[: self.missing]
+        self.missing -= len(data)
+        room = MAX_PACKET - len(self._head)
+        self._head += data[:room]
+        if room and len(self._head) == MAX_PACKET:
+            self._beginning = broken_publish(memoryview(self._head), "")
+            if self._beginning is None:
+                raise ValueError(f"a message of {self._length} bytes that makes no sense")
+            self._digest.update(self._beginning.payload)
+        self._digest.update(data[room:])
+        if self._beginning is not None and not self.missing:
+            packets.append(self._beginning._replace(fault=self._fault()))
+        return len(data)
+
+    def _fault(self) -> str:
+        return (
+            f"the packet has {self._length} bytes, of which only the first {MAX_PACKET} are kept; SHA-256 of the whole payload:"
+            f" {self._digest.hexdigest()}"
+        )
 
 
 def broken_publish(frame: memoryview, fault: str) -> BrokenPublish | None:

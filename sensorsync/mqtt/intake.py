@@ -12,6 +12,11 @@ from sensorsync.mqtt.frames import BrokenPublish, Received
 from sensorsync.pipeline.contract import AckToken, Delivery
 from sensorsync.pipeline.ledger import AckLedger
 
+MAX_PROPERTIES = 8 * 1024
+"""Bytes of properties that are kept with a message. 2 MiB of them can be 400,000 empty pairs, which take 30 times that in memory."""
+_PAIR = 64
+"""What a user property counts beside its texts."""
+
 
 def take_in(packets: Sequence[Received], ledger: AckLedger, meter: Meter) -> tuple[list[Delivery], Received | None]:
     """The deliveries among `packets`, in order of arrival, and the last packet that is none (the answer to a request)."""
@@ -50,6 +55,10 @@ def _kept_properties(packet: PublishPacket) -> dict[str, object] | None:
     if not (user or content_type or response or correlation or packet.retain):
         return None
     found: dict[str, object] = {}
+    size = sum(len(name) + len(value) + _PAIR for name, value in user)
+    size += len(content_type or "") + len(response or "") + len(correlation or b"")
+    if size > MAX_PROPERTIES:
+        return {"left_out": f"the properties are more than the {MAX_PROPERTIES} bytes that are kept"}
     if user:
         found["user_properties"] = [list(pair) for pair in user]
     if content_type:

@@ -21,7 +21,7 @@ from sensorsync.errors import BrokerError, SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
 from sensorsync.mqtt.connecting import connect
-from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.conversation import Conversation
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.intake import take_in
 from sensorsync.mqtt.options import ConnectOptions
@@ -53,12 +53,14 @@ class Link:
     ) -> None:
         self.number = number
         self.options = options
-        self.ledger = AckLedger(number)
+        self.ledger = meter.ledgers[number] = AckLedger(number)
         self.refilled_at = 0.0
         """Monotonic seconds of the last arrival."""
         self.acked_at = 0.0
         self.admitted = False
         """The broker has let it in once."""
+        self.expected = expected
+        """The broker should hold a session of ours."""
         self.drained = False
         """Nothing feeds the session any more, and all that it held is settled: it may end."""
         self._patterns = tuple(patterns)
@@ -66,10 +68,8 @@ class Link:
         self._meter = meter
         self._backoff = backoff
         self._registry = registry
-        self._expected = expected
-        """The broker should hold a session of ours."""
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None
+        self._connection: Conversation | None = None
         self._granted: asyncio.Future[Received] | None = None
         self._lost = asyncio.Event()
         self._room = asyncio.Event()
@@ -86,7 +86,7 @@ class Link:
         return self._connection is not None and self._connection.alive
 
     @property
-    def connection(self) -> Connection | None:
+    def connection(self) -> Conversation | None:
         """The present connection, if there was one ever."""
         return self._connection
 
@@ -192,7 +192,7 @@ class Link:
         """Acknowledge what these tokens release, in one write; returns how many PUBACKs left."""
         released = self.ledger.settle(tokens)
         if released and self._connection is not None:
-            self._connection.write(b"".join([PubAckPacket(packet_id).write() for packet_id in released]))
+            self._connection.send([PubAckPacket(packet_id) for packet_id in released])
         self._room.set()
         return len(released)
 
@@ -204,7 +204,7 @@ class Link:
 
     # -- what the connection calls -------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Connection) -> None:
+    def connection_ready(self, connection: Conversation) -> None:
         """CONNACK came; messages of the resumed session may be in the same read."""
         self._connection = connection
         self._meter.links += 1
@@ -236,7 +236,7 @@ class Link:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id
         if connection is None or connection.connack is None:
             raise BrokerUnavailable
-        if self._expected and not connection.connack.session_present:
+        if self.expected and not connection.connack.session_present:
             self._meter.sessions_lost += 1
             logger.warning(
                 "link %d: the broker does not know our session any more (%s): what waited in it may be lost",
@@ -247,7 +247,11 @@ class Link:
         if not self._patterns:
             return
         known = registry.get(client_id) if registry else None
-        if known is not None and (stale := [p for p in known.patterns if p not in self._patterns]):
+        before = known.patterns if known else ()
+        if registry is not None:  # before SUBSCRIBE: a session that only the broker knows of would collect for ever
+            added = [pattern for pattern in self._patterns if pattern not in before]
+            registry.remember({client_id: SessionRecord((*before, *added))})
+        if stale := [pattern for pattern in before if pattern not in self._patterns]:
             await self._request(UnsubscribePacket(2, stale))
         filters = [
             TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
@@ -255,19 +259,18 @@ class Link:
         ]
         answer = await self._request(SubscribePacket(1, filters))
         if isinstance(answer, SubAckPacket):
+            where = self.options.where
+            if len(answer.reason_codes) != len(filters):  # [MQTT-3.9.3-1]
+                raise self._refuse(BrokerUnavailable(f"broker {where} sent a SUBACK that fits no SUBSCRIBE"))
             for pattern, code in zip(self._patterns, answer.reason_codes, strict=True):
                 if int(code) >= 0x80:
-                    raise self._refuse(suback_error(self.options.where, pattern, code))
+                    raise self._refuse(suback_error(self.options, pattern, code))
                 if int(code) < 1:
-                    raise self._refuse(
-                        BrokerRefused(
-                            f"broker {self.options.where} grants {pattern!r} only QoS 0",
-                            hint="messages would be lost: allow QoS 1 in the broker",
-                        )
-                    )
+                    hint = "messages would be lost: allow QoS 1 in the broker"
+                    raise self._refuse(BrokerRefused(f"broker {where} grants {pattern!r} only QoS 0", hint=hint))
         if registry is not None:
             registry.remember({client_id: SessionRecord(self._patterns)})
-            self._expected = True
+            self.expected = True
 
     def _refuse(self, error: BrokerError) -> BrokerError:
         if self._connection is not None:
@@ -281,7 +284,7 @@ class Link:
             raise self._error or BrokerUnavailable()
         connection.resume_reading()  # whatever back-pressure says: the answer has to be read
         self._granted = self._loop.create_future()
-        connection.write(packet.write())
+        connection.send([packet])
         try:
             async with asyncio.timeout(self.options.connect_timeout):
                 answer = await self._granted

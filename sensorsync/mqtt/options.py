@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mqtt5 import ConnectPacket
 from pydantic import SecretStr
@@ -21,6 +22,10 @@ class ConnectOptions:
     host: str
     port: int
     client_id: str
+    engine: Literal["native", "paho"] = "native"
+    protocol: Literal["5", "3.1.1"] = "5"
+    websocket_path: str | None = None
+    """Speak over a WebSocket at this path."""
     username: str | None = None
     password: str | None = None
     tls: ssl.SSLContext | None = None
@@ -39,15 +44,25 @@ class ConnectOptions:
         """host:port, for people."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def keep_alive_seconds(self) -> int:
+        """As CONNECT states it (section 3.1.2.10): whole seconds, 0 for none."""
+        return min(65535, max(1, round(self.keep_alive))) if self.keep_alive else 0
+
+    @property
+    def session_expiry_seconds(self) -> int:
+        """As CONNECT states it (section 3.1.2.11.2)."""
+        return min(0xFFFFFFFF, int(self.session_expiry))
+
     def packet(self) -> ConnectPacket:
-        """The CONNECT packet."""
+        """The CONNECT packet of MQTT 5."""
         return ConnectPacket(
             self.client_id,
             username=self.username,
             password=self.password.encode() if self.password is not None else None,
             clean_start=self.clean_start,
-            keep_alive=min(65535, max(1, round(self.keep_alive))) if self.keep_alive else 0,
-            session_expiry_interval=min(0xFFFFFFFF, int(self.session_expiry)),
+            keep_alive=self.keep_alive_seconds,
+            session_expiry_interval=self.session_expiry_seconds,
             receive_max=self.receive_maximum,
             max_packet_size=self.max_packet_size,
         )
@@ -110,6 +125,9 @@ def connect_options(settings: Settings, client_id: str, *, receive_maximum: int 
         host=mqtt.host,
         port=mqtt.port,
         client_id=client_id,
+        engine=mqtt.client,
+        protocol=mqtt.protocol,
+        websocket_path=mqtt.websocket_path if mqtt.transport == "websockets" else None,
         username=mqtt.username,
         password=mqtt.password.get_secret_value() if mqtt.password else None,
         tls=tls_context(settings),

@@ -7,7 +7,7 @@ the next one, before anything new, and within that connection's window: the brok
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hdrh.histogram import HdrHistogram
@@ -43,7 +43,11 @@ class PublishStats:
     reasons: dict[int, int] = field(default_factory=dict)
     """PUBACKs by reason code, success left out."""
     latency: HdrHistogram = field(default_factory=new_histogram)
-    """Microseconds from the first sending of a message to its PUBACK."""
+    """Microseconds to a message's PUBACK: from its first sending, in an open loop from when it was due."""
+    waited: float = 0.0
+    """The same, in seconds, summed over all messages."""
+    last_sent: float = 0.0
+    """When the last new message was sent: Unix time in seconds."""
 
     @property
     def answered(self) -> int:
@@ -52,18 +56,18 @@ class PublishStats:
 
 
 class Outbox:
-    """The window of one client. Times are monotonic seconds of the caller's clock."""
+    """The window of one client, whose messages go to `topics` in turn. Times are seconds of the caller's clock."""
 
-    def __init__(self, topic: str, stats: PublishStats) -> None:
+    def __init__(self, topics: Iterator[str], stats: PublishStats) -> None:
         self.window = 0
         """Messages that may be unacknowledged on the present connection; 0 while there is none."""
         self.probing = False
         """While set, a message that has no subscriber is not counted, but comes back in `returned`."""
         self.returned: list[bytes] = []
-        self._topic = topic
+        self._topics = topics
         self._stats = stats
-        self._flying: dict[int, tuple[float, bytes]] = {}
-        self._lost: deque[tuple[int, float, bytes]] = deque()
+        self._flying: dict[int, tuple[float, bytes, str]] = {}
+        self._lost: deque[tuple[int, float, bytes, str]] = deque()
         self._free: deque[int] = deque()
         self._highest = 0
 
@@ -82,33 +86,32 @@ class Outbox:
         """Whether messages of a lost connection wait to be sent again."""
         return bool(self._lost)
 
-    def launch(self, payloads: Sequence[bytes], now: float) -> bytes:
-        """The PUBLISH packets of new messages, joined. There must be `room` for them."""
+    def launch(self, payloads: Sequence[bytes], since: Iterable[float]) -> list[PublishPacket]:
+        """The PUBLISH packets of new messages. There must be `room` for them. `since`: from when the latency of each counts."""
         packets = []
-        for payload in payloads:
+        for payload, at, topic in zip(payloads, since, self._topics, strict=False):
             packet_id = self._free.popleft() if self._free else self._new_id()
-            self._flying[packet_id] = (now, payload)
-            packets.append(PublishPacket(self._topic, payload, qos=_QOS_1, packet_id=packet_id).write())
+            self._flying[packet_id] = (at, payload, topic)
+            packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id))
         self._stats.sent += len(payloads)
-        return b"".join(packets)
+        return packets
 
     def connection_lost(self) -> None:
         """What is unacknowledged has to be sent again, in its first order ([MQTT-4.6.0-1])."""
         self.window = 0
-        again = [(packet_id, at, payload) for packet_id, (at, payload) in self._flying.items()]
+        again = [(packet_id, *message) for packet_id, message in self._flying.items()]
         self._lost.extendleft(reversed(again))
         self._flying.clear()
 
-    def resend(self, limit: int) -> bytes:
+    def resend(self, limit: int) -> list[PublishPacket]:
         """The next lost messages with DUP ([MQTT-3.3.1-1]), at most `limit` and as the window allows; empty when none may go."""
         packets = []
         for _ in range(min(limit, len(self._lost), self.window - len(self._flying))):
-            packet_id, at, payload = self._lost.popleft()
-            self._flying[packet_id] = (at, payload)
-            packet = PublishPacket(self._topic, payload, qos=_QOS_1, packet_id=packet_id, duplicate=True)
-            packets.append(packet.write())
+            packet_id, at, payload, topic = self._lost.popleft()
+            self._flying[packet_id] = (at, payload, topic)
+            packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id, duplicate=True))
         self._stats.retransmitted += len(packets)
-        return b"".join(packets)
+        return packets
 
     def receive(self, packets: Sequence[Received], now: float) -> None:
         """Count the PUBACKs among `packets`. One of an unknown id is ignored."""
@@ -156,4 +159,5 @@ class Outbox:
 
     def _record(self, seconds: float, count: int) -> None:
         if count:
+            self._stats.waited += seconds * count
             self._stats.latency.record_value(min(_LONGEST, max(1, round(seconds * 1e6))), count)

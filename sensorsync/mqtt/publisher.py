@@ -20,16 +20,15 @@ PATIENCE = 60.0
 _LAST_PATIENCE = 5.0
 """The same once somebody asked to stop."""
 _CONNECTING = 32
-"""Connections that are made at once: brokers throttle more."""
+"""Connections that are made at once, also when all were lost: brokers throttle more, and their backlogs of new ones are short."""
 
 
 class Publisher:
-    """The clients of one process. `async with` closes them."""
+    """The clients of one process: each with its connection, its topics in turn and its messages. `async with` closes them."""
 
     def __init__(
         self,
-        clients: Sequence[tuple[ConnectOptions, Feed]],
-        topic: str,
+        clients: Sequence[tuple[ConnectOptions, Iterator[str], Feed]],
         *,
         window: int,
         seal: Seal | None = None,
@@ -43,19 +42,22 @@ class Publisher:
         self._finished = asyncio.Event()
         self._stopping = False
         self._keepers: list[asyncio.Task[None]] = []
+        gate = asyncio.Semaphore(_CONNECTING)
         self._clients = [
             PublishingClient(
                 options,
-                topic,
+                topics,
                 feed,
                 window=window,
+                gate=gate,
                 stats=self.stats,
                 seal=seal,
                 backoff=backoff(),
                 idle=self._client_idle,
             )
-            for options, feed in clients
+            for options, topics, feed in clients
         ]
+        self._unfinished = list(self._clients)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,15 +68,14 @@ class Publisher:
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
+    @property
+    def window(self) -> int:
+        """How many messages may be unacknowledged on all present connections together."""
+        return sum(client.outbox.window for client in self._clients)
+
     async def connect(self) -> None:
         """Connect all clients, some at a time. Raises the BrokerError of the first that can't."""
-        gate = asyncio.Semaphore(_CONNECTING)
-
-        async def opened(client: PublishingClient) -> None:
-            async with gate:
-                await client.open()
-
-        opening = [asyncio.create_task(opened(client)) for client in self._clients]
+        opening = [asyncio.create_task(client.open()) for client in self._clients]
         try:
             await asyncio.gather(*opening)
         finally:
@@ -123,8 +124,14 @@ class Publisher:
         self._client_idle()
 
     def _client_idle(self) -> None:
-        if all(client.outbox.empty if self._stopping else client.done for client in self._clients):
+        # Who is finished stays so: of thousands of clients, each is looked at once.
+        while self._unfinished and self._is_finished(self._unfinished[-1]):
+            self._unfinished.pop()
+        if not self._unfinished:
             self._finished.set()
+
+    def _is_finished(self, client: PublishingClient) -> bool:
+        return client.outbox.empty if self._stopping else client.done
 
     def _progress(self) -> tuple[int, int]:
         return self.stats.sent, self.stats.answered

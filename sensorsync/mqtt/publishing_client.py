@@ -1,22 +1,23 @@
-"""One publishing client: a closed loop that sends what its window allows, and makes its connection again whenever that is lost."""
+"""One publishing client: it sends what is due and what its window allows, and makes its connection again whenever that is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.mqtt.connecting import connect
-from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.conversation import Conversation
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.outbox import Outbox, PublishStats
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
+from sensorsync.workload import Burst
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Feed(Protocol):
         """Nothing more will come."""
         ...
 
-    def take(self, limit: int, now: float) -> list[bytes]:
+    def take(self, limit: int, now: float) -> Burst:
         """The next messages that are due, at most `limit`."""
         ...
 
@@ -51,27 +52,30 @@ class PublishingClient:
     def __init__(
         self,
         options: ConnectOptions,
-        topic: str,
+        topics: Iterator[str],
         feed: Feed,
         *,
         window: int,
+        gate: asyncio.Semaphore,
         stats: PublishStats,
         seal: Seal | None,
         backoff: Backoff,
         idle: Callable[[], None],
     ) -> None:
         self.options = options
-        self.outbox = Outbox(topic, stats)
+        self.outbox = Outbox(topics, stats)
         self.feed = feed
         self.sending = False
         """Whether new messages may leave; lost ones are sent again in any case."""
         self._window = window
+        self._gate = gate
         self._stats = stats
         self._seal = seal
         self._backoff = backoff
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._connection: Connection | None = None
+        self._epoch = time.time() - self._loop.time()
+        self._connection: Conversation | None = None
         self._error: SensorsyncError | None = None
         self._lost = asyncio.Event()
         self._answered = asyncio.Event()
@@ -84,8 +88,9 @@ class PublishingClient:
         return self.feed.exhausted and self.outbox.empty
 
     async def open(self) -> None:
-        """Connect once. Raises BrokerError."""
-        connection = await connect(self.options, self)
+        """Connect once, when the gate lets us. Raises BrokerError."""
+        async with self._gate:
+            connection = await connect(self.options, self)
         if not self.outbox.window:
             error = BrokerRefused(f"broker {self.options.where} allows no QoS 1", hint="enable QoS 1 in the broker")
             connection.abort(error)
@@ -113,12 +118,12 @@ class PublishingClient:
         """Send the first message again and again until somebody gets it. It counts once, as sent and acknowledged."""
         self.outbox.probing = True
         try:
-            self.outbox.returned = self._payloads(1)
+            self.outbox.returned = self._take(1)[0]
             while self.outbox.returned or not self.outbox.empty:
                 self._answered.clear()
                 if self.outbox.returned and self._connection is not None and self._connection.alive:
                     payloads, self.outbox.returned = self.outbox.returned, []
-                    self._connection.write(self.outbox.launch(payloads, self._loop.time()))
+                    self._connection.send(self.outbox.launch(payloads, (self._now(),)))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._answered.wait(), _PROBE_INTERVAL)
                 if self.outbox.returned:
@@ -131,19 +136,20 @@ class PublishingClient:
         connection, outbox = self._connection, self.outbox
         while connection is not None and connection.alive and not self._paused:
             if outbox.owes_resend:
-                data = outbox.resend(BURST)
-                if not data:
+                packets = outbox.resend(BURST)
+                if not packets:
                     return
             else:
                 room = min(outbox.room, BURST)
                 if not self.sending or room <= 0:
                     return
-                payloads = self._payloads(room)
+                payloads, since = self._take(room)
                 if not payloads:
                     self._wait_for_feed()
                     return
-                data = outbox.launch(payloads, self._loop.time())
-            connection.write(data)
+                packets = outbox.launch(payloads, since)
+                self._stats.last_sent = self._now()
+            connection.send(packets)
 
     async def close(self) -> None:
         """DISCONNECT."""
@@ -154,7 +160,7 @@ class PublishingClient:
 
     # -- Handler -------------------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Connection) -> None:
+    def connection_ready(self, connection: Conversation) -> None:
         """See Handler."""
         self._lost.clear()
         self._connection = connection
@@ -169,7 +175,7 @@ class PublishingClient:
 
     def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
         """See Handler."""
-        self.outbox.receive(packets, self._loop.time())
+        self.outbox.receive(packets, self._now())
         self._answered.set()
         self.pump()
         if self.outbox.empty and (self.feed.exhausted or not self.sending):
@@ -191,13 +197,18 @@ class PublishingClient:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _payloads(self, limit: int) -> list[bytes]:
-        payloads = self.feed.take(limit, time.time())
-        return payloads if self._seal is None else list(map(self._seal, payloads))
+    def _now(self) -> float:
+        """Unix time in seconds that never jumps: a clock that is set anew must neither make a latency nor hold back what is due."""
+        return self._epoch + self._loop.time()
+
+    def _take(self, limit: int) -> tuple[list[bytes], Iterable[float]]:
+        payloads, since = self.feed.take(limit, self._now())
+        return (payloads if self._seal is None else list(map(self._seal, payloads))), since
 
     def _wait_for_feed(self) -> None:
         if self.feed.exhausted:
             if self.outbox.empty:
                 self._idle()
         elif self._timer is None or self._timer.when() <= self._loop.time():
-            self._timer = self._loop.call_later(self.feed.due_in(time.time()), self.pump)
+            # The selector wakes up on whole milliseconds at best, and then for all clients whose time has come since.
+            self._timer = self._loop.call_later(self.feed.due_in(self._now()), self.pump)

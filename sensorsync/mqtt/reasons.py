@@ -6,6 +6,10 @@ from mqtt5 import ConnAckPacket, DisconnectPacket, SubAckReasonCode
 
 from sensorsync.errors import AlreadyRunningError, BrokerError
 from sensorsync.mqtt.causes import CAUSES, Cause, cause_of_code
+from sensorsync.mqtt.options import ConnectOptions
+
+_LONGEST_REASON = 500
+"""Characters of a Reason String that are shown: a broker may send 65,535 bytes of them, with each of our tries."""
 
 
 class BrokerUnavailable(BrokerError):
@@ -42,7 +46,9 @@ def broker_error(cause: Cause, message: str) -> BrokerError:
 
 def _error(said: str, code: int, reason: str | None) -> BrokerError:
     cause = cause_of_code(code)
-    return broker_error(cause, f"{said}: {cause.cause} (0x{code:02X})" + (f": {reason}" if reason else ""))
+    return broker_error(
+        cause, f"{said}: {cause.cause} (0x{code:02X})" + (f": {reason[:_LONGEST_REASON]}" if reason else "")
+    )
 
 
 def connack_error(where: str, packet: ConnAckPacket) -> BrokerError:
@@ -62,9 +68,10 @@ def disconnect_error(where: str, packet: DisconnectPacket) -> BrokerError | Alre
     return _error(f"broker {where} closed the connection", code, packet.reason_str)
 
 
-def suback_error(where: str, pattern: str, code: SubAckReasonCode) -> BrokerError:
-    """The error of a refused topic filter."""
+def suback_error(options: ConnectOptions, pattern: str, code: SubAckReasonCode) -> BrokerError:
+    """The error of a refused topic filter. MQTT 3.1.1 has one code for all reasons; mostly it is the broker's access rules."""
     reason = cause_of_code(int(code))
-    cause = CAUSES["subscribe_denied"] if reason.key == "not_authorized" else reason
-    message = f"broker {where} refused the subscription {pattern!r}: {reason.cause} (0x{int(code):02X})"
+    denied = reason.key == "not_authorized" or options.protocol == "3.1.1"
+    cause = CAUSES["subscribe_denied"] if denied else reason
+    message = f"broker {options.where} refused the subscription {pattern!r}: {reason.cause} (0x{int(code):02X})"
     return broker_error(cause, message)

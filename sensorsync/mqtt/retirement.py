@@ -11,11 +11,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, SensorsyncError
 from sensorsync.lifecycle import Backoff
 from sensorsync.mqtt.link import Link
 from sensorsync.mqtt.reasons import BrokerRefused
-from sensorsync.mqtt.sessions import SessionRegistry
+from sensorsync.mqtt.sessions import SessionRegistry, only_instance, processes_on_record
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,22 @@ class Retirement:
                 await asyncio.gather(*(self._end(client_id, registry) for client_id in registry.client_ids()))
             finally:
                 registry.close()
+
+    async def of_instance(self, former: Settings) -> None:
+        """End all sessions of the instance that `former` names; it cannot start meanwhile."""
+        with self._counted():
+            try:
+                with only_instance(former):
+                    numbers = processes_on_record(former)
+                    await asyncio.gather(*(self.of_process(SessionRegistry.of(former, number)) for number in numbers))
+            except SensorsyncError as error:
+                self.kept += 1
+                logger.warning(
+                    "the sessions of %s are left as they are: %s",
+                    former.mqtt.instance,
+                    error,
+                    extra={"event": "retire_failed"},
+                )
 
     async def _end(self, client_id: str, registry: SessionRegistry) -> None:
         logger.info(

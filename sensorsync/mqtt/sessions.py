@@ -12,14 +12,34 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
+
+GLANCE_SECONDS = 0.3
+"""How long another instance that looks whether this one runs may be in the way of its start."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Owner:
+    """Whose sessions they are, and at which broker."""
+
+    client_id: str
+    instance: str
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The instance that the settings name, at the broker that they name."""
+        mqtt = settings.mqtt
+        return cls(mqtt.client_id, mqtt.instance, mqtt.host, mqtt.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +55,17 @@ class SessionRegistry:
     Raises AlreadyRunningError when another process has it, ConfigurationError when the folder can't be used.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, owner: Owner | None = None) -> None:
         self._path = folder / (_file_name(name) + ".json")
         self._name = name
+        self._owner = owner
         self._lock: int | None = None
         self._records: dict[str, SessionRecord] = {}
 
     @classmethod
     def of(cls, settings: Settings, process: int) -> Self:
         """The registry of one process of the instance that the settings name, at the broker that they name."""
-        return cls(_folder(settings), _name(settings, f"-{process}"))
+        return cls(_folder(settings), _name(settings, f"-{process}"), Owner.of(settings))
 
     def open(self) -> None:
         """Take the lock and read the file."""
@@ -103,7 +124,10 @@ class SessionRegistry:
 
     def _write(self, records: dict[str, SessionRecord]) -> None:
         fresh = self._path.with_suffix(".new")
-        document = {"sessions": {client: list(record.patterns) for client, record in records.items()}}
+        document = {
+            "owner": asdict(self._owner) if self._owner else None,
+            "sessions": {client: list(record.patterns) for client, record in records.items()},
+        }
         with fresh.open("w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
             file.flush()
@@ -131,12 +155,49 @@ def only_instance(settings: Settings) -> Iterator[None]:
     if settings.mqtt.ephemeral:  # leaves no session: nothing to be alone with
         yield
         return
-    name = _name(settings, "")
-    lock = _take_lock(_folder(settings) / f"{_file_name(name)}.instance", name)
+    deadline = time.monotonic() + GLANCE_SECONDS
+    while True:
+        try:
+            lock = _take_lock(_instance_lock(settings), _name(settings, ""))
+        except AlreadyRunningError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            break
     try:
+        os.utime(lock)
         yield
     finally:
+        os.utime(lock)
         os.close(lock)
+
+
+def instance_runs(settings: Settings) -> bool:
+    """Whether a process of this state folder runs as the instance that the settings name."""
+    try:
+        os.close(_take_lock(_instance_lock(settings), ""))
+    except AlreadyRunningError:
+        return True
+    return False
+
+
+def last_change(settings: Settings) -> float:
+    """When this instance was last started or stopped here, in seconds of Unix time. Being killed leaves no trace."""
+    return _instance_lock(settings).stat().st_mtime
+
+
+def sessions_on_record(settings: Settings) -> dict[Owner, int]:
+    """How many sessions a broker may still hold for each instance, whoever it is, that ran with this state folder."""
+    found: dict[Owner, int] = {}
+    for path in _folder(settings).glob("*.json"):
+        try:
+            document = json.loads(path.read_bytes())
+            owner, count = Owner(**document["owner"]), len(document["sessions"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # just ended, or damaged: then its own instance says so
+        found[owner] = found.get(owner, 0) + count
+    return found
 
 
 def processes_on_record(settings: Settings) -> list[int]:
@@ -152,6 +213,10 @@ def _folder(settings: Settings) -> Path:
     return settings.state_dir / "sessions"
 
 
+def _instance_lock(settings: Settings) -> Path:
+    return _folder(settings) / f"{_file_name(_name(settings, ''))}.instance"
+
+
 def _name(settings: Settings, process: str) -> str:
     mqtt = settings.mqtt
     return f"{mqtt.client_id}-{mqtt.instance}{process}@{mqtt.host}-{mqtt.port}"
@@ -164,7 +229,9 @@ def _file_name(name: str) -> str:
 def _take_lock(path: Path, name: str) -> int:
     """A file descriptor that holds the lock; children don't inherit it, and it falls when it is closed or we die."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # `parents` would make the state folder readable for everybody, and dead letters lie there, too.
+        path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigurationError(

@@ -18,10 +18,11 @@ from sensorsync.config import Settings
 from sensorsync.errors import BrokerError
 from sensorsync.lifecycle import Backoff
 from sensorsync.meter import Meter
+from sensorsync.mqtt.adoption import look_after_others
 from sensorsync.mqtt.link import Link
 from sensorsync.mqtt.options import ConnectOptions, connect_options
 from sensorsync.mqtt.retirement import Retirement, open_registry
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, processes_on_record
+from sensorsync.mqtt.sessions import SessionRegistry
 from sensorsync.mqtt.window import WindowEstimate, demand_of, links_for, receive_maximum
 from sensorsync.pipeline.contract import AckToken, Inlet
 
@@ -52,7 +53,7 @@ class MqttSource:
         self.sessions_kept = 0
         """Sessions that could not be ended though they should have been: after `close`."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._estimate = WindowEstimate(65535)
+        self._estimate = meter.estimate = WindowEstimate(65535)
         self._receiving = True
         self._paused = False
 
@@ -77,7 +78,7 @@ class MqttSource:
         if first is not None and first.connack is not None:
             self._warn_of_short_expiry(first.connack.session_expiry_interval)
             if self._auto:
-                self._estimate = WindowEstimate(first.connack.receive_max)
+                self._estimate = self._meter.estimate = WindowEstimate(first.connack.receive_max)
                 await self._open(links_for(self._estimate.window, self._demand, self._settings.mqtt.max_connections))
         logger.info(
             "%d link(s) to %s, delivery window %s each, group %s",
@@ -152,41 +153,23 @@ class MqttSource:
         return f"{self._prefix}-{number}"
 
     def _known_links(self) -> int:
-        """With `auto`: as many links as the registry has sessions for, so that none of them is left alone."""
-        if self._registry is None:
-            return 1
-        known = set(self._registry.client_ids())
-        count = 0
-        while count < self._settings.mqtt.max_connections and self._client_id(count) in known:
-            count += 1
-        return max(1, count)
+        """With `auto`: as many links as it takes that none of the sessions in the registry is left alone."""
+        known = set(self._registry.client_ids()) if self._registry else ()
+        numbers = range(1, self._settings.mqtt.max_connections)
+        return 1 + max((number for number in numbers if self._client_id(number) in known), default=0)
 
     async def _open(self, count: int) -> None:
         """Open links until there are `count`. Raises what the first one met; others are tried again: a quota may refuse them."""
         new = [self._link(number, count) for number in range(len(self._links), count)]
         self._links += new
-        self._remember(new)
-        if new and new[0].number == 0:  # before the others: under a quota it must not lose its place to them
-            first = new.pop(0)
-            await first.open()
-            self._run(first.keep())
-        outcomes = await asyncio.gather(*(link.open() for link in new), return_exceptions=True)
-        for link, outcome in zip(new, outcomes, strict=True):
-            extra = self._auto and isinstance(outcome, BrokerError)
-            if isinstance(outcome, BaseException) and not extra:
-                raise outcome
-            self._run(link.keep())
-
-    def _remember(self, links: Sequence[Link]) -> None:
-        """Before any SUBSCRIBE: a session that only the broker knows of would collect for ever."""
-        if self._registry is not None:
-            records = {}
-            for link in links:
-                client_id = link.options.client_id
-                known = self._registry.get(client_id)
-                patterns = dict.fromkeys((*(known.patterns if known else ()), *self._patterns))
-                records[client_id] = SessionRecord(tuple(patterns))
-            self._registry.remember(records)
+        for _, group in groupby(sorted(new, key=_rank), key=_rank):
+            links = list(group)
+            outcomes = await asyncio.gather(*(link.open() for link in links), return_exceptions=True)
+            for link, outcome in zip(links, outcomes, strict=True):
+                extra = self._auto and link.number > 0 and isinstance(outcome, BrokerError)
+                if isinstance(outcome, BaseException) and not extra:
+                    raise outcome
+                self._run(link.keep())
 
     def _link(self, number: int, count: int) -> Link:
         stated = self._settings.mqtt.receive_maximum or receive_maximum(self._demand, count)
@@ -275,9 +258,7 @@ class MqttSource:
         if others := [client_id for client_id in self._registry.client_ids() if client_id not in ours]:
             self._run(self._retirement.of_links(others, self._registry))
         if self._process == 0:
-            for number in processes_on_record(self._settings):
-                if number >= self._settings.pipeline.processes:
-                    self._run(self._retirement.of_process(SessionRegistry.of(self._settings, number)))
+            self._run(look_after_others(self._settings, self._retirement))
 
     def _retiring_link(self, number: int, client_id: str, registry: SessionRegistry) -> Link:
         receive_maximum = self._links[0].options.receive_maximum
@@ -297,3 +278,10 @@ class MqttSource:
                 seen = loop.time()
             else:
                 await asyncio.sleep(0.05)
+
+
+def _rank(link: Link) -> int:
+    """Under a quota: the first link gets its place first, then sessions that may hold something, then new ones."""
+    if link.number == 0:
+        return 0
+    return 1 if link.expected else 2

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import ssl
 import threading
 from math import ceil
 from typing import Any, Final, TypeAlias
@@ -21,10 +20,12 @@ import pymysql.cursors
 from dbutils.pooled_db import PooledDB, TooManyConnectionsError
 
 from sensorsync.config import DatabaseSettings
-from sensorsync.errors import ConfigurationError
+from sensorsync.meter import PoolMeter
+from sensorsync.mysql.clear_text import login_arguments
 from sensorsync.mysql.diagnosis import Diagnosis, diagnose
 from sensorsync.mysql.faults import Fate
 from sensorsync.mysql.server import PROBE, Server
+from sensorsync.mysql.tls import tls_arguments
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 
 logger = logging.getLogger(__name__)
@@ -39,31 +40,6 @@ SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVI
 _IDLE_SECONDS: Final = 10.0
 EXHAUSTED_WAIT: Final = 5.0
 """Seconds that a writer waits for a connection when the pool has none."""
-
-
-def tls_arguments(settings: DatabaseSettings) -> dict[str, Any]:
-    """PyMySQL's arguments for `database.tls`. ConfigurationError when the CA file is missing or none."""
-    tls = settings.tls
-    if tls.mode == "disabled":
-        return {"ssl_disabled": True}
-    if tls.mode == "preferred":
-        return {}  # the driver's own default since 1.2: encrypted where the server can, nothing checked
-    try:
-        context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"database.tls.ca_file: {tls.ca_file} does not exist", hint="name the PEM file of the server's authority"
-        ) from error
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"database.tls.ca_file: {tls.ca_file} is no certificate file in PEM form ({error})",
-            hint="name the PEM file of the server's authority",
-        ) from error
-    # Python 3.13 makes it strict, which the certificates that MySQL makes for itself do not pass.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.check_hostname = tls.mode == "verify-identity"
-    context.verify_mode = ssl.CERT_NONE if tls.mode == "required" else ssl.CERT_REQUIRED
-    return {"ssl": context}
 
 
 class Connector:
@@ -81,6 +57,7 @@ class Connector:
             "connect_timeout": settings.connect_timeout,
             "program_name": "sensorsync",
             **tls_arguments(settings),
+            **login_arguments(settings),
         }
         if settings.unix_socket:
             self._arguments["unix_socket"] = str(settings.unix_socket)
@@ -188,18 +165,9 @@ class Lease:
         """Give it back to the pool; `broken` closes it first, and the next who gets it opens it anew."""
         if broken:
             hang_up(self.connection)
+            self._pool.meter.count(discarded=1)
         self._pooled.close()
         self._pool.returned()
-
-
-def _still_alive(connection: Connection) -> Server | None:
-    """The server of a connection that was idle in the pool; None when it is not open (any more)."""
-    if connection.open:
-        try:
-            return probe(connection)
-        except (pymysql.Error, OSError):
-            hang_up(connection)
-    return None
 
 
 class Pool:
@@ -208,6 +176,7 @@ class Pool:
     def __init__(self, settings: DatabaseSettings) -> None:
         self.connector = Connector(settings)
         self._size = settings.pool_size
+        self.meter = PoolMeter(self._size)
         self._free = threading.Condition()
         self._writers: set[object] = set()
         # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
@@ -244,13 +213,28 @@ class Pool:
         pooled = self._take(worker)
         raw: Connection = pooled.dbapi_connection
         try:
-            server = _still_alive(raw) or self.connector.open(raw)
+            server = self._still_alive(raw) or self._opened(raw)
         except Exception as error:
             hang_up(raw)
             pooled.close()
             self.returned()
             raise outcome(diagnose(error, connecting=True), self.connector.where) from error
         return Lease(self, pooled, server)
+
+    def _still_alive(self, connection: Connection) -> Server | None:
+        """The server of a connection that was idle in the pool; None when it is not open (any more)."""
+        if connection.open:
+            try:
+                return probe(connection)
+            except (pymysql.Error, OSError):
+                hang_up(connection)
+                self.meter.count(discarded=1)
+        return None
+
+    def _opened(self, connection: Connection) -> Server:
+        server = self.connector.open(connection)
+        self.meter.count(opened=1)
+        return server
 
     def _take(self, worker: int) -> Any:
         if (pooled := self._free_one()) is not None:
@@ -261,6 +245,7 @@ class Pool:
             EXHAUSTED_WAIT,
             extra={"event": "pool_exhausted", "worker": worker, "pool_size": self._size},
         )
+        self.meter.count(waits=1)
         with self._free:
             pooled = self._free.wait_for(self._free_one, EXHAUSTED_WAIT)
         if pooled is None:
@@ -269,12 +254,15 @@ class Pool:
 
     def _free_one(self) -> Any | None:
         try:
-            return self._pool.connection(shareable=False)
+            pooled = self._pool.connection(shareable=False)
         except TooManyConnectionsError:
             return None
+        self.meter.count(in_use=1)
+        return pooled
 
     def returned(self) -> None:
         """A connection came back: whoever waits may try."""
+        self.meter.count(in_use=-1)
         with self._free:
             self._free.notify()
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sensorsync.store import INIT_HINT
+from sensorsync.store import INIT_HINT, MEND_HINT
 
 
 class Fate(StrEnum):
@@ -41,7 +41,10 @@ UNKNOWN_DATABASE = 1049
 NO_PARTITION = 1526
 TOO_LONG_PACKET = 1153
 STATEMENT_TIMEOUTS = frozenset({1969, 3024})
-_RIGHTS = "GRANT SELECT, INSERT, UPDATE ON the database TO the user; init-db also needs CREATE, audit --clean DELETE"
+_RIGHTS = (
+    "`sensorsync init-db --grants` prints the GRANT statements that each command's user needs; a database that does not exist is"
+    " refused in the same words, then run `sensorsync init-db`"
+)
 _ACCOUNT = "check database.user and database.password (DB_USER, DB_PASSWORD)"
 _DISK = "make room on the disk of the database server"
 TLS_HINT = "check database.tls.ca_file, database.tls.mode and the name in database.host"
@@ -203,11 +206,21 @@ FAULTS: Mapping[int, Fault] = _table(
         INIT_HINT,
         {
             1049: "the database does not exist",
-            1054: "the table lacks a column that we write to",
             1146: "the table does not exist",
-            1364: "the table has a column of its own that demands a value",
-            1932: "the storage engine does not have the table",
         },
+    ),
+    (
+        Fate.CONFIG,
+        MEND_HINT,
+        {
+            1054: "the table lacks a column that we write to",
+            1364: "the table has a column of its own that demands a value",
+        },
+    ),
+    (
+        Fate.CONFIG,
+        "restore the table from a backup, or DROP TABLE sensor_readings and run `sensorsync init-db` for an empty one",
+        {1932: "the storage engine does not have the table"},
     ),
     (
         Fate.CONFIG,

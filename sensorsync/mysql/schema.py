@@ -10,11 +10,11 @@ from typing import Any, Final
 import pymysql
 
 from sensorsync.config import DatabaseSettings
+from sensorsync.errors import AlreadyRunningError
 from sensorsync.mysql.connect import Connection, Connector, hang_up, outcome
 from sensorsync.mysql.diagnosis import diagnose
 from sensorsync.mysql.faults import UNKNOWN_DATABASE
 from sensorsync.mysql.migrations import MIGRATIONS_TABLE, RECORD, create_database, migrations
-from sensorsync.pipeline.contract import SinkUnavailable
 from sensorsync.store import READING_KEY, Migrated, SchemaState
 
 _LOCK_SECONDS: Final = 10
@@ -76,7 +76,7 @@ def migrate(connector: Connector, settings: DatabaseSettings) -> Migrated:
         with connected(connector, database=False) as connection, connection.cursor() as cursor:
             _run(cursor, create_database(settings.name))
     with connected(connector, read_timeout=_DDL_TIMEOUT) as connection, connection.cursor() as cursor:
-        with _only_one(cursor, settings.name, connector.where):
+        with alone(cursor, settings.name, connector.where):
             _run(cursor, MIGRATIONS_TABLE)
             recorded = _recorded(cursor)
             now = [m for m in migrations() if m.version not in recorded]
@@ -88,12 +88,17 @@ def migrate(connector: Connector, settings: DatabaseSettings) -> Migrated:
 
 
 @contextlib.contextmanager
-def _only_one(cursor: Any, database: str, where: str) -> Iterator[None]:
-    """A lock of the server's, held by this session: two `init-db` at once run one after the other."""
+def alone(cursor: Any, database: str, where: str) -> Iterator[None]:
+    """A lock of the server's, held by this session: two `init-db` at once run one after the other.
+
+    AlreadyRunningError when the other one does not end soon.
+    """
     name = f"sensorsync.init-db.{hashlib.sha256(database.encode()).hexdigest()[:16]}"  # 64 characters at most on MySQL
     cursor.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS))
     if cursor.fetchone() != (1,):
-        raise SinkUnavailable(f"{where}: another init-db is at work; it holds the lock {name}")
+        raise AlreadyRunningError(
+            f"{where}: another init-db is at work; it holds the lock {name}", hint="let it finish, then run this again"
+        )
     try:
         yield
     finally:
@@ -106,14 +111,17 @@ def _run(cursor: Any, statement: str) -> None:
 
 
 def _recorded(cursor: Any) -> dict[int, str]:
-    """Version -> name of the migrations that the database has recorded."""
+    """Version -> name of the migrations that the database has recorded. Ours count for nothing when the table is gone: made anew."""
     cursor.execute(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensorsync_migrations'"
     )
     if cursor.fetchone() == (0,):
         return {}
     cursor.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version")
-    return dict(cursor.fetchall())
+    recorded = dict(cursor.fetchall())
+    if engine(cursor) is None:
+        return {version: name for version, name in recorded.items() if version not in {m.version for m in migrations()}}
+    return recorded
 
 
 def _state(cursor: Any) -> SchemaState:

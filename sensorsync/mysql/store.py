@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Final
 
 import pymysql.cursors
 
 from sensorsync.config import DatabaseSettings
-from sensorsync.mysql import schema
+from sensorsync.meter import PoolMeter
+from sensorsync.mysql import partitions_upkeep, schema
 from sensorsync.mysql.connect import Pool, probe
 from sensorsync.mysql.schema import connected
 from sensorsync.mysql.server import DURABILITY_VARIABLES, durability_warnings
 from sensorsync.mysql.sink import MySqlSink
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
-from sensorsync.store import INIT_HINT, Migrated, SchemaState, StoredRow, key_range
+from sensorsync.store import INIT_HINT, MEND_HINT, Migrated, SchemaState, StoredRow, Upkeep, key_range
 
 _SELECT_RUN: Final = (
     "SELECT device_id, event_id, metric, CAST(ts AS CHAR), value, payload FROM sensor_readings"
     " WHERE device_id >= %s AND device_id < %s ORDER BY device_id, metric, ts, event_id"
 )
 _COUNT_RUN: Final = "SELECT COUNT(*) FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
+_WRITE_NOTHING: Final = (
+    "INSERT INTO sensor_readings (device_id, metric, ts, event_id, topic, received_at, payload)"
+    " SELECT '', '', '2000-01-01', '', '', '2000-01-01', '{}' FROM DUAL WHERE FALSE"
+)
+"""No row, no lock on one, and yet refused wherever a row would be: a read-only server, a missing right or table."""
 _DELETE_RUN: Final = (
     "DELETE FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
     " ORDER BY device_id, metric, ts, event_id LIMIT 10000"
@@ -38,6 +45,10 @@ class MySqlStore:
         self._server = ""
 
     @property
+    def pool(self) -> PoolMeter:
+        return self._pool.meter
+
+    @property
     def label(self) -> str:
         return f"{self._server or 'MySQL'} at {self._connector.where}, database {self._settings.name}"
 
@@ -47,15 +58,24 @@ class MySqlStore:
     def check_schema(self) -> None:
         with connected(self._connector) as connection, connection.cursor() as cursor:
             self._server = probe(connection).label
+            there = schema.engine(cursor) is not None
             differences = schema.table_differences(cursor)
         if differences:
-            raise SinkMisconfigured(f"{self.label}: {'; '.join(differences)}", hint=INIT_HINT)
+            hint = MEND_HINT if there else INIT_HINT
+            raise SinkMisconfigured(f"{self.label}: {'; '.join(differences)}", hint=hint)
+
+    def check_writable(self) -> None:
+        with connected(self._connector) as connection, connection.cursor() as cursor:
+            cursor.execute(_WRITE_NOTHING)
 
     def schema_state(self) -> SchemaState:
         return schema.state(self._connector)
 
     def migrate(self) -> Migrated:
         return schema.migrate(self._connector, self._settings)
+
+    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+        return partitions_upkeep.upkeep(self._connector, self._settings, retain, partitions=partitions, dry_run=dry_run)
 
     def durability_warnings(self) -> list[str]:
         with connected(self._connector) as connection, connection.cursor() as cursor:

@@ -20,6 +20,8 @@ class Batch:
 
     deliveries: Sequence[Delivery]
     reason: FlushReason
+    arrivals: Sequence[tuple[int, float]] = ()
+    """(how many of them came together, when), in order: seconds on the clock of `Batcher.add`."""
 
 
 class Batcher:
@@ -44,6 +46,11 @@ class Batcher:
             self._pending.extend(deliveries)
             self._arrivals.append((len(deliveries), now))
 
+    @property
+    def oldest(self) -> float | None:
+        """When the one that has waited longest came; None when there is none."""
+        return self._arrivals[0][1] if self._arrivals else None
+
     def due_in(self, now: float) -> float | None:
         """Seconds until the oldest delivery will have waited for the time-out (0 if it has); None when there is none."""
         return max(0.0, self._arrivals[0][1] + self._timeout - now) if self._arrivals else None
@@ -67,13 +74,15 @@ class Batcher:
         return None
 
     def _leave(self, reason: FlushReason) -> Batch:
-        batch = Batch(self._pending[: self._size], reason)
+        deliveries = self._pending[: self._size]
         del self._pending[: self._size]
-        left = len(batch.deliveries)
+        arrivals: list[tuple[int, float]] = []
+        left = len(deliveries)
         while left:
             count, when = self._arrivals.popleft()
             if count > left:
                 self._arrivals.appendleft((count - left, when))
-                break
+                count = left
+            arrivals.append((count, when))
             left -= count
-        return batch
+        return Batch(deliveries, reason, arrivals)

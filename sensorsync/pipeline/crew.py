@@ -24,7 +24,7 @@ class Crew:
     """`count` threads with a BatchWriter each.
 
     `returned(batch, report)`: a batch came back, None for a report: it was kept. `died(error)`: a thread ended as it should not; its
-    batch is kept.
+    batch is kept, and the other threads end, too, once they have brought back theirs.
     """
 
     def __init__(
@@ -72,6 +72,11 @@ class Crew:
         """All that the writers hold."""
         return (delivery for batch in self._in_hand.values() for delivery in batch.deliveries)
 
+    @property
+    def oldest(self) -> float | None:
+        """When the delivery came that the writers have held longest; None when they hold none."""
+        return min((batch.arrivals[0][1] for batch in self._in_hand.values() if batch.arrivals), default=None)
+
     def give(self, batch: Batch) -> None:
         """Hand a batch over."""
         self._in_hand[id(batch)] = batch
@@ -81,11 +86,17 @@ class Crew:
         """Who waits for a database or a box gives up, and keeps its batch."""
         self._abandon.set()
 
-    def forget_unbegun(self) -> None:
-        """After a failure: batches that no writer has begun stay unacknowledged."""
+    def call_off(self) -> None:
+        """After a failure: no batch is begun any more, and each thread ends once it has brought back the one that it works on.
+
+        Batches that no writer has begun stay unacknowledged.
+        """
         with suppress(queue.Empty):
-            while (batch := self._inbox.get_nowait()) is not None:
-                del self._in_hand[id(batch)]
+            while True:
+                if (batch := self._inbox.get_nowait()) is not None:
+                    del self._in_hand[id(batch)]
+        for _ in range(self._alive):
+            self._inbox.put(None)
 
     async def dismiss(self, seconds: float) -> None:
         """End the threads. One that hangs in the database for longer than `seconds` does not hold us: it is a daemon."""
@@ -109,24 +120,39 @@ class Crew:
                 try:
                     report = writer.write(batch.deliveries)
                 except BatchKept:
-                    self._loop.call_soon_threadsafe(self._done, batch, None)
+                    self._tell(self._done, batch, None)
                 else:
-                    self._loop.call_soon_threadsafe(self._done, batch, report)
+                    self._tell(self._done, batch, report)
         except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
-            self._loop.call_soon_threadsafe(self._lost, batch, error)
+            self._tell(self._lost, batch, error)
+        else:
+            self._tell(self._ended)
         finally:
             if writer is not None:
                 writer.close()
+
+    def _tell(self, callback: Callable[..., None], *news: object) -> None:
+        """Have the event loop's thread call it."""
+        with suppress(
+            RuntimeError
+        ):  # the loop is closed: we hung for longer than anybody waits, and what we hold is kept
+            self._loop.call_soon_threadsafe(callback, *news)
 
     def _done(self, batch: Batch, report: WriteReport | None) -> None:
         del self._in_hand[id(batch)]
         self._returned(batch, report)
 
     def _lost(self, batch: Batch | None, error: BaseException) -> None:
-        self._alive -= 1
         if batch is not None:
             # None: it came back already, and the thread died waiting for the next one.
             self._in_hand.pop(id(batch), None)
-        if not self._alive:
-            self.forget_unbegun()
+        self.call_off()
         self._died(error)
+        self._ended()
+
+    def _ended(self) -> None:
+        """A thread is gone. What is in hand after the last one was with a thread that died between the queue and its work: kept."""
+        self._alive -= 1
+        if not self._alive:
+            for batch in list(self._in_hand.values()):
+                self._done(batch, None)

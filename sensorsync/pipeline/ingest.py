@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
+from sensorsync.errors import SensorsyncError
 from sensorsync.lifecycle import SoftStop
 from sensorsync.meter import Meter
 from sensorsync.pipeline.batcher import Batch, Batcher
-from sensorsync.pipeline.contract import AckToken, Delivery, Source, WriteReport
+from sensorsync.pipeline.contract import AckToken, Delivery, SinkMisconfigured, Source, WriteReport
 from sensorsync.pipeline.crew import Crew, MakeWriter
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ class Limits:
     queue_limit: int = 10_000
     """Deliveries in memory. The window should bound QoS 1 before; but QoS 0 has none, and not every broker holds to it."""
     queue_bytes: int = 64 * 1024 * 1024
-    """Payload bytes in memory."""
+    """Bytes of payloads and topics in memory."""
     stop_timeout: float = 20.0
     until_idle: float | None = None
     """End once nothing arrived for this long and everything is settled."""
@@ -62,8 +61,7 @@ class Ingest:
         self._limits = limits
         self._on_settled = on_settled
         self._crew = Crew(workers, make_writer, returned=self._returned, died=self._writer_died)
-        self._held_bytes = 0
-        self._paused = False
+        meter.oldest = self._oldest
         self._more = False
         self._turn_due = False
         self._linger: asyncio.TimerHandle | None = None
@@ -107,8 +105,10 @@ class Ingest:
         if room is not None:
             deliveries = deliveries[: max(0, room - self._meter.received)]
         now = self._last_arrival = self._loop.time()
+        if self._meter.first_arrival is None and deliveries:
+            self._meter.first_arrival = now
         self._meter.received += len(deliveries)
-        self._held_bytes += sum(len(d.payload) for d in deliveries)
+        self._meter.held_bytes += sum(len(d.payload) + len(d.topic) for d in deliveries)
         self._batcher.add(deliveries, now)
         self._more |= more
         self._schedule_turn()
@@ -153,7 +153,7 @@ class Ingest:
 
     def _hand_over(self, *, drained: bool) -> None:
         """Give batches to the writers: to each free one what there is, and one full batch ahead for each busy one."""
-        while self._crew.has_room:
+        while self._error is None and self._crew.has_room:
             batch = self._batcher.take(
                 self._loop.time(),
                 writer_free=self._crew.has_free_writer,
@@ -179,9 +179,8 @@ class Ingest:
         """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
         try:
             if report is not None:
-                self._settle(batch.deliveries, report)
-            if self._error is None:
-                self._hand_over(drained=self._stopping)
+                self._settle(batch, report)
+            self._hand_over(drained=self._stopping)
             if not self._stopping:
                 # A writer is free. Look into the sockets once more before it gets a small batch.
                 self._loop.call_soon(self._schedule_turn)
@@ -189,18 +188,18 @@ class Ingest:
             if self._stopping and self._crew.idle:  # whatever failed: the stop waits for this
                 self._all_settled.set()
 
-    def _settle(self, deliveries: Sequence[Delivery], report: WriteReport) -> None:
-        """All of these are stored or parked: acknowledge and count them."""
-        self._source.settle([d.token for d in deliveries if d.token is not None])
-        now = time.time()
+    def _settle(self, batch: Batch, report: WriteReport) -> None:
+        """All of it is stored or parked: acknowledge and count it."""
+        self._source.settle([d.token for d in batch.deliveries if d.token is not None])
         self._meter.batch(
             stored=report.stored,
             duplicates=report.duplicates,
             parked=Counter(letter.reason for letter in report.rejected.values()),
             attempts=report.attempts,
-            latency_sum=now * len(deliveries) - sum(map(attrgetter("received_at"), deliveries)),
+            arrivals=batch.arrivals,
+            now=self._loop.time(),
         )
-        self._held_bytes -= sum(len(d.payload) for d in deliveries)
+        self._meter.held_bytes -= sum(len(d.payload) + len(d.topic) for d in batch.deliveries)
         self._regulate()
         self._on_settled()
         if self._limits.max_messages is not None and self._meter.settled >= self._limits.max_messages:
@@ -209,13 +208,19 @@ class Ingest:
     def _regulate(self) -> None:
         """Back-pressure: too much in memory, and the sockets are left alone until half of it is settled."""
         most, most_bytes = self._limits.queue_limit, self._limits.queue_bytes
-        held = self._meter.queue_depth
-        if not self._paused and (held > most or self._held_bytes > most_bytes):
-            self._paused = True
+        meter = self._meter
+        held, held_bytes = meter.queue_depth, meter.held_bytes
+        if not meter.paused and (held > most or held_bytes > most_bytes):
+            meter.paused = True
+            meter.pauses += 1
             self._source.pause()
-        elif self._paused and held <= most // 2 and self._held_bytes <= most_bytes // 2:
-            self._paused = False
+        elif meter.paused and held <= most // 2 and held_bytes <= most_bytes // 2:
+            meter.paused = False
             self._source.resume()
+
+    def _oldest(self) -> float | None:
+        """When the delivery came that has waited longest for its answer."""
+        return min((when for when in (self._batcher.oldest, self._crew.oldest) if when is not None), default=None)
 
     def _check_idle(self, quiet: float) -> None:
         left = self._last_arrival + quiet - self._loop.time()
@@ -225,7 +230,15 @@ class Ingest:
             self._loop.call_later(max(left, quiet / 10), self._check_idle, quiet)
 
     def _writer_died(self, error: BaseException) -> None:
-        """Nothing runs half-dead: stop, and report why."""
+        """Nothing runs half-dead: stop, and report why. What it raised is not raised here: a SystemExit would end us with its code."""
+        if not isinstance(error, SinkMisconfigured | SensorsyncError):
+            logger.critical("[BUG] a writer died; please report this", exc_info=error, extra={"event": "writer_died"})
+            bug = SensorsyncError(
+                f"A writer died of something that sensorsync did not foresee ({type(error).__name__})",
+                hint="What was not acknowledged, the broker sends again. Report it with the traceback after [BUG] in the log.",
+            )
+            bug.__cause__ = error
+            error = bug
         self.fail(error)
         if self._crew.idle:
             self._all_settled.set()
@@ -247,7 +260,7 @@ class Ingest:
             self._hand_over(drained=True)
         else:
             self._crew.abandon()
-            self._crew.forget_unbegun()
+            self._crew.call_off()
         if not self._crew.idle:
             try:
                 async with asyncio.timeout_at(deadline):

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from sensorsync.lifecycle import Backoff
+from sensorsync.meter import Kept, WriterMeter
 from sensorsync.pipeline.contract import (
     BatchRefused,
     BoxUnavailable,
@@ -83,6 +84,7 @@ class BatchWriter:
         pause: Callable[[float], bool],
         refusals: Refusals,
         wait_for_database: bool = False,
+        meter: WriterMeter | None = None,
     ) -> None:
         self._number = number
         self._sink = sink
@@ -92,6 +94,7 @@ class BatchWriter:
         self._pause = pause
         self._refusals = refusals
         self._wait_for_database = wait_for_database
+        self._meter = meter or WriterMeter()
         self._attempts = 0
 
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
@@ -118,6 +121,7 @@ class BatchWriter:
             )
         if rejected:
             self._park(rejected)
+        self._meter.batch_seconds.observe(time.monotonic() - started)
         return WriteReport(stored, stored - min(new, stored), rejected, max(self._attempts, 1))
 
     def close(self) -> None:
@@ -153,9 +157,11 @@ class BatchWriter:
         while True:
             new, refused = self._bisect(readings)
             if not (refused and self._refusals.systemic):
+                self._meter.waits_for = None
                 return new, refused
             some = next(iter(refused.values()))
             self._wait(
+                Kept.REFUSALS,
                 "the database refuses every reading; they are kept, not parked",
                 some,
                 hint="mend the table or the mapping: `sensorsync init-db --check`",
@@ -190,19 +196,24 @@ class BatchWriter:
         ambiguous = False
         while True:
             self._attempts += 1
+            began = time.monotonic()
             try:
                 new = self._sink.write(readings)
             except SinkUnavailable as error:
                 ambiguous |= error.ambiguous
                 prompt = prompt + 1 if error.prompt else 0
-                if not 0 < prompt <= PROMPT_RETRIES:
-                    self._wait("database unavailable", error)
+                if 0 < prompt <= PROMPT_RETRIES:
+                    self._meter.keep(Kept.LOCK, error)
+                else:
+                    self._wait(Kept.DATABASE, "database unavailable", error)
             except SinkMisconfigured as error:
                 if not self._wait_for_database:
                     raise
-                self._wait("the database is not ready for us", error, hint=error.hint)
+                self._wait(Kept.CONFIGURATION, "the database is not ready for us", error, hint=error.hint)
             else:
                 self._backoff.reset()
+                self._meter.waits_for = None
+                self._meter.committed(time.monotonic() - began, readings[-1].ts)
                 return len(readings) if ambiguous else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------
@@ -213,9 +224,11 @@ class BatchWriter:
             try:
                 self._box.park(letters)
             except BoxUnavailable as error:
-                self._wait("the dead-letter box takes nothing", error, hint="make room or mend its folder's rights")
+                hint = "make room or mend its folder's rights"
+                self._wait(Kept.DEAD_LETTERS, "the dead-letter box takes nothing", error, hint=hint)
             else:
                 self._backoff.reset()
+                self._meter.waits_for = None
                 break
         logger.warning(
             "[WORKER-%d] %d events preserved in DLQ (%s)",
@@ -225,8 +238,10 @@ class BatchWriter:
             extra={"event": "parked", "worker": self._number, "letters": len(letters)},
         )
 
-    def _wait(self, what: str, error: Exception, hint: str | None = None) -> None:
+    def _wait(self, cause: Kept, what: str, error: Exception, hint: str | None = None) -> None:
         """Back off once; the batch is kept meanwhile. Raises BatchKept when the pipeline gives up."""
+        self._meter.keep(cause, error)
+        self._meter.waits_for = cause, f"{what}: {error}"
         delay = self._backoff.next()
         logger.warning(
             "[WORKER-%d] %s: %s; batch kept, next try in %.1fs%s",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
+from sensorsync.errors import ConfigurationError
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
+from sensorsync.sqlite import retention
 from sensorsync.sqlite.connect import connected
 from sensorsync.sqlite.sink import SqliteSink
-from sensorsync.store import INIT_HINT, READING_KEY, Migrated, SchemaState, StoredRow, key_range
+from sensorsync.store import INIT_HINT, MEND_HINT, READING_KEY, Migrated, SchemaState, StoredRow, Upkeep, key_range
 
 _MIGRATIONS_TABLE: Final = """\
 -- Which migrations have been applied, and when.
@@ -59,6 +62,10 @@ class SqliteStore:
         self._conflict: Literal["first", "last", "newest"] = conflict
 
     @property
+    def pool(self) -> None:
+        """There is none."""
+
+    @property
     def label(self) -> str:
         return f"SQLite {sqlite3.sqlite_version} at {self._path}"
 
@@ -70,7 +77,14 @@ class SqliteStore:
         if not state.database_exists:
             raise SinkMisconfigured(f"{self._path} does not exist", hint=INIT_HINT)
         if state.differences:
-            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=INIT_HINT)
+            hint = INIT_HINT if state.pending else MEND_HINT
+            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=hint)
+
+    def check_writable(self) -> None:
+        with connected(self._path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT 1 FROM sensor_readings LIMIT 1")
+            connection.execute("ROLLBACK")
 
     def schema_state(self) -> SchemaState:
         if not self._path.exists():
@@ -94,9 +108,16 @@ class SqliteStore:
             for version, name, text in now:
                 for statement in text.split(";\n"):
                     connection.execute(statement)
-                connection.execute("INSERT INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name))
+                connection.execute(
+                    "INSERT OR REPLACE INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name)
+                )
             connection.execute("COMMIT")
             return Migrated(created, tuple(name for _, name, _ in now), _state(connection))
+
+    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+        if partitions:
+            raise ConfigurationError("SQLite has no partitions.")
+        return Upkeep(None) if retain is None else retention.upkeep(self._path, retain, dry_run=dry_run)
 
     def durability_warnings(self) -> list[str]:
         return []
@@ -129,7 +150,13 @@ class SqliteStore:
 
 def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
     there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
-    return dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version")) if there else {}
+    if not there:
+        return {}
+    recorded = dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version"))
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensor_readings'").fetchone():
+        return recorded
+    ours = {version for version, _, _ in migrations()}  # they count for nothing when the table is gone: made anew
+    return {version: name for version, name in recorded.items() if version not in ours}
 
 
 def _state(connection: sqlite3.Connection) -> SchemaState:

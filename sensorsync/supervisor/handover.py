@@ -33,7 +33,10 @@ class Handover:
 
     def line(self) -> bytes:
         """The line that `receive` reads."""
-        document = {"settings": self.settings.model_dump(), "parent": self.parent, "until_idle": self.until_idle}
+        settings = self.settings.model_dump()
+        for section in (settings["mqtt"], settings["database"]):
+            section["password_file"] = None  # the password goes along itself
+        document = {"settings": settings, "parent": self.parent, "until_idle": self.until_idle}
         return json.dumps(document, default=_plain).encode() + b"\n"
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sensorsync.errors import ExitCode
 from sensorsync.result import Problem
 
 logger = logging.getLogger(__name__)
@@ -76,14 +77,17 @@ class Life:
         loop = asyncio.get_running_loop()
         began = loop.time()
         words = [*program, "--log-format", "json", "subscribe", "--process", str(self.number)]
-        process = self._process = await asyncio.create_subprocess_exec(
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C of the terminal reaches only us
-            limit=LINE_LIMIT,
-        )
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *words,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # a Ctrl-C of the terminal reaches only us
+                limit=LINE_LIMIT,
+            )
+        except OSError as error:  # no process or memory to be had at the moment: no reason to give up the others
+            return End(ExitCode.UNEXPECTED, False, None, (), f"it could not be started: {error}", 0.0)
         try:
             if self._pending is not None:
                 self.send(self._pending)
@@ -127,7 +131,7 @@ class Life:
             logger.warning("[P%d] %s", self.number, text, extra={"process_number": self.number})
             return
         match record["event"]:
-            case "status":
+            case "status" | "metrics":
                 self._hear(self.number, record)
                 return
             case "problem":

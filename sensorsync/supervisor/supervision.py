@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from sensorsync.config import Settings
 from sensorsync.errors import ExitCode, IncompleteError, SensorsyncError
 from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.metrics.board import Board
 from sensorsync.result import Problem
 from sensorsync.supervisor.handover import Handover
 from sensorsync.supervisor.life import PROGRAM, End, Life, Record
@@ -62,6 +63,8 @@ class _Member:
     last_code: int = 0
     asked: bool = False
     """It was told to end."""
+    began_to_leave: bool = False
+    """Its present life began when all were told to end already."""
     backoff: Backoff = field(default_factory=lambda: Backoff(*RESTART_SECONDS))
 
 
@@ -80,6 +83,7 @@ class Supervisor:
         *,
         until_idle: float | None = None,
         max_messages: int | None = None,
+        board: Board | None = None,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self._settings = settings
@@ -87,6 +91,7 @@ class Supervisor:
         self._changed = changed
         self._until_idle = until_idle
         self._max_messages = max_messages
+        self._board = board or Board(settings.pipeline.processes)
         self._program = program
         self._leaves = settings.mqtt.on_stop == "leave" and not settings.mqtt.ephemeral
         self._handover = Handover(_for_process(settings), os.getpid(), until_idle).line()
@@ -103,6 +108,7 @@ class Supervisor:
     async def run(self, stop: SoftStop) -> Verdict:
         """Start them and return once all have ended."""
         self._stop = stop
+        self._board.stopping = lambda: stop.asked
         ender = asyncio.create_task(self._end_softly())
         keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
         try:
@@ -134,11 +140,13 @@ class Supervisor:
             if await self._asked_within(delay) and not self._is_leaving:
                 return
             self._restarts += 1
+            self._board.restarts = self._restarts
 
     async def _live(self, member: _Member) -> End:
         life = member.life = Life(member.number, self._handover, self._heard)
         running = asyncio.create_task(life.run(self._program))
         try:
+            member.began_to_leave = self._stop.asked
             if self._stop.asked:
                 self._terminate(member)
             end = await running
@@ -146,6 +154,7 @@ class Supervisor:
             running.cancel()
             member.life = None
         self._totals.ended(member.number)
+        self._board.ended(member.number)
         member.last_code = end.code
         member.ever_connected |= end.connected
         if end.seconds >= STEADY_SECONDS:
@@ -174,6 +183,8 @@ class Supervisor:
     def _is_over_while_stopping(self, member: _Member, end: End) -> bool:
         if self._fault is not None or end.code == ExitCode.OK:
             return True
+        if self._leaves and not (end.connected or member.began_to_leave) and end.code >= 0:
+            return False  # it failed on its way to its sessions: as much as one that was down, it has one life more to leave
         if end.code == ExitCode.INCOMPLETE:
             self._incomplete += end.problems or (_problem(member, end),)
         elif end.code != -signal.SIGTERM or end.connected or self._leaves:
@@ -214,6 +225,9 @@ class Supervisor:
     def _heard(self, number: int, record: Record) -> None:
         if record["event"] == "connected":
             self._connected(self._members[number])
+            return
+        if record["event"] == "metrics":
+            self._board.heard(number, record["picture"])
             return
         self._totals.heard(number, record)
         self._changed()

@@ -23,10 +23,12 @@ _SUMS = (
     "resends",
     "queue_depth",
     "links",
+    "in_flight",
+    "window",
 )
 _MAPS = ("flushes", "parked_by_reason")
 _NO_COUNTS: dict[str, Any] = {**dict.fromkeys(_SUMS, 0), **{name: {} for name in _MAPS}}
-_NOTHING = Status(**_NO_COUNTS, new=0, rate=0.0, latency=0.0)
+_NOTHING = Status(**_NO_COUNTS, new=0, rate=0.0, latency=0.0, first_arrival=None, last_settled=None)
 
 
 class Totals:
@@ -54,7 +56,12 @@ class Totals:
     def ended(self, number: int) -> None:
         """Process `number` is gone: what it held, the broker has."""
         if (last := self._present.pop(number, None)) is not None:
-            self._past = _sum([self._past, replace(last, queue_depth=0, links=0)])  # what a dead process has no more
+            nothing_now: dict[str, Any] = {"queue_depth": 0, "links": 0, "in_flight": 0, "window": 0}
+            self._past = _sum([self._past, replace(last, **nothing_now)])
+
+    def present(self) -> Mapping[int, Status]:
+        """What each process reported last, of those that run."""
+        return self._present
 
     @property
     def settled(self) -> int:
@@ -94,4 +101,8 @@ def _sum(parts: list[Status]) -> Status:
         for part in parts:
             counter.update(getattr(part, name))
         total[name] = dict(counter)
-    return replace(_NOTHING, **total)
+    arrivals = [part.first_arrival for part in parts if part.first_arrival is not None]
+    settled = [part.last_settled for part in parts if part.last_settled is not None]
+    return replace(
+        _NOTHING, **total, first_arrival=min(arrivals, default=None), last_settled=max(settled, default=None)
+    )

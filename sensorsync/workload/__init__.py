@@ -1,7 +1,21 @@
 """The load of `stress-publish`: what its messages say, and the arithmetic that finds out which of them arrived."""
 
 from sensorsync.workload.audit import AuditReport, Tally
-from sensorsync.workload.messages import Messages, Run, is_run_id, new_run_id
+from sensorsync.workload.messages import MAX_PAYLOAD, Messages, Run, is_run_id, new_run_id, topics_of
+from sensorsync.workload.pace import Burst, Pace
 from sensorsync.workload.recording import BadLine, Recording
 
-__all__ = ["AuditReport", "BadLine", "Messages", "Recording", "Run", "Tally", "is_run_id", "new_run_id"]
+__all__ = [
+    "MAX_PAYLOAD",
+    "AuditReport",
+    "BadLine",
+    "Burst",
+    "Messages",
+    "Pace",
+    "Recording",
+    "Run",
+    "Tally",
+    "is_run_id",
+    "new_run_id",
+    "topics_of",
+]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from sensorsync.workload.messages import METRIC, Run, client_seed, event_id_tail, value_of
+from sensorsync.workload.messages import METRIC, Messages, Run, client_seed, event_id_tail, value_of
 
 MAX_RANGES = 10_000
 """Ranges of missing sequence numbers that a report carries; what is beyond is only counted."""
@@ -86,7 +86,7 @@ class Tally:
         self._id = run_id
         self._run: Run | None = None
         self._seen: list[bytearray] = []
-        self._keys: list[tuple[int, bytes, str]] = []
+        self._keys: list[tuple[int, bytes, str | None]] = []
         self._corrupt = 0
         self._examples: list[str] = []
         self._duplicates = 0
@@ -100,14 +100,15 @@ class Tally:
         if message is not None and message.get("run") != self._id and not self._is_ours(device_id):
             return  # another run, whose id begins with ours
         place = self._place(message)
-        if place is None:
+        if message is None or place is None or self._run is None:
             self._damaged(f"device {device_id}, event {event_id.hex()}: its payload is of no message of the run")
             return
         client, seq = place
-        seed, tail, device = self._keys[client]
+        seed, tail, padding = self._keys[client]
         right = value_of(seed, seq)
-        found = (event_id[6:], device_id, metric, value, message and message.get("value"))
-        if found != (tail + seq.to_bytes(4, "big"), device, METRIC, right, right):
+        found = (event_id[6:], device_id, metric, value, message.get("value"), message.get("padding"))
+        device = self._run.device_id(client, seq)
+        if found != (tail + seq.to_bytes(4, "big"), device, METRIC, right, right, padding):
             self._seen[client][seq] = self._seen[client][seq] or _CORRUPT
             self._damaged(f"client {client}, seq {seq}: the row differs from what was sent")
         elif self._seen[client][seq] == _STORED:
@@ -149,7 +150,11 @@ class Tally:
         self._run = run
         self._seen = [bytearray(run.share(client)) for client in range(run.clients)]
         self._keys = [
-            (client_seed(run.id, client), event_id_tail(run.id, client), run.device_id(client))
+            (
+                client_seed(run.id, client),
+                event_id_tail(run.id, client),
+                Messages(run, client).padding if run.payload_size else None,
+            )
             for client in range(run.clients)
         ]
 
@@ -160,13 +165,17 @@ class Tally:
         client, seq, clients, messages = (message.get(name) for name in ("client", "seq", "clients", "of"))
         if not (type(client) is int and type(seq) is int and type(clients) is int and type(messages) is int):
             return None
+        devices, size = message.get("devices"), message.get("size", 0)
         if self._run is None:
+            if type(size) is not int or (devices is not None and type(devices) is not int):
+                return None
             try:
-                self._learn(Run(self._id, messages, clients))
+                self._learn(Run(self._id, messages, clients, devices, size))
             except ValueError:
                 return None
         run = self._run
-        if run is None or (messages, clients) != (run.messages, run.clients):
+        told = (messages, clients, devices, size)
+        if run is None or told != (run.messages, run.clients, run.devices, run.payload_size):
             return None
         if not (0 <= client < run.clients and 0 <= seq < len(self._seen[client])):
             return None

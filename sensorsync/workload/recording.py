@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sensorsync.reading import ReadingDecoder, Rejected
+from sensorsync.workload.pace import Burst
 
 MAX_LINE = 2**20
 """Bytes. A longer line is bad, and is skipped without being held in memory."""
@@ -50,20 +51,26 @@ class Recording:
 
     def due_in(self, now: float) -> float:
         """Seconds until the next reading is due; 0 when it is, or when there is none."""
+        return max(0.0, self._due(now) - now)
+
+    def take(self, limit: int, now: float) -> Burst:
+        """The next readings that are due, at most `limit`, as they stand in the file."""
+        payloads: list[bytes] = []
+        since: list[float] = []
+        while self._next is not None and len(since) < limit and (due := self._due(now)) <= now:
+            payloads.append(self._next[1])
+            since.append(due)
+            self._advance()
+        return Burst(payloads, since)
+
+    def _due(self, now: float) -> float:
+        """When the next reading is due."""
         if self._next is None or self._speed is None:
-            return 0.0
+            return now
         if self._start is None:
             self._start = (now, self._next[0])
         began, first = self._start
-        return max(0.0, began + (self._next[0] - first) / self._speed - now)
-
-    def take(self, limit: int, now: float) -> list[bytes]:
-        """The next readings that are due, at most `limit`, as they stand in the file."""
-        taken: list[bytes] = []
-        while self._next is not None and len(taken) < limit and self.due_in(now) == 0.0:
-            taken.append(self._next[1])
-            self._advance()
-        return taken
+        return began + (self._next[0] - first) / self._speed
 
     def _advance(self) -> None:
         self._next = next(self._lines, None)

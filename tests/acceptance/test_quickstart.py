@@ -14,12 +14,6 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.sh"
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty cache folder, which the first test fills."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def _quickstart(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", str(QUICKSTART), *arguments],
@@ -31,8 +25,8 @@ def _quickstart(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_with_json_stdout_is_one_envelope_that_says_all_arrived(cache: Path) -> None:
-    done = _quickstart(cache, "--messages", "5000", "--json")
+def test_all_messages_arrive_and_the_recording_is_queried_back_month_by_month(tmp_path: Path) -> None:
+    done = _quickstart(tmp_path, "--messages", "5000", "--json")  # installs
     assert done.returncode == 0, done.stderr
     envelope = json.loads(done.stdout)
     data = envelope["data"]
@@ -41,9 +35,8 @@ def test_with_json_stdout_is_one_envelope_that_says_all_arrived(cache: Path) -> 
     assert (data["missing"], data["parked"]) == (0, 0)
     assert isinstance(data["redelivered"], int)
 
-
-def test_the_recording_is_queried_back_month_by_month(cache: Path) -> None:
-    done = _quickstart(cache, "--messages", "1000")
+    done = _quickstart(tmp_path, "--messages", "1000")
+    assert "installing" not in done.stderr
     assert done.returncode == 0, done.stderr
     assert "17,409 readings published, 17,409 acknowledged, 17,409 stored" in done.stdout
     assert "  2013-07        744    26.0    17.8    36.7" in done.stdout

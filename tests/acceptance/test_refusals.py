@@ -54,7 +54,7 @@ def test_what_is_wrong_is_said_in_one_sentence_with_the_fix(
     }
     with Mosquitto(users={"sensors": "right"}) as broker:
         commands = commands_for(broker, database, tmp_path / "state", MQTT_USERNAME="sensors", MQTT_PASSWORD="right")
-        commands.run("init-db")
+        database.prepare()
         commands.environment |= {name: value.format(**places) for name, value in wrong.items()}
 
         done = commands.run("subscribe", "--until-idle", "1s", check=False)
@@ -79,7 +79,7 @@ def test_a_second_subscriber_of_the_same_instance_is_refused_and_the_first_goes_
     mosquitto: Mosquitto, database: Database, tmp_path: Path
 ) -> None:
     commands = commands_for(mosquitto, database, tmp_path / "state")
-    commands.run("init-db")
+    database.prepare()
     with subscriber(commands, tmp_path / "first.log") as first:
         second = commands.run("subscribe", check=False)
         assert second.exit_code == 6
@@ -96,7 +96,7 @@ def test_a_table_dropped_under_the_running_subscriber_stops_it_with_exit_4_and_n
     commands = commands_for(
         mosquitto, database, tmp_path / "state", SENSORSYNC_SECURITY__SIGNATURES="off", SENSORSYNC_MQTT__TOPICS="t/#"
     )
-    commands.run("init-db")
+    database.prepare()
     with subscriber(commands, tmp_path / "subscriber.log") as process:
         with database.connect() as connection, connection.cursor() as cursor:
             cursor.execute("RENAME TABLE sensor_readings TO elsewhere")

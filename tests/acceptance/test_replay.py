@@ -26,11 +26,7 @@ CRONTAB = Path(__file__).parents[2] / "examples/cron/sensorsync.crontab"
 def commands_for(database: Database, state: Path, **more: str) -> Commands:
     return Commands(
         {
-            "DB_HOST": database.host,
-            "DB_PORT": str(database.port),
-            "DB_USER": database.user,
-            "DB_PASSWORD": database.password,
-            "DB_NAME": database.name,
+            **database.environment("replayer"),
             "SENSORSYNC_STATE_DIR": str(state),
             "SENSORSYNC_LOG__FORMAT": "json",
             **more,
@@ -100,7 +96,7 @@ def test_the_lines_of_the_crontab_store_what_can_be_stored_and_give_up_the_rest(
         SENSORSYNC_DEAD_LETTERS__BACKOFF_MIN="1ms",
         SENSORSYNC_LOG__FORMAT="text",
     )
-    commands.run("init-db")
+    database.prepare()
     refuse(database, 199)
     park(box, [good(number) for number in range(1, 9951)])
     park(box, [junk(number) for number in range(50)])
@@ -134,7 +130,7 @@ def test_a_replay_killed_five_times_loses_no_letter_and_counts_none_twice(
     database: Database, state: Path, box: Path, tmp_path: Path
 ) -> None:
     commands = commands_for(database, state, WORKER_BATCH_SIZE="100")
-    commands.run("init-db")
+    database.prepare()
     refuse(database, 100)
     total, poison = 10_000, 100
     park(box, [good(number) for number in range(1, total + 1)])
@@ -166,7 +162,7 @@ def test_a_replay_and_a_subscriber_that_parks_do_not_get_into_each_others_way(
         SENSORSYNC_MQTT__TOPICS="t/#",
         WORKER_BATCH_SIZE="200",
     )
-    commands.run("init-db")
+    database.prepare()
     park(box, [good(number) for number in range(8_000)])
     with subscriber(commands, tmp_path / "subscriber.log", "--until-idle", "3s") as subscribing:
         with commands.start(tmp_path / "replay.log", "dlq", "replay", "--json", "--rate", "4000") as replaying:
@@ -195,7 +191,7 @@ def test_a_second_replay_is_refused_or_waits_and_a_signal_ends_the_first_softly(
     database: Database, state: Path, box: Path, tmp_path: Path
 ) -> None:
     commands = commands_for(database, state)
-    commands.run("init-db")
+    database.prepare()
     park(box, [good(number) for number in range(3_000)])
     with replaying(commands, tmp_path / "first.log", box, "--json") as first:
         refused = commands.run("dlq", "replay", "--json", check=False)
@@ -217,7 +213,7 @@ def test_an_outage_ends_it_with_4_and_leaves_every_letter_as_it_was(
     server = private_database_server
     database = Database(server, server.name)
     commands = commands_for(database, state, SENSORSYNC_DATABASE__CONNECT_TIMEOUT="1s")
-    commands.run("init-db")
+    database.prepare()
     park(box, [letter for number in range(1500) for letter in (good(number), junk(number))])
     # When the database dies under it ...
     with replaying(commands, tmp_path / "replay.log", box, "--json") as running:
@@ -260,7 +256,7 @@ def test_a_table_that_is_missing_ends_it_with_4_before_a_letter_is_touched(
 
 def test_a_full_box_is_emptied_by_a_replay_and_by_a_purge(database: Database, state: Path, box: Path) -> None:
     commands = commands_for(database, state, SENSORSYNC_DEAD_LETTERS__MAX_SIZE="1MiB")
-    commands.run("init-db")
+    database.prepare()
     for words in (("dlq", "replay", "--json"), ("dlq", "purge", "--all", "--yes", "--json")):
         park(box, [good(number, note="x" * 1000) for number in range(3_000)])
         assert box.stat().st_size > 2**20, "fuller than full"

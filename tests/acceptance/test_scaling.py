@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.test_promise import commands_for, stored
-from tests.commands import Background
+from tests.commands import Background, Commands
 from tests.conftest import Database, Mosquitto
 from tests.fakes import InThread, TcpProxy
 from tests.processes import all_gone, children, events, registries, session_is_kept
@@ -38,7 +38,7 @@ class Scene:
             "WORKER_BATCH_SIZE": "200",
         }
         self.commands = commands_for(broker, database, self.state, **settings)
-        self.commands.run("init-db")
+        database.prepare()
 
     @contextmanager
     def subscriber(self, processes: int, *words: str) -> Iterator[Background]:
@@ -46,6 +46,15 @@ class Scene:
         self.log.write_text("")
         with self.commands.start(self.log, "subscribe", "--processes", str(processes), *words) as process:
             process.logged('"event": "all_connected"' if processes > 1 else '"event": "connected"', 40)
+            yield process
+
+    @contextmanager
+    def instance(self, name: str, *words: str) -> Iterator[Background]:
+        """One of several in the group, with this state folder, subscribed."""
+        log = self.log.with_name(f"{name}.log")
+        commands = Commands({**self.commands.environment, "SENSORSYNC_MQTT__INSTANCE": name})
+        with commands.start(log, "subscribe", *words) as process:
+            process.logged('"event": "connected"', 40)
             yield process
 
     @contextmanager
@@ -70,6 +79,25 @@ class Scene:
 @pytest.fixture
 def scene(mosquitto: Mosquitto, database: Database, tmp_path: Path) -> Scene:
     return Scene(mosquitto, database, tmp_path)
+
+
+def test_of_three_instances_one_is_killed_for_good_and_another_takes_its_place_and_nothing_is_missing(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        stay, remain, die = (stack.enter_context(scene.instance(name)) for name in ("one", "two", "three"))
+        publisher = stack.enter_context(scene.load(tmp_path))
+        scene.reaches(MESSAGES // 8)
+        die.kill()  # ... and the broker goes on dealing its share into its sessions
+        replacement = stack.enter_context(scene.instance("four", "--adopt", "three", "--processes", "2"))
+        assert publisher.finish().data["acked"] == MESSAGES
+        scene.reaches(MESSAGES)
+        log = scene.log.with_name("four.log")
+        eventually(lambda: len(events(log, "retired")) == 2, "the end of its two sessions", 30)
+        assert [process.terminate() for process in (stay, remain, replacement)] == [0, 0, 0]
+    assert not any(session_is_kept(scene.broker.port, f"sensorsync-three-0-{link}") for link in range(2))
+    assert not any("three" in name for name in registries(scene.state))
+    scene.audit()
 
 
 @pytest.mark.long

@@ -6,7 +6,8 @@ import json
 import math
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +17,7 @@ from sensorsync.config import DatabaseSettings
 from sensorsync.drivers import open_store
 from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
 from sensorsync.store import Store
+from tests.conftest import Database
 from tests.rows import ARRIVAL, reading, readings
 
 Policy = Literal["first", "last", "newest"]
@@ -25,34 +27,55 @@ POLICIES: Sequence[Policy] = ("first", "last", "newest")
 class Bench(Protocol):
     """One empty database under test."""
 
-    def __call__(self, conflict: Policy = "first", *, migrate: bool = True) -> Store:
-        """A store on it."""
+    def __call__(self, conflict: Policy = "first", *, role: str = "subscriber", prepare: bool = True) -> Store:
+        """A store on it, with the account of this role; `prepare`: with our tables."""
+
+
+class Place(Protocol):
+    """Where that database is: a tests.conftest.Database, or a file."""
+
+    def settings(self, role: str = "subscriber", **changes: Any) -> DatabaseSettings: ...
+
+    def allow(self, *roles: str) -> None: ...
+
+    def prepare(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class File:
+    """A file, of which everybody is the owner."""
+
+    path: Path
+
+    def settings(self, role: str = "subscriber", **changes: Any) -> DatabaseSettings:
+        return DatabaseSettings(driver="sqlite", path=self.path, **changes)
+
+    def allow(self, *roles: str) -> None:
+        pass
+
+    def prepare(self) -> None:
+        open_store(self.settings()).migrate()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.database)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., DatabaseSettings]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
-        return lambda **changes: DatabaseSettings(driver="sqlite", path=tmp_path / "readings.sqlite", **changes)
-    database = request.getfixturevalue("database")
-    return lambda **changes: DatabaseSettings(
-        host=database.host,
-        port=database.port,
-        user=database.user,
-        password=database.password,
-        name=database.name,
-        **changes,
-    )
+        return File(tmp_path / "readings.sqlite")
+    database: Database = request.getfixturevalue("database")
+    return database
 
 
 @pytest.fixture
-def bench(settings: Callable[..., DatabaseSettings]) -> Iterator[Bench]:
+def bench(place: Place) -> Iterator[Bench]:
     stores: list[Store] = []
 
-    def opened(conflict: Policy = "first", *, migrate: bool = True) -> Store:
-        store = open_store(settings(conflict=conflict))
+    def opened(conflict: Policy = "first", *, role: str = "subscriber", prepare: bool = True) -> Store:
+        if prepare:
+            place.prepare()
+        else:
+            place.allow(role)
+        store = open_store(place.settings(role, conflict=conflict))
         stores.append(store)
-        if migrate:
-            store.migrate()
         return store
 
     yield opened
@@ -262,7 +285,7 @@ def test_four_writers_on_shuffled_overlapping_keys_do_not_deadlock(bench: Bench,
 
 
 def test_without_a_table_the_sink_says_what_to_run(bench: Bench) -> None:
-    store = bench(migrate=False)
+    store = bench(role="owner", prepare=False)
     for ask in (store.check_schema, lambda: store.sink(0).write([reading(1)])):
         with pytest.raises(SinkMisconfigured) as error:
             ask()
@@ -271,7 +294,7 @@ def test_without_a_table_the_sink_says_what_to_run(bench: Bench) -> None:
 
 
 def test_a_migration_is_applied_once(bench: Bench) -> None:
-    store = bench(migrate=False)
+    store = bench(role="owner", prepare=False)
     before = store.schema_state()
     first = store.migrate()
     second = store.migrate()
@@ -283,7 +306,7 @@ def test_a_migration_is_applied_once(bench: Bench) -> None:
 
 
 def test_four_migrations_at_once_do_not_disturb_one_another(bench: Bench) -> None:
-    stores = [bench(migrate=False) for _ in range(4)]
+    stores = [bench(role="owner", prepare=False) for _ in range(4)]
     done: list[tuple[str, ...]] = []
     threads = [
         threading.Thread(target=lambda store=store: done.append(store.migrate().applied_now)) for store in stores
@@ -299,6 +322,7 @@ def test_four_migrations_at_once_do_not_disturb_one_another(bench: Bench) -> Non
 
 def test_an_audit_reads_one_run_in_key_order_and_deletes_only_that(bench: Bench) -> None:
     store = bench()
+    owner = bench(role="owner")
     sink = store.sink(0)
     mine = [reading(n, device_id=f"run-{n % 3}") for n in range(50)]
     others = [
@@ -310,7 +334,7 @@ def test_an_audit_reads_one_run_in_key_order_and_deletes_only_that(bench: Bench)
         (row.device_id, row.metric, row.ts, row.event_id) for row in mine
     )
     assert store.count_run("run") == 50
-    assert store.delete_run("run") == 50
+    assert owner.delete_run("run") == 50
     assert store.count_run("run") == 0
     assert store.count_run("run.") == 1
     sink.close()
@@ -335,3 +359,19 @@ def test_a_payload_comes_back_as_the_same_document(bench: Bench) -> None:
     (row,) = store.rows_of_run("run")
     assert json.loads(row.payload) == document
     sink.close()
+
+
+# -- health --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_database_that_takes_rows_is_writable_and_asking_stores_none(bench: Bench) -> None:
+    store = bench()
+    store.check_writable()
+    store.check_writable()
+    assert rows(store) == []
+
+
+def test_a_database_without_our_table_is_not_writable(bench: Bench) -> None:
+    store = bench(role="owner", prepare=False)
+    with pytest.raises((SinkMisconfigured, SinkUnavailable)):
+        store.check_writable()

@@ -14,21 +14,14 @@ PLAIN = DatabaseTlsSettings(mode="disabled")
 
 
 def settings_for(server: DatabaseServer, name: str | None = None, **changes: Any) -> DatabaseSettings:
-    """Settings for the account `sensorsync` on `server`."""
-    plain: dict[str, Any] = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-        "name": name or server.name,
-    }
-    return DatabaseSettings(**{**plain, **changes})
+    """Settings of the subscriber's account on `server`."""
+    return server.settings(name=name, **changes)
 
 
 @contextmanager
 def migrated(server: DatabaseServer, name: str | None = None, **changes: Any) -> Iterator[MySqlStore]:
     """A store on a database with our schema."""
-    MySqlStore(settings_for(server, name)).migrate()
+    server.prepare(name)
     store = MySqlStore(settings_for(server, name, **changes))
     try:
         yield store

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sensorsync.errors import SensorsyncError
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
@@ -26,7 +27,15 @@ class Panic(BaseException):
 
 
 @pytest.mark.parametrize(
-    "fault", [Bug("boom"), SinkMisconfigured("no such table", errno=1146), Panic("of a native extension")]
+    "fault",
+    [
+        Bug("boom"),
+        SinkMisconfigured("no such table", errno=1146),
+        Panic("of a native extension"),
+        SystemExit(0),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+    ],
 )
 def test_a_writer_that_dies_stops_the_process_with_its_error_and_acknowledges_nothing(
     tmp_path: Path, fault: BaseException
@@ -42,8 +51,9 @@ def test_a_writer_that_dies_stops_the_process_with_its_error_and_acknowledges_no
             await pipeline.until(lambda: CLIENT in broker.sessions and bool(broker.sessions[CLIENT].subscriptions))
             for number in range(20):
                 await broker.publish("t/x", b"%d" % number)
-            with pytest.raises(type(fault)):
+            with pytest.raises((SinkMisconfigured, SensorsyncError)) as caught:
                 await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
+            assert fault in (caught.value, caught.value.__cause__)
             assert broker.puback_ids() == []
             assert len(broker.sessions[CLIENT].undelivered()) == 20
 
@@ -67,7 +77,7 @@ def test_while_one_writer_dies_what_another_commits_is_still_acknowledged(tmp_pa
             await broker.publish("t/x", b"deadly")
             await pipeline.until(lambda: pipeline.stop.asked)
             database.gate.set()
-            with pytest.raises(Bug):
+            with pytest.raises(SensorsyncError, match=r"did not foresee \(Bug\)"):
                 await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
             assert database.rows == [b"first"]
             assert broker.puback_ids() == [1]

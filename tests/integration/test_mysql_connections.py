@@ -271,6 +271,7 @@ def test_a_connection_is_used_again_by_the_next_writer(database: Database) -> No
 
 
 def test_every_session_is_set_up_alike(database: Database) -> None:
+    database.prepare()
     pool = Pool(settings_for(database.server, database.name, lock_wait_timeout=3))
     lease = pool.checkout(0)
     isolation = "transaction_isolation" if is_oracle_mysql() else "tx_isolation"
@@ -324,7 +325,7 @@ def test_another_protocol_on_that_port_is_a_mistake_in_the_settings() -> None:
 @pytest.fixture(scope="module")
 def tls_server(certificates: Certificates) -> Any:
     with DatabaseServer(tls=certificates) as server:
-        MySqlStore(settings_for(server)).migrate()
+        server.prepare()
         yield server
 
 
@@ -354,7 +355,7 @@ def test_a_certificate_of_a_stranger_is_no_outage(
 def misnamed_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     certificates = Certificates.issue(tmp_path_factory.mktemp("misnamed"), "db.example.com")
     with DatabaseServer(tls=certificates) as server:
-        MySqlStore(settings_for(server, tls=DatabaseTlsSettings(mode="required"))).migrate()
+        server.prepare(tls=DatabaseTlsSettings(mode="required"))
         yield server, certificates.authority
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -13,7 +14,7 @@ from sensorsync.mysql.schema import COLUMNS
 from sensorsync.mysql.store import MySqlStore
 from sensorsync.pipeline.contract import SinkMisconfigured
 from tests.conftest import Database
-from tests.integration.mysql_bench import migrated, run_as_root, settings_for
+from tests.integration.mysql_bench import migrated, run_as_root
 from tests.rows import readings
 from tests.services import DatabaseServer
 
@@ -31,6 +32,13 @@ def store(database: Database) -> Iterator[MySqlStore]:
         yield made
 
 
+@pytest.fixture
+def owner(store: MySqlStore, database: Database) -> Iterator[MySqlStore]:
+    """The same database, as the account that `init-db` runs with."""
+    with closing(MySqlStore(database.settings("owner"))) as made:
+        yield made
+
+
 def columns(server: DatabaseServer, database: str) -> list[tuple[object, ...]]:
     return run_as_root(
         server,
@@ -39,15 +47,16 @@ def columns(server: DatabaseServer, database: str) -> list[tuple[object, ...]]:
     )
 
 
-def test_the_printed_script_makes_what_init_db_makes(store: MySqlStore, database: Database) -> None:
+def test_the_printed_script_makes_what_init_db_makes(owner: MySqlStore, database: Database) -> None:
     # Given
     other = f"{database.name}_sql"
     # When
     run_as_root(database.server, *split(script(other)))
     # Then
     assert columns(database.server, other) == columns(database.server, database.name)
-    by_hand = MySqlStore(settings_for(database.server, other))
-    assert by_hand.schema_state() == store.schema_state()
+    database.server.allow("owner", name=other)
+    by_hand = MySqlStore(database.server.settings("owner", other))
+    assert by_hand.schema_state() == owner.schema_state()
     assert by_hand.migrate().applied_now == ()
     run_as_root(database.server, f"DROP DATABASE {other}")
 
@@ -58,14 +67,18 @@ def test_the_expected_columns_are_those_of_a_fresh_table(store: MySqlStore, data
 
 
 def test_init_db_creates_a_database_that_is_missing(database: Database) -> None:
-    store = MySqlStore(settings_for(database.server, f"{database.name}_new"))
-    assert not store.schema_state().database_exists
-    done = store.migrate()
+    server, name = database.server, f"{database.name}_new"
+    server.allow("owner", name=name)
+    owner = MySqlStore(server.settings("owner", name))
+    assert not owner.schema_state().database_exists
+    done = owner.migrate()
     assert done.database_created
     assert done.state.ready
+    server.allow("subscriber", name=name)
+    store = MySqlStore(server.settings(name=name))
     assert store.sink(0).write(readings(2)) == 2
     store.close()
-    run_as_root(database.server, f"DROP DATABASE {database.name}_new")
+    run_as_root(server, f"DROP DATABASE {name}")
 
 
 @pytest.mark.parametrize(
@@ -109,13 +122,27 @@ def test_own_columns_indexes_and_partitions_are_fine(store: MySqlStore, database
     assert store.sink(0).write(readings(3)) == 3
 
 
-def test_the_schema_of_a_newer_version_is_not_taken_for_ours(store: MySqlStore, database: Database) -> None:
+def test_the_schema_of_a_newer_version_is_not_taken_for_ours(owner: MySqlStore, database: Database) -> None:
     run_as_root(
         database.server, "INSERT INTO sensorsync_migrations VALUES (99, '0099_later', NOW(6))", database=database.name
     )
-    state = store.schema_state()
+    state = owner.schema_state()
     assert not state.ready
     assert "0099_later" in state.differences[0]
+
+
+def test_a_table_that_was_renamed_as_the_hint_says_is_made_anew(owner: MySqlStore, database: Database) -> None:
+    run_as_root(
+        database.server,
+        "ALTER TABLE sensor_readings DROP COLUMN unit",
+        "RENAME TABLE sensor_readings TO former",
+        database=database.name,
+    )
+    # That said "nothing to do" for ever: the migration was on record.
+    assert owner.schema_state().pending == ("0001_sensor_readings",)
+    done = owner.migrate()
+    assert (done.applied_now, done.state.ready) == (("0001_sensor_readings",), True)
+    assert owner.migrate().applied_now == ()
 
 
 def test_what_the_server_can_lose_is_read_from_it(private_database_server: DatabaseServer) -> None:
@@ -133,13 +160,8 @@ def test_what_the_server_can_lose_is_read_from_it(private_database_server: Datab
 
 @pytest.fixture
 def environment(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    for name, value in {
-        "DB_HOST": database.host,
-        "DB_PORT": str(database.port),
-        "DB_USER": database.user,
-        "DB_PASSWORD": database.password,
-        "DB_NAME": database.name,
-    }.items():
+    database.allow("owner")
+    for name, value in database.environment("owner").items():
         monkeypatch.setenv(name, value)
     return database
 

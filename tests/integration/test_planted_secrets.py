@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
 
@@ -17,9 +17,11 @@ import pytest
 
 from sensorsync.envelope import Encrypter, Key, Signer, generated
 from tests.commands import Background, Commands
+from tests.conftest import Database
 from tests.fakes import FakeBroker, InThread
+from tests.letters import good, park
 from tests.processes import children
-from tests.services import Certificates, eventually
+from tests.services import Certificates, eventually, free_port
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -37,6 +39,7 @@ class Planted:
 
     folder: Path
     port: int
+    metrics_port: int = field(default_factory=free_port)
     needles: dict[str, bytes] = field(default_factory=dict)
     seen: dict[str, bytes] = field(default_factory=dict)
 
@@ -89,6 +92,7 @@ class Planted:
             "SENSORSYNC_SECURITY__KEYS": json.dumps(self.keys()),
             "SENSORSYNC_SECURITY__SIGNATURES": "required",
             "SENSORSYNC_SECURITY__SIGNING_KEY": "device",
+            "SENSORSYNC_METRICS__LISTEN": f"127.0.0.1:{self.metrics_port}",
             **more,
         }
         return Commands(settings)
@@ -162,11 +166,12 @@ def wrong_messages(signing: Key) -> list[bytes]:
     ]
 
 
-def closed_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+def fetched(port: int, path: str) -> bytes:
+    """What a server on 127.0.0.1 answers, its headers included."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return bytes(answer.headers) + answer.read()
 
 
 def test_a_planted_secret_is_in_no_output_no_log_no_file_and_no_process_title(
@@ -179,6 +184,8 @@ def test_a_planted_secret_is_in_no_output_no_log_no_file_and_no_process_title(
         eventually(lambda: len(broker.do(lambda b: b.connected())) == 2, "two connected processes", 60)
         assert len(children(subscriber.pid)) == 2
         place.title("subscribe", subscriber.pid)
+        for path in ("/metrics", "/healthz", "/readyz"):
+            place.seen[path] = fetched(place.metrics_port, path)
 
         broker.set(withhold_publisher_acks=True)
         with place.background("publisher", "stress-publish", *words, "--json") as publisher:
@@ -209,8 +216,13 @@ def test_a_planted_secret_is_in_no_output_no_log_no_file_and_no_process_title(
         ("keys", "list", "--json"),
         ("keys", "show-public", "device"),
         ("init-db", "--check"),
+        ("check-cloud", "--quick", "--json"),
+        ("dlq", "show", "1"),
+        ("dlq", "export", "-"),
     ):
         place.run(*command)
+    place.run("init-db", "--grants", "--flavor", "mysql", SENSORSYNC_DATABASE__DRIVER="mysql")
+    place.run("dlq", "replay", exit_code=5)
     letters = json.loads(place.commands().run("dlq", "inspect", "--json").out)["data"]
     assert letters["total"] == len(wrong)
     assert {count["reason"] for count in letters["counts"]} == {"signature", "encryption", "json"}
@@ -223,7 +235,7 @@ def test_a_planted_secret_is_in_no_error(planted: tuple[Planted, InThread[FakeBr
     place, broker = planted
     place.run("init-db")
     one = ("--messages", "1", "--processes", "1", "--clients", "1")
-    port = str(closed_port())
+    port = str(free_port())
     mysql = {"SENSORSYNC_DATABASE__DRIVER": "mysql", "DB_HOST": "127.0.0.1", "DB_PORT": port}
     keys = place.keys()
     broken = place.write("broken.pem", place.signing.material.replace(b"PRIVATE", b"PUBLIC"))
@@ -234,11 +246,13 @@ def test_a_planted_secret_is_in_no_error(planted: tuple[Planted, InThread[FakeBr
     torn = json.dumps([*keys[:2], {"id": "x", "algorithm": "EdDSA", "public_key_file": str(broken)}])
     twice = json.dumps([*keys, {"id": "x", "secret": CONTENT}])
 
-    place.run("stress-publish", *one, exit_code=3, MQTT_PASSWORD=f"{MARKER}-wrong")
+    for client in ("native", "paho"):
+        wrong = {"MQTT_PASSWORD": f"{MARKER}-wrong", "SENSORSYNC_MQTT__CLIENT": client}
+        place.run("stress-publish", *one, exit_code=3, **wrong)
     place.run("subscribe", exit_code=3, MQTT_PASSWORD=f"{MARKER}-wrong")
     place.run("stress-publish", *one, exit_code=2, SENSORSYNC_MQTT__TLS__KEY_PASSWORD=f"{MARKER}-wrong")
     place.run("stress-publish", *one, exit_code=3, MQTT_BROKER_PORT=port)
-    for command in (("init-db",), ("subscribe",), ("audit", "planted")):
+    for command in (("init-db",), ("init-db", "--grants"), ("tune-db",), ("subscribe",), ("audit", "planted")):
         place.run(*command, exit_code=4, **mysql)
     for entries in (no_key, half, torn, twice):
         place.run("subscribe", exit_code=2, SENSORSYNC_SECURITY__KEYS=entries)
@@ -249,4 +263,36 @@ def test_a_planted_secret_is_in_no_error(planted: tuple[Planted, InThread[FakeBr
     place.run("stress-publish", *one, exit_code=3)
     place.write("state/dead-letters.sqlite", b"no database")
     place.run("dlq", "inspect", exit_code=4)
+    assert place.search() == []
+
+
+def test_a_planted_database_password_is_in_nothing_that_a_real_server_makes_us_say(
+    planted: tuple[Planted, InThread[FakeBroker]], database: Database
+) -> None:
+    place, _ = planted
+    database.prepare()
+    right = f"{MARKER}-right"
+    with database.connect() as root, root.cursor() as cursor:
+        cursor.execute(f"CREATE USER IF NOT EXISTS 'planted'@'%' IDENTIFIED BY '{right}'")
+        cursor.execute(f"GRANT SELECT ON `{database.name}`.sensor_readings TO 'planted'@'%'")
+    account = {
+        **database.environment(),
+        "DB_USER": "planted",
+        "SENSORSYNC_DATABASE__DRIVER": "mysql",
+        "SENSORSYNC_SECURITY__SIGNATURES": "off",
+    }
+    box = place.folder / "state" / "dead-letters.sqlite"
+    park(box, [good(1)])
+    for password, command, exit_code in (
+        (f"{MARKER}-wrong", ("init-db",), 4),
+        (f"{MARKER}-wrong", ("subscribe",), 4),
+        (f"{MARKER}-wrong", ("tune-db",), 4),
+        (right, ("init-db",), 4),
+        (right, ("init-db", "--grants"), 0),
+        (right, ("dlq", "replay"), 4),
+        (right, ("tune-db", "--json"), 0),
+    ):
+        place.run(*command, exit_code=exit_code, **{**account, "DB_PASSWORD": password})
+    with database.connect() as root, root.cursor() as cursor:
+        cursor.execute("DROP USER 'planted'@'%'")
     assert place.search() == []

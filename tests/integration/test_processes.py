@@ -76,6 +76,14 @@ class Place:
         """Messages that the broker holds and nobody has acknowledged."""
         return self.broker.do(lambda broker: sum(len(s.undelivered()) for s in broker.sessions.values()))
 
+    def returned(self, process: Background, number: int) -> None:
+        """Return once this process of the subscriber is subscribed for the second time; else its log says why it is not."""
+        back = time.monotonic() + 40
+        while len(events(self.log, "connected", process_number=number)) < 2:
+            assert process.running, f"all ended:\n{self.log.read_text()}"
+            assert time.monotonic() < back, f"process {number} is not back:\n{self.log.read_text()}"
+            time.sleep(0.01)
+
     def drained(self) -> None:
         """Return once everything is acknowledged."""
         eventually(lambda: self.waiting() == 0, "everything stored", 30)
@@ -150,7 +158,7 @@ def test_a_process_that_is_killed_comes_back_and_the_others_go_on(place: Place) 
         before = children(process.pid)
         os.kill(before[1], signal.SIGKILL)
         place.publish(900)
-        eventually(lambda: len(events(place.log, "connected", process_number=1)) == 2, "its return", 30)
+        place.returned(process, 1)
         place.drained()
         after = children(process.pid)
         assert (after[0], after[2]) == (before[0], before[2])
@@ -178,7 +186,7 @@ def test_a_crash_loop_of_one_is_loud_and_does_not_take_the_others_down(place: Pl
         assert "is damaged" in loop["message"]
 
         registry.write_text(sound)
-        eventually(lambda: len(events(place.log, "connected", process_number=1)) == 2, "its return", 40)
+        place.returned(process, 1)
         place.drained()
         assert process.terminate() == 0
     place.audit()

@@ -43,21 +43,20 @@ def test_a_frozen_broker_keeps_silent_until_it_is_thawed(mosquitto: Mosquitto) -
 
 def test_rows_survive_the_kill_of_the_database(private_database_server: DatabaseServer) -> None:
     server = private_database_server
-    owner = {"user": server.user, "password": server.password, "database": server.name}
-    with server.connect(**owner) as connection, connection.cursor() as cursor:
+    with server.connect(database=server.name) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE t (i INT PRIMARY KEY) ENGINE=InnoDB")
         cursor.execute("INSERT INTO t VALUES (42)")
         server.kill()
         with pytest.raises(pymysql.err.OperationalError):
             cursor.execute("SELECT 1")
     server.start()
-    with server.connect(**owner) as connection, connection.cursor() as cursor:
+    with server.connect(database=server.name) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT i FROM t")
         assert cursor.fetchall() == ((42,),)
 
 
 def test_each_test_gets_an_empty_database_of_its_own(database: Database) -> None:
-    with database.connect(user=database.user, password=database.password) as connection, connection.cursor() as cursor:
+    with database.connect() as connection, connection.cursor() as cursor:
         cursor.execute("SHOW TABLES")
         assert cursor.fetchall() == ()
         cursor.execute("CREATE TABLE mine (i INT)")

@@ -370,7 +370,7 @@ def test_a_message_larger_than_a_read_arrives_whole(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
             await subscribed(broker, pipeline)
-            big = b"x" * 3_000_000
+            big = b"x" * 1_500_000
             await broker.publish("t/x", big)
             await broker.publish("t/x", b"small")
             await pipeline.until(lambda: pipeline.database.rows == [big, b"small"])

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import mqtt5
 import pytest
 
 from sensorsync.pipeline.contract import AckToken, Delivery
@@ -44,28 +45,43 @@ def test_a_dup_under_an_acknowledged_id_that_is_another_message_is_acknowledged(
     asyncio.run(scenario())
 
 
+POISON = {
+    "topic that is not UTF-8": (b"t/poison", b"t/\xffoison"),
+    "topic with a wildcard": (b"t/poison", b"t/#/ison"),
+    "property that is not UTF-8": (b"value", b"\xffalue"),
+}
+
+
 # The codec panics on it, and says so to Python's unraisable hook, too.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_message_whose_topic_is_not_utf_8_does_not_come_back_with_every_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", [place for place in POISON if "wildcard" not in place])  # our codec takes those
+def test_a_broken_message_does_not_come_back_with_every_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     plain = Message.packet
 
     def poisoned(self: Message, packet_id: int | None, *, dup: bool = False) -> bytes:
-        packet = plain(self, packet_id, dup=dup)
-        return packet.replace(b"t/poison", b"t/\xffoison") if self.topic == "t/poison" else packet
+        if self.topic != "t/poison":
+            return plain(self, packet_id, dup=dup)
+        user = [("name", "value")]
+        packet = mqtt5.PublishPacket(
+            self.topic, self.payload, qos=mqtt5.QoS(1), packet_id=packet_id, duplicate=dup, user_properties=user
+        )
+        return packet.write().replace(*POISON[place])
 
     async def scenario() -> None:
         async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
             await subscribed(broker, pipeline)
             monkeypatch.setattr(Message, "packet", poisoned)
             pipeline.database.gate.clear()
+            pipeline.box.available = False
             await broker.publish("t/poison", b"poison")
             await send(broker, 10)
             await pipeline.until(lambda: pipeline.meter.received == 11)
             broker.drop_connection()
             await pipeline.until(lambda: pipeline.meter.received == 22)
             pipeline.database.gate.set()
+            pipeline.box.available = True
 
             await broker.wait_for(lambda b: not kept(b))
             assert set(pipeline.database.rows) == everything(10)

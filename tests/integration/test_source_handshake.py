@@ -19,6 +19,7 @@ import pytest
 from sensorsync.mqtt.connecting import connect
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import SessionTakenOver
+from sensorsync.mqtt.sessions import SessionRegistry
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
@@ -81,11 +82,10 @@ def test_a_session_that_the_broker_keeps_for_less_time_than_we_asked_is_said(
     async def scenario() -> None:
         broker = FakeBroker(session_expiry=60)
         async with broker, running(broker.port, tmp_path, connections=1) as pipeline:
-            await subscribed(broker, pipeline)
+            await pipeline.until(lambda: "keeps our sessions for 60 s only" in caplog.text)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
-    assert "keeps our sessions for 60 s only" in caplog.text
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def test_a_broker_that_grants_fewer_connections_than_auto_wants_is_used_with_tho
 ) -> None:
     async def scenario() -> None:
         async with ThreeAtMost(**knobs) as broker:
-            for _ in range(2):  # the second time, the registry knows of links that never were
+            for _ in range(2):  # the second time, the registry knows the sessions of the first
                 broker.refused = 0
                 async with running(broker.port, tmp_path, batch_size=100, backoff_min=60, backoff_max=60) as pipeline:
                     await subscribed(broker, pipeline)
@@ -153,6 +153,41 @@ def test_a_broker_that_grants_fewer_connections_than_auto_wants_is_used_with_tho
                     assert pipeline.source.connected
                     await pipeline.end()
                 await broker.wait_for(lambda b: not b.connected())
+
+    asyncio.run(scenario())
+
+
+class Choosy(ThreeAtMost):
+    """At first, its three places go to the links 0, 5 and 6."""
+
+    choosing = True
+
+    def _verdict(self, packet: mqtt5.ConnectPacket) -> mqtt5.ConnAckReasonCode:
+        if self.choosing and packet.client_id[-1] not in "056":
+            return mqtt5.ConnAckReasonCode.QUOTA_EXCEEDED
+        return super()._verdict(packet)
+
+
+@pytest.mark.parametrize("client", ["native", "paho"])
+def test_under_a_quota_the_sessions_that_hold_something_get_their_places_before_new_ones(
+    tmp_path: Path, client: str
+) -> None:
+    settings = {"client": client, "batch_size": 50, "backoff_min": 60, "backoff_max": 60}
+
+    async def scenario() -> None:
+        async with Choosy(receive_max=32, window=32) as broker:
+            async with running(broker.port, tmp_path, **settings) as pipeline:  # type: ignore[arg-type]
+                await subscribed(broker, pipeline, links=3)
+                await pipeline.end()
+            with SessionRegistry.of(pipeline.settings, 0) as registry:
+                assert {client_id[-1] for client_id in registry.client_ids()} == set("056")  # the others never were
+            await broker.wait_for(lambda b: not b.connected())
+            broker.choosing = False
+            await send(broker, 100)
+
+            async with running(broker.port, tmp_path, **settings) as pipeline:  # type: ignore[arg-type]
+                await pipeline.until(lambda: set(pipeline.database.rows) == everything(100))
+                await pipeline.end()
 
     asyncio.run(scenario())
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mqtt5
 import pytest
 
 import tests.pipelines
+from sensorsync.errors import SensorsyncError
+from sensorsync.pipeline import crew
+from sensorsync.pipeline.batcher import Batch
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
@@ -147,8 +152,45 @@ def test_a_writer_that_cannot_be_made_ends_the_process_at_once(tmp_path: Path, m
             FakeBroker() as broker,
             running(broker.port, tmp_path, connections=1, limits=PATIENT) as pipeline,
         ):
-            with pytest.raises(RuntimeError, match="no sink"):
+            with pytest.raises(SensorsyncError, match="RuntimeError") as caught:
                 await ends_promptly(pipeline)
+            assert str(caught.value.__cause__) == "no sink"
+
+    asyncio.run(scenario())
+
+
+class DeadlyInbox(queue.SimpleQueue["Batch | None"]):
+    """Whoever takes a batch with a deadly message out of it dies before anybody can know that it had it."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Batch | None:
+        batch = super().get(block, timeout)
+        if batch is not None and any(delivery.payload == b"deadly" for delivery in batch.deliveries):
+            raise SystemExit(0)
+        return batch
+
+
+def test_a_writer_that_dies_with_a_batch_that_nobody_knows_it_has_does_not_hold_up_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That was a stop that took the whole stop_timeout, and then the exit code of the SystemExit.
+    async def scenario() -> None:
+        monkeypatch.setattr(crew, "queue", SimpleNamespace(SimpleQueue=DeadlyInbox, Empty=queue.Empty))
+        async with (
+            FakeBroker() as broker,
+            running(broker.port, tmp_path, connections=1, limits=PATIENT) as pipeline,
+        ):
+            await subscribed(broker, pipeline)
+            pipeline.database.gate.clear()
+            await broker.publish("t/x", b"first")
+            await standing_at_the_gate(pipeline.database)
+            await broker.publish("t/x", b"deadly")
+            await pipeline.until(lambda: pipeline.stop.asked)
+            pipeline.database.gate.set()  # what the other one has in hand it still commits, and that is acknowledged
+            with pytest.raises(SensorsyncError, match="SystemExit") as caught:
+                await ends_promptly(pipeline)
+            assert caught.value.exit_code == 1
+            await broker.wait_for(lambda b: b.puback_ids() == [1])
+            assert (pipeline.database.rows, kept(broker)) == ([b"first"], {b"deadly"})
 
     asyncio.run(scenario())
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,66 @@ def test_twenty_thousand_messages_are_published_stored_and_audited(mosquitto: Mo
     assert (cleaned.data["stored"], cleaned.data["deleted"], cleaned.data["redelivered"]) == (20000, 20000, None)
     again = commands.run("audit", "load", "--json", check=False)
     assert (again.exit_code, again.data["stored"]) == (5, 0)
+
+
+def test_an_open_loop_sends_when_messages_are_due_and_every_one_of_them_is_audited(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    commands = commands_for(mosquitto.port, tmp_path)
+    commands.run("init-db")
+    words = ("--rate", "500", "--devices", "7", "--topics", "3", "--payload-size", "1000")
+    publisher = commands.start(
+        tmp_path / "publisher.log",
+        "stress-publish",
+        "--messages",
+        "1000",
+        *words,
+        "--verify",
+        "--json",
+        "--run",
+        "open",
+    )
+    with publisher:
+        publisher.logged("waiting for a subscriber")
+        with subscriber(commands, tmp_path / "subscriber.log"):
+            done = publisher.finish()
+    assert done.exit_code == 0, done.err
+    data = done.data
+    assert (data["acked"], data["stored"], data["missing"], data["audit"]["corrupt"]) == (1000, 1000, 0, 0)
+    assert (data["rate"], data["devices"], data["topics"], data["payload_size"]) == (500, 7, 3, 1000)
+    assert 0 < data["achieved"] <= 500.5
+    assert data["duration"] >= 999 / 500
+    latency = data["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p99"] <= latency["p99.9"] <= latency["max"]
+
+    query = "SELECT device_id, topic, ts, received_at, length(payload) FROM sensor_readings ORDER BY ts"
+    with closing(sqlite3.connect(tmp_path / "readings.sqlite")) as database:
+        rows = database.execute(query).fetchall()
+    assert {device for device, *_ in rows} == {f"open-{number:05d}" for number in range(7)}
+    assert {topic for _, topic, *_ in rows} == {f"sensors/live/stress_test/{number}" for number in range(3)}
+    assert min(size for *_, size in rows) >= 1000
+    due, arrived = ([datetime.fromisoformat(row[column]) for row in rows] for column in (2, 3))
+    assert not [at for at, then in zip(due, arrived, strict=True) if then < at]
+    # The probe left before the schedule began; from there on a message is due every 2 ms, whichever process sends it.
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(due[1:])]
+    assert gaps == pytest.approx([0.002] * 998, abs=2e-6)
+
+
+@pytest.mark.long
+def test_two_thousand_clients_of_one_process_have_every_message_acknowledged(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    commands = commands_for(mosquitto.port, tmp_path)
+    commands.run("init-db")
+    script = "import resource, sys; from sensorsync.cli.entry import main\n"
+    script += "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+    script += "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)); sys.exit(main(sys.argv[1:]))"
+    low_limit = Commands(commands.environment, (sys.executable, "-c", script))
+    with subscriber(commands, tmp_path / "subscriber.log"):
+        words = ("--clients", "2000", "--processes", "1", "--messages", "10000", "--rate", "2000", "--verify")
+        data = low_limit.run("stress-publish", *words, "--json").data
+    assert (data["clients"], data["acked"], data["unacknowledged"], data["missing"]) == (2000, 10_000, 0, 0)
+    assert data["reconnects"] == 0
 
 
 def test_without_a_subscriber_the_exit_code_is_5_and_says_so(mosquitto: Mosquitto, tmp_path: Path) -> None:
@@ -191,7 +254,16 @@ def test_a_recording_is_published_and_its_bad_lines_are_named(mosquitto: Mosquit
 
 @pytest.mark.parametrize(
     "words",
-    [("--verify", "--file", "x"), ("--speed", "2"), ("--run", "a b"), ("--messages", "0"), ("--file", "/no/such/file")],
+    [
+        ("--verify", "--file", "x"),
+        ("--speed", "2"),
+        ("--run", "a b"),
+        ("--messages", "0"),
+        ("--file", "/no/such/file"),
+        ("--file", "x", "--rate", "5"),
+        ("--rate", "0"),
+        ("--payload-size", "1MiB"),
+    ],
 )
 def test_what_makes_no_sense_is_exit_code_2(tmp_path: Path, words: tuple[str, ...], mosquitto: Mosquitto) -> None:
     done = commands_for(mosquitto.port, tmp_path).run("stress-publish", *words, check=False)

@@ -15,6 +15,8 @@ from typing import Any, Self
 import pymysql
 import pymysql.cursors
 
+from sensorsync.commands import init_db
+from sensorsync.config import DatabaseSettings, Settings
 from tests.services.certificates import Certificates
 from tests.services.process import REAL_MYSQL, Server, which
 
@@ -22,11 +24,12 @@ from tests.services.process import REAL_MYSQL, Server, which
 class DatabaseServer(Server):
     """A MariaDB server from the PATH, or the Oracle MySQL of the real-mysql folder that SENSORSYNC_TEST_MYSQLD names.
 
-    Durable as by default. Account `root` has no password; `user` with `password` owns database `name` and every database whose name
-    begins with it. `options` go to the server as they are. With `tls` it offers these certificates.
+    Durable as by default. Account `root` has no password; `prepare` makes the accounts of `sensorsync init-db --grants`, all of them
+    with `password`, and the tables. `options` go to the server as they are. With `tls` it offers these certificates.
     """
 
-    user = "sensorsync"
+    user = "sensorsync_subscriber"
+    """The account of `subscribe`: what is not about administration works with it."""
     password = "sesame"
     name = "sensorsync"
 
@@ -62,9 +65,43 @@ class DatabaseServer(Server):
         super().start()
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE `{self.name}`")
-            cursor.execute(f"CREATE USER '{self.user}'@'%' IDENTIFIED BY '{self.password}'")
-            cursor.execute(f"GRANT ALL ON `{self.name}%`.* TO '{self.user}'@'%'")
         return self
+
+    def settings(self, role: str = "subscriber", name: str | None = None, **changes: Any) -> DatabaseSettings:
+        """Settings of the account `role` for the database `name`, by default its own."""
+        words: dict[str, Any] = {
+            "host": self.host,
+            "port": self.port,
+            "user": f"sensorsync_{role}",
+            "password": self.password,
+            "name": name or self.name,
+        }
+        return DatabaseSettings(**{**words, **changes})
+
+    def environment(self, role: str = "subscriber", name: str | None = None) -> dict[str, str]:
+        """The same as environment variables."""
+        return {
+            "DB_HOST": self.host,
+            "DB_PORT": str(self.port),
+            "DB_USER": f"sensorsync_{role}",
+            "DB_PASSWORD": self.password,
+            "DB_NAME": name or self.name,
+        }
+
+    def allow(self, *roles: str, name: str | None = None, **changes: Any) -> None:
+        """Make the accounts of these roles, as root, by the statements that `sensorsync init-db --grants` prints."""
+        flavor = "mysql" if is_oracle_mysql() else "mariadb"
+        printed = init_db.grants(Settings(database=self.settings(name=name, **changes)), flavor=flavor).data["accounts"]
+        with self.connect() as connection, connection.cursor() as cursor:
+            for account in printed:
+                for statement in account["statements"] if account["role"] in roles else ():
+                    cursor.execute(statement.replace(account["password"], f"'{self.password}'"))
+
+    def prepare(self, name: str | None = None, **changes: Any) -> None:
+        """What a careful administrator does: the accounts, and the tables made by their owner. `changes` are settings."""
+        self.allow("owner", name=name, **changes)
+        assert not init_db.run(Settings(database=self.settings("owner", name, **changes))).problems
+        self.allow("subscriber", "replayer", "tuner", name=name, **changes)
 
     def answers(self) -> bool:
         try:

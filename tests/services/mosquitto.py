@@ -19,7 +19,8 @@ class Mosquitto(Server):
 
     By default it queues without bound, because mosquitto drops *acknowledged* messages beyond 1000 a session; pass
     `max_queued_messages=1000` for what users have. `persistence` keeps sessions over `stop`, not over `kill`. `options` are further
-    lines of mosquitto.conf. With `tls`, `tls_port` is a second listener (`client_certificates`: it demands one).
+    lines of mosquitto.conf. With `tls`, `tls_port` is a second listener (`client_certificates`: it demands one). With `websockets`,
+    `websocket_port` is one more, and with both `secure_websocket_port`, too.
     """
 
     def __init__(
@@ -31,11 +32,14 @@ class Mosquitto(Server):
         users: Mapping[str, str] | None = None,
         tls: Certificates | None = None,
         client_certificates: bool = False,
+        websockets: bool = False,
         options: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.tls = tls
         self.tls_port = free_port()
+        self.websocket_port = free_port()
+        self.secure_websocket_port = free_port()
         lines = [
             f"max_queued_messages {max_queued_messages}",
             f"allow_anonymous {'false' if users else 'true'}",
@@ -53,9 +57,15 @@ class Mosquitto(Server):
             passwords.chmod(0o600)
             lines.append(f"password_file {passwords}")
         lines += [*options, f"listener {self.port} 127.0.0.1"]
+        secured = []
         if tls:
-            lines += [f"listener {self.tls_port} 127.0.0.1", f"certfile {tls.server}", f"keyfile {tls.server_key}"]
-            lines += [f"cafile {tls.authority}", f"require_certificate {'true' if client_certificates else 'false'}"]
+            secured = [f"certfile {tls.server}", f"keyfile {tls.server_key}", f"cafile {tls.authority}"]
+            secured += [f"require_certificate {'true' if client_certificates else 'false'}"]
+            lines += [f"listener {self.tls_port} 127.0.0.1", *secured]
+        if websockets:
+            lines += [f"listener {self.websocket_port} 127.0.0.1", "protocol websockets"]
+        if websockets and tls:
+            lines += [f"listener {self.secure_websocket_port} 127.0.0.1", "protocol websockets", *secured]
         (self.folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
 
     @classmethod

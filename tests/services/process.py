@@ -32,9 +32,16 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses, below the range that the kernel gives to outgoing connections: it is still ours after a kill."""
+    """A TCP port that nobody uses, below the range that the kernel gives to outgoing connections: it is still ours after a kill.
+
+    Workers of pytest-xdist share the range by turns, so that none takes the port of a server that another has just killed.
+    """
+    worker, workers = (
+        int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]),
+        int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+    )
     while True:
-        port = random.randrange(15000, 32000)
+        port = random.randrange(15000 + worker, 32000, workers)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -37,7 +37,9 @@ class FakeStore:
 
 
 def payloads() -> list[bytes]:
-    return [payload for client in range(RUN.clients) for payload in Messages(RUN, client).take(100, time.time())]
+    return [
+        payload for client in range(RUN.clients) for payload in Messages(RUN, client).take(100, time.time()).payloads
+    ]
 
 
 def row(payload: bytes) -> StoredRow:

@@ -202,7 +202,7 @@ def sensorsync(*arguments: str, cwd: Path, **kwargs: Any) -> subprocess.Complete
 def test_help_is_quick_because_nothing_heavy_is_imported(tmp_path: Path) -> None:
     code = (
         "import sys; from sensorsync.cli import main; main(['--help']); "
-        "heavy = {'pydantic', 'yaml', 'pymysql', 'mqtt5', 'cryptography', 'sensorsync.config'} & set(sys.modules); "
+        "heavy = {'asyncio', 'pydantic', 'rich', 'yaml', 'pymysql', 'mqtt5', 'cryptography', 'sensorsync.config'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=Path(__file__).parents[2])
@@ -241,3 +241,17 @@ def test_every_renderer_that_is_registered_exists_and_is_for_a_command(command: 
     assert command in dict(commands(typer.main.get_command(app)))
     module, _, function = RENDERERS[command].partition(":")
     assert callable(getattr(import_module(module), function))
+
+
+@pytest.mark.parametrize("words", [(), ("dlq",), ("keys",), ("config",)])
+def test_the_list_of_commands_cuts_no_sentence_off_on_a_terminal_of_80_columns(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sensorsync", *words, "--help"],
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    commands = done.stdout.split("Commands:")[1].strip().splitlines()
+    assert commands
+    assert [line for line in commands if line.endswith("...")] == []

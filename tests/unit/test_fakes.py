@@ -34,7 +34,7 @@ class PahoClient:
         self.subacks: queue.Queue[list[int]] = queue.Queue()
         self.pubacks: queue.Queue[int] = queue.Queue()
         self.disconnects: queue.Queue[int] = queue.Queue()
-        self.properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        self.properties: Any = Properties(PacketTypes.CONNECT)
         self.properties.SessionExpiryInterval = expiry
         if receive_max:
             self.properties.ReceiveMaximum = receive_max

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.errors import ConfigurationError
+from sensorsync.lifecycle import Backoff, SoftStop, allow_open_files
 
 
 def test_the_delays_double_up_to_the_maximum_and_begin_again_after_a_success() -> None:
@@ -65,3 +67,24 @@ def test_the_second_signal_kills_even_if_a_thread_hangs(number: signal.Signals) 
         assert process.stdout.readline() == "asked\n"
         process.send_signal(number)
         assert process.wait(10) == -number
+
+
+@pytest.mark.parametrize(
+    ("limits", "needed", "after"),
+    [((256, 4096), 2064, 2064), ((256, 4096), 4096, 4096), ((3000, 4096), 2064, 3000), ((256, -1), 10**6, 10**6)],
+)
+def test_the_limit_of_open_files_is_raised_when_it_is_too_low(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], needed: int, after: int
+) -> None:
+    present = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: present[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, changed: present.append(changed))
+    allow_open_files(needed)
+    assert present[-1] == (after, limits[1])
+
+
+def test_a_hard_limit_of_open_files_that_is_too_low_names_ulimit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    with pytest.raises(ConfigurationError, match=r"2064 open files .* 1024 \(ulimit -Hn\)") as caught:
+        allow_open_files(2064)
+    assert "ulimit -n 2064" in str(caught.value.hint)

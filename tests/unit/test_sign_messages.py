@@ -13,6 +13,7 @@ import pytest
 from sensorsync.commands import keys
 from sensorsync.config import SecuritySettings, load, yaml_file
 from sensorsync.decoding import envelope
+from tests.conftest import not_installed
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/sign-messages.md"
 PROGRAMS = dict(re.findall(r"<!-- program: (\S+) -->\n\n```\w+\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
@@ -43,7 +44,7 @@ def made(folder: Path, program: str, message: bytes) -> bytes:
     """What a program of the page makes of a message."""
     runtime = {".py": sys.executable, ".mjs": shutil.which("node")}[Path(program).suffix]
     if runtime is None:
-        pytest.skip("node is not installed")
+        not_installed("node is not on the PATH (Debian: apt-get install nodejs)")
     done = subprocess.run([runtime, program], cwd=folder, input=message, capture_output=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
@@ -66,11 +67,11 @@ def test_what_the_page_encrypts_is_decrypted(folder: Path, security: SecuritySet
 def test_what_the_page_signs_in_c_is_verified(folder: Path, security: SecuritySettings) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler is installed")
+        not_installed("there is no C compiler (Debian: apt-get install gcc libc6-dev)")
     words = [compiler, "-Wall", "-Wextra", "-Werror", "-O2", "-o", "hs256", "hs256.c", "-lmbedcrypto"]
     built = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
     if "mbedtls/" in built.stderr and "No such file" in built.stderr:
-        pytest.skip("the development files of Mbed TLS are not installed")
+        not_installed("the headers of Mbed TLS are missing (Debian: apt-get install libmbedtls-dev)")
     assert built.returncode == 0, built.stderr
     for message in (MESSAGE, MESSAGE + b" ", MESSAGE + b"  "):
         done = subprocess.run(

@@ -28,8 +28,7 @@ LOGIN: Final = (
         "protocol_version",
         Chapter.LOGIN,
         "the broker does not speak MQTT 5",
-        "enable MQTT 5 on the broker's listener, or update the broker: this version of sensorsync speaks MQTT 5 alone and"
-        " has no engine for MQTT 3.1.1",
+        "enable MQTT 5 on the broker's listener, or update the broker, or set mqtt.client: paho and mqtt.protocol: 3.1.1",
         code=0x84,
         seen="Connection refused: unacceptable protocol version (MQTT 3.1.1: return code 1)",
     ),
@@ -84,10 +83,19 @@ LOGIN: Final = (
         "http_port",
         Chapter.LOGIN,
         "this is an HTTP (or WebSocket) port",
-        "set mqtt.port to the broker's TCP listener, usually 1883, or 8883 with TLS: this version of sensorsync does not speak"
-        " MQTT over WebSockets",
+        "set mqtt.port to the broker's TCP listener, usually 1883, or 8883 with TLS; or set mqtt.client: paho and"
+        " mqtt.transport: websockets",
         lasting=False,
         seen="HTTP/1.1 400 Bad Request; ports 80, 443, 8080, 8083, 8084",
+    ),
+    Cause(
+        "websocket_refused",
+        Chapter.LOGIN,
+        "no WebSocket for MQTT is offered there",
+        "check mqtt.port (usually 8083, or 8084 with TLS) and mqtt.websocket_path (usually /mqtt), and that TLS is set as the broker"
+        " expects it (mqtt.tls); for a TCP listener (1883, 8883) set mqtt.transport: tcp",
+        lasting=False,
+        seen="WebSocket handshake error; HTTP/1.1 404 Not Found",
     ),
     Cause(
         "not_mqtt",

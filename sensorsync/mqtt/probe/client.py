@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from mqtt5 import (
     ConnAckPacket,
+    Packet,
     PubAckPacket,
     PublishPacket,
     QoS,
@@ -20,7 +21,7 @@ from mqtt5 import (
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.connecting import connect
-from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.conversation import Conversation
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.probe.report import StepFailed
@@ -47,7 +48,7 @@ class ProbeClient:
         """Packet id -> when it was acknowledged (`time.monotonic()`), and the reason code."""
         self._acknowledge = acknowledge
         self._suback: SubAckPacket | None = None
-        self._connection: Connection | None = None
+        self._connection: Conversation | None = None
         self._error: SensorsyncError | None = None
         self._news = asyncio.Event()
         self._packet_id = 0
@@ -93,19 +94,24 @@ class ProbeClient:
             TopicFilter(one, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER) for one in patterns
         ]
         self._suback = None
-        self._write(SubscribePacket(self._next_id(), filters).write())
+        self._send(SubscribePacket(self._next_id(), filters))
         if not await self.until(lambda: self._suback is not None, self.options.connect_timeout):
             raise StepFailed("subscribe_unanswered", f"no SUBACK in {self.options.connect_timeout:g} s")
-        return [int(code) for code in self._suback.reason_codes] if self._suback else []
+        codes: list[int] = [int(code) for code in self._suback.reason_codes] if self._suback else []
+        if len(codes) != len(patterns):
+            raise StepFailed(
+                "subscribe_unanswered", f"SUBACK has {len(codes)} reason codes for {len(patterns)} filters"
+            )
+        return codes
 
     def publish(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
         """PUBLISH with QoS 1; returns the packet ids."""
         ids = [self._next_id() for _ in payloads]
         packets = [
-            PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id).write()
+            PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id)
             for packet_id, payload in zip(ids, payloads, strict=True)
         ]
-        self._write(b"".join(packets))
+        self._send(*packets)
         return ids
 
     async def acknowledged(self, ids: Sequence[int], timeout: float) -> list[int]:
@@ -131,7 +137,7 @@ class ProbeClient:
 
     # -- Handler -------------------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Connection) -> None:
+    def connection_ready(self, connection: Conversation) -> None:
         """See Handler."""
         self._connection = connection
 
@@ -143,7 +149,7 @@ class ProbeClient:
                 case PublishPacket():
                     self.arrivals.append(Arrival(now, bytes(packet.payload)))
                     if packet.packet_id is not None and self._acknowledge:
-                        self._write(PubAckPacket(packet.packet_id).write())
+                        self._send(PubAckPacket(packet.packet_id))
                 case PubAckPacket():
                     self.acks[packet.packet_id] = (now, int(packet.reason_code))
                 case SubAckPacket():
@@ -162,9 +168,9 @@ class ProbeClient:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _write(self, data: bytes) -> None:
+    def _send(self, *packets: Packet) -> None:
         if self._connection is not None:
-            self._connection.write(data)
+            self._connection.send(packets)
 
     def _next_id(self) -> int:
         self._packet_id = self._packet_id % _MAX_PACKET_ID + 1

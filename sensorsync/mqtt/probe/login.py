@@ -30,13 +30,14 @@ async def check_connect(visit: Visit) -> Finding:
         key, detail = failed.concern.cause.key, failed.concern.detail
         if key == "timeout":
             raise StepFailed("connect_unanswered", detail) from failed
-        if key == "closed_at_connect":
+        if key == "closed_at_connect" and options.engine == "native":
             raise StepFailed(await cause_of_hang_up(options), detail) from failed
         raise
     assigned = visit.connack.assigned_client_id
+    carrier = " over a WebSocket" if mqtt.transport == "websockets" else ""
     user = f"user {mqtt.username}" if mqtt.username is not None else "no user name"
     return Finding(
-        f"MQTT 5, {user}, client id {assigned or options.client_id}, answered in {client.rtt * 1000:.1f} ms",
+        f"MQTT {mqtt.protocol}{carrier}, {user}, client id {assigned or options.client_id}, answered in {client.rtt * 1000:.1f} ms",
         {"client_id": assigned or options.client_id, "username": mqtt.username, "answer_seconds": round(client.rtt, 6)},
     )
 
@@ -44,7 +45,7 @@ async def check_connect(visit: Visit) -> Finding:
 def check_limits(visit: Visit) -> Finding:
     """What the broker allows (MQTT 5.0, section 3.2.2.3). Raises StepFailed when we can't work so."""
     mqtt, connack = visit.settings.mqtt, visit.connack
-    asked = 0 if mqtt.ephemeral else int(mqtt.session_expiry)
+    asked = 0 if mqtt.ephemeral or mqtt.protocol != "5" else int(mqtt.session_expiry)
     granted = asked if connack.session_expiry_interval is None else connack.session_expiry_interval
     facts = {
         "receive_maximum": connack.receive_max,
@@ -66,7 +67,8 @@ def check_limits(visit: Visit) -> Finding:
     if granted < asked:
         detail = f"{format_duration(granted)}, not {format_duration(asked)}"
         concerns = (Concern(CAUSES["session_expiry_shortened"], detail),)
-    return Finding(_summary(connack, facts), facts, concerns)
+    summary = _summary(connack, facts) if mqtt.protocol == "5" else f"MQTT {mqtt.protocol} does not state any"
+    return Finding(summary, facts, concerns)
 
 
 def _summary(connack: ConnAckPacket, facts: dict[str, Any]) -> str:

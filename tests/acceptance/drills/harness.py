@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sensorsync.config import load as load_settings
-from sensorsync.drivers import open_store
 from tests.acceptance.drills.load import Load
 from tests.acceptance.drills.pace import ACK_DELAY, CLIENTS, Pace
 from tests.commands import Commands
@@ -85,17 +83,11 @@ class Drill:
             self.environment = {
                 **_QUICK,
                 "MQTT_BROKER": f"{self.broker.host}:{self.broker.port}",
-                "DB_HOST": self.database.host,
-                "DB_PORT": str(self.database.port),
-                "DB_USER": self.database.user,
-                "DB_PASSWORD": self.database.password,
-                "DB_NAME": self.database.name,
+                **self.database.environment(),
                 "SENSORSYNC_STATE_DIR": str(self.folder / "state"),
                 **self._more,
             }
-            settings = load_settings(None, {}, environ=self.environment, cwd=self.folder).settings
-            with closing(open_store(settings.database)) as store:
-                store.migrate()
+            self.database.prepare()
             self._open = opened.pop_all()
         return self
 

@@ -73,6 +73,15 @@ def test_mqtt_broker_is_a_host_with_a_port_or_a_url(
     assert (mqtt.host, mqtt.port, mqtt.use_tls) == (host, port, tls)
 
 
+@pytest.mark.parametrize(
+    ("text", "port", "tls", "path"),
+    [("ws://b", 80, False, "/mqtt"), ("wss://b:8084/", 8084, True, "/"), ("wss://b/a/b", 443, True, "/a/b")],
+)
+def test_mqtt_broker_may_be_the_url_of_a_websocket(load_with: Load, text: str, port: int, tls: bool, path: str) -> None:
+    mqtt = load_with(env={"MQTT_BROKER": text, "SENSORSYNC_MQTT__CLIENT": "paho"}).settings.mqtt
+    assert (mqtt.transport, mqtt.port, mqtt.use_tls, mqtt.websocket_path) == ("websockets", port, tls, path)
+
+
 def test_a_broker_url_may_carry_user_and_password(load_with: Load) -> None:
     mqtt = load_with(env={"MQTT_BROKER": "mqtt://me:p%40ss@b"}).settings.mqtt
     assert mqtt.username == "me"
@@ -81,7 +90,7 @@ def test_a_broker_url_may_carry_user_and_password(load_with: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["http://b", "ws://b:80/mqtt", "b:port", "b:99999", ":1884", "mqtts:///x", "b/path", "[::1"]
+    "bad", ["http://b", "ws://b:80/mqtt?x=1", "b:port", "b:99999", ":1884", "mqtts:///x", "b/path", "[::1"]
 )
 def test_a_broker_that_cannot_be_taken_apart_is_refused_without_repeating_it(load_with: Load, bad: str) -> None:
     with pytest.raises(ConfigurationError, match="must be host:port") as caught:

@@ -48,6 +48,16 @@ def test_every_section_says_what_it_is() -> None:
         assert model.__doc__, path
 
 
+@pytest.mark.parametrize(("tls", "port"), [({}, 8083), ({"enabled": True}, 8084)])
+def test_websockets_have_default_ports_of_their_own(tls: dict[str, object], port: int) -> None:
+    mqtt = settings(mqtt={"client": "paho", "transport": "websockets", "tls": tls}).mqtt
+    assert (mqtt.port, mqtt.websocket_path) == (port, "/mqtt")
+
+
+def test_a_protocol_version_may_be_written_as_a_number() -> None:
+    assert settings(mqtt={"protocol": 5}).mqtt.protocol == "5"
+
+
 @pytest.mark.parametrize("tls", [{"ca_file": "/ca.pem"}, {"enabled": True}])
 def test_tls_moves_the_default_port_to_8883(tls: dict[str, object]) -> None:
     mqtt = settings(mqtt={"tls": tls}).mqtt
@@ -61,6 +71,10 @@ def test_tls_moves_the_default_port_to_8883(tls: dict[str, object]) -> None:
         ({"port": 8883, "tls": {"enabled": False}}, False),
         ({"port": 1883, "tls": {"ca_file": "/ca.pem"}}, True),
         ({"port": 1883}, False),
+        ({"port": 8084}, False),
+        ({"port": 8084, "client": "paho", "transport": "websockets"}, True),
+        ({"port": 443, "client": "paho", "transport": "websockets"}, True),
+        ({"port": 8083, "client": "paho", "transport": "websockets"}, False),
     ],
 )
 def test_port_8883_or_an_authority_imply_tls_unless_it_is_said_otherwise(
@@ -78,6 +92,8 @@ def test_port_8883_or_an_authority_imply_tls_unless_it_is_said_otherwise(
         ({"database": {"connect_timeout": "16s"}}, "connect_timeout must not be above"),
         ({"database": {"driver": "sqlite"}}, "database.path must name the file"),
         ({"mqtt": {"backoff_min": "31s"}}, "mqtt.backoff_min must not be above"),
+        ({"mqtt": {"protocol": "3.1.1"}}, "mqtt.protocol 3.1.1 needs mqtt.client: paho"),
+        ({"mqtt": {"transport": "websockets"}}, "mqtt.transport websockets needs mqtt.client: paho"),
         ({"pipeline": {"backoff_min": "11s"}}, "pipeline.backoff_min must not be above"),
         ({"mqtt": {"connections": 65}}, "mqtt.connections must not be above"),
         ({"mqtt": {"tls": {"cert_file": "/c"}}}, "need each other"),

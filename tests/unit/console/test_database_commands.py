@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ import pytest
 from sensorsync.cli import main
 from sensorsync.deadletters import DeadLetters
 from sensorsync.pipeline.contract import DeadLetter
+from sensorsync.sqlite import retention
+from sensorsync.sqlite.store import SqliteStore
+from tests.rows import readings
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +58,105 @@ def test_init_db_makes_the_file_and_says_what_it_did(tmp_path: Path, capsys: pyt
     assert "The schema is up to date." in capsys.readouterr().out
 
 
+def test_init_db_does_not_call_a_table_that_differs_up_to_date(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init-db"]) == 0
+    with closing(sqlite3.connect(tmp_path / "readings.sqlite")) as connection:
+        connection.execute("ALTER TABLE sensor_readings DROP COLUMN topic")
+    capsys.readouterr()
+    assert main(["init-db"]) == 5
+    shown = capsys.readouterr()
+    assert "differs   sensor_readings has no column topic" in shown.out
+    # It said so above that line.
+    assert "Nothing to do" not in shown.out
+
+
+def test_old_readings_of_a_file_are_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init-db"]) == 0
+    now = datetime.now(UTC).replace(tzinfo=None)
+    devices = readings(40)
+    with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
+        ages = [timedelta(days=age) for age in (0, 89.9, 90.1, 20_000, -20_000)]
+        store.sink(0).write(
+            [one._replace(ts=(now - age).isoformat(" ", "microseconds")) for one in devices for age in ages]
+        )
+    capsys.readouterr()
+    assert main(["init-db", "--retain", "90d", "--check"]) == 5
+    assert "to delete 80 readings from before 20" in capsys.readouterr().out
+    assert main(["init-db", "--retain", "90d"]) == 0
+    assert "deleted   80 readings from before 20" in capsys.readouterr().out
+    with closing(sqlite3.connect(tmp_path / "readings.sqlite")) as connection:
+        found = connection.execute("SELECT count(*), count(DISTINCT device_id) FROM sensor_readings").fetchone()
+    assert found == (120, len({one.device_id for one in devices}))
+    assert main(["init-db", "--retain", "90d", "--json"]) == 0
+    assert data(capsys)["upkeep"]["deleted"] == 0
+
+
+def test_many_old_readings_are_deleted_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["init-db"]) == 0
+    monkeypatch.setattr(retention, "_PIECE", 3)
+    with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
+        store.sink(0).write(
+            [one._replace(device_id="d", ts=f"2001-01-01 00:00:00.{one.event_id[-1]:06}") for one in readings(10)]
+        )
+        assert store.upkeep(timedelta(days=1), partitions=False, dry_run=False).deleted == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--partitions"], "SQLite has no partitions"),
+        (["--retain", "90"], "write 1d or more"),
+        (["--retain", "999999999d"], "write 1d or more"),
+        (["--retain", "x"], "not a duration"),
+        (["--sql", "--partitions"], "go with --check or alone"),
+        (["--grants", "--retain", "90d"], "go with --check or alone"),
+        (["--yes"], "--yes goes with"),
+        (["--yes", "--check", "--retain", "90d"], "--yes goes with"),
+    ],
+)
+def test_an_upkeep_that_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert main(["init-db", *words]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "readings.sqlite").exists()
+
+
+def test_readings_without_a_time_are_not_removed_by_surprise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SENSORSYNC_READING__MISSING_TS", "epoch")
+    assert main(["init-db", "--retain", "90d"]) == 2
+    assert "filed under 1970" in capsys.readouterr().err
+    assert main(["init-db", "--retain", "90d", "--check"]) == 0
+    assert "wants --yes: reading.missing_ts is epoch" in capsys.readouterr().out
+    assert main(["init-db", "--retain", "90d", "--yes"]) == 0
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 5, 1), ("y", 0, 0)])
+def test_on_a_terminal_it_asks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: str,
+    code: int,
+    left: int,
+) -> None:
+    monkeypatch.setenv("SENSORSYNC_READING__MISSING_TS", "epoch")
+    assert main(["init-db"]) == 0
+    with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
+        store.sink(0).write([readings(1)[0]._replace(ts="1970-01-01 00:00:00.000000")])
+    terminal = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    assert main(["init-db", "--retain", "90d"]) == code
+    assert "Go on?" in capsys.readouterr().err
+    with closing(sqlite3.connect(tmp_path / "readings.sqlite")) as connection:
+        assert connection.execute("SELECT count(*) FROM sensor_readings").fetchone() == (left,)
+
+
 def test_init_db_prints_the_sql_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init-db", "--sql"]) == 0
     printed = capsys.readouterr().out
@@ -62,9 +167,69 @@ def test_init_db_prints_the_sql_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert data(capsys)["ready"] is True
 
 
-def test_check_and_sql_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["init-db", "--check", "--sql"]) == 2
+@pytest.mark.parametrize("flags", [["--check", "--sql"], ["--check", "--grants"], ["--sql", "--grants"]])
+def test_check_sql_and_grants_exclude_one_another(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    assert main(["init-db", *flags]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--grants", "--flavor", "mysql"], "SQLite knows no accounts"),
+        (["--flavor", "mysql"], "need --grants"),
+        (["--host", "10.%"], "need --grants"),
+        (["--grants", "--flavor", "oracle"], "'mysql', 'mariadb'"),
+    ],
+)
+def test_grants_that_cannot_be_are_refused(
+    capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert main(["init-db", *words]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.fixture
+def mysql_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENSORSYNC_DATABASE__DRIVER", "mysql")
+    monkeypatch.setenv("DB_PORT", "1")  # where nobody answers
+
+
+def grants(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["init-db", "--grants", *words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("mysql_settings")
+def test_the_grants_of_a_named_flavor_need_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    mysql, mariadb = (grants(capsys, "--flavor", flavor) for flavor in ("mysql", "mariadb"))
+    assert "GRANT SYSTEM_VARIABLES_ADMIN, " in mysql
+    assert "SUPER" not in mysql
+    assert "GRANT SUPER, " in mariadb
+    assert "SYSTEM_VARIABLES_ADMIN" not in mariadb
+    assert "REQUIRE SSL" not in mysql + mariadb
+    assert main(["init-db", "--grants"]) == 4, "else it is asked"
+
+
+@pytest.mark.usefixtures("mysql_settings")
+def test_the_grants_go_by_the_database_the_host_and_the_demand_for_tls(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_NAME", "my_`%db")
+    monkeypatch.setenv("SENSORSYNC_DATABASE__TLS__MODE", "required")
+    printed = grants(capsys, "--flavor", "mysql", "--host", "10.0.%")
+    assert r"GRANT CREATE ON `my\_``\%db`.* TO 'sensorsync_owner'@'10.0.%';" in printed
+    assert "GRANT SELECT, INSERT, UPDATE ON `my_``%db`.sensor_readings TO 'sensorsync_replayer'@'10.0.%';" in printed
+    assert printed.count(" REQUIRE SSL;\n") == printed.count("CREATE USER") == 4
+
+
+@pytest.mark.usefixtures("mysql_settings")
+@pytest.mark.parametrize("host", ["", "'", "%' IDENTIFIED BY ''; --", "a\nb", "x" * 256])
+def test_what_is_no_host_is_put_into_no_statement(capsys: pytest.CaptureFixture[str], host: str) -> None:
+    assert main(["init-db", "--grants", "--flavor", "mysql", "--host", host]) == 2
+    shown = capsys.readouterr()
+    assert "--host" in shown.err
+    assert shown.out == ""
 
 
 def test_a_box_that_is_not_there_is_empty_and_stays_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
+from rich.console import Console
 
 from sensorsync.cli import main
-from sensorsync.cli.wiring import moment
+from sensorsync.cli.wiring import app, moment
+from sensorsync.console.dlq import inspect
 from sensorsync.deadletters import Criteria
 from sensorsync.errors import UsageError
 from tests.letters import ARRIVAL, good, in_box, junk, left, park
@@ -82,6 +85,30 @@ def test_a_box_that_is_not_there_is_empty_and_stays_away(dlq: Cli, words: list[s
     assert not dlq.box.exists()
 
 
+# -- flags -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_filters_are_the_same_on_every_command() -> None:
+    commands = typer.main.get_command(app).commands["dlq"].commands  # type: ignore[attr-defined]
+    flags = {name: {parameter.name: parameter for parameter in command.params} for name, command in commands.items()}
+    for name in ("replay", "release", "purge", "export"):
+        some = flags["inspect"].keys() - {"limit", "json"} - ({"state"} if name in {"replay", "release"} else set())
+        assert len(some) >= 6
+        assert {flag: (one.opts, one.help) for flag, one in flags[name].items() if flag in some} == {
+            flag: (one.opts, one.help) for flag, one in flags["inspect"].items() if flag in some
+        }
+    assert "state" not in flags["replay"].keys() | flags["release"].keys(), "they have their own"
+
+
+def test_to_look_into_the_box_nothing_heavy_is_imported(full: Cli) -> None:
+    code = (
+        "import sys; from sensorsync.cli import main; assert main(['dlq', 'inspect', '--json']) == 0; "
+        "heavy = {'asyncio', 'cryptography', 'mqtt5', 'paho', 'pymysql', 'rich', 'ssl'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=50)
+
+
 # -- inspect, show ---------------------------------------------------------------------------------------------------------
 
 
@@ -103,6 +130,16 @@ def test_a_box_that_is_not_there_is_empty_and_stays_away(dlq: Cli, words: list[s
 def test_inspect_counts_and_lists_what_fits_the_filters(full: Cli, words: list[str], found: int) -> None:
     data = full("inspect", *words, "--json").data
     assert (data["total"], data["due"], len(data["letters"])) == (found, found, found)
+
+
+def test_on_a_narrow_terminal_the_ids_are_whole(full: Cli) -> None:
+    letter = {**full("inspect", "--limit", "1", "--json").data["letters"][0], "id": 1_234_567, "payload": "x" * 200}
+    data = {**full("inspect", "--json").data, "letters": [letter]}
+    out = io.StringIO()
+    inspect(data, Console(file=out, width=80))
+    assert [line.split()[0] for line in out.getvalue().splitlines() if "xx" in line] == ["1234567"]
+    assert letter["last_seen"] in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

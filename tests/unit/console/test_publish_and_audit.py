@@ -38,6 +38,18 @@ def rendered(render: Any, data: dict[str, Any]) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
+def test_the_outcome_of_an_open_loop_names_the_rate_that_was_asked_for_and_the_one_that_was_reached() -> None:
+    load = {"rate": 2000.0, "achieved": 1999.6, "topics": 3, "devices": 7, "payload_size": 1000}
+    text = rendered(stress_publish.render, {**PUBLISHED, **load})
+    assert "1,999.6 of 2,000.0 messages/s sent" in text
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith(("topics", "devices", "payload"))] == [
+        "3",
+        "7",
+        "1,000",
+    ]
+    assert "open loop" not in rendered(stress_publish.render, PUBLISHED)
+
+
 def test_a_whole_run_is_said_to_be_accounted_for() -> None:
     text = rendered(audit.render, {**WHOLE.as_data(), "redelivered": None, "deleted": 100})
     assert "Every message of run r1 is accounted for." in text

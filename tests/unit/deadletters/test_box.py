@@ -7,12 +7,17 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, identity
 from sensorsync.deadletters.file_system import file_system_of, warnings_for
@@ -321,19 +326,40 @@ def test_letters_are_counted_by_reason_and_listed_latest_first(box: DeadLetters)
     ]
 
 
+KINDS = st.tuples(
+    st.sampled_from(["json", "a", "ü", ""]), st.none() | st.integers(-3, 3), st.sampled_from(["parked", "quarantined"])
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(KINDS, max_size=20))
+def test_every_letter_is_in_one_count(kinds: list[tuple[str, int | None, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, closing(DeadLetters(Path(folder) / "box.sqlite")) as box:
+        box.open()
+        box.park([letter(n, reason=reason, errno=errno) for n, (reason, errno, _) in enumerate(kinds)])
+        with box._file.writing() as connection:
+            states = [(state, n) for n, (_, _, state) in enumerate(kinds, 1)]
+            connection.executemany("UPDATE letters SET state = ?, next_retry_at = id WHERE id = ?", states)
+        due = Counter(kind for n, kind in enumerate(kinds, 1) if kind[2] == "parked" and n <= 5)
+        assert {count[:3]: (count.letters, count.due) for count in box.counts(now=5)} == {
+            kind: (number, due[kind]) for kind, number in Counter(kinds).items()
+        }
+
+
 def test_what_is_filtered_and_counted_is_read_off_one_index(box: DeadLetters) -> None:
     """So that a million letters stay quick."""
+    box.park([letter(errno=1, topic="a/c/b"), letter(errno=None)])
     connection = box._file._connection
     assert connection is not None
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
-    chosen = Criteria("json", 1, "boiler", "a/+", NOW, NOW + 1, "parked")
+    chosen = Criteria("json", 1, "boiler", "a/+/b/#", NOW, NOW + 1, "parked")
     box.counts(chosen)
     box.numbers(chosen, due=NOW)
     list(box.letters(chosen))
     connection.set_trace_callback(None)
     asked = [statement for statement in statements if statement.startswith("SELECT")]
-    assert len(asked) == 3
+    assert sum("count(*)" in statement for statement in asked) == 2 * 2, "errnos (none is one) and states"
     for statement in asked:
         (plan, *_) = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
         assert "USING COVERING INDEX letters_by_reason" in plan
@@ -353,6 +379,135 @@ def test_a_number_is_never_given_again(box: DeadLetters) -> None:
     assert box.purge(Criteria()) == 2
     box.park([letter(3)])
     assert [found.id for found in box.letters()] == [3]
+
+
+# -- what it knows a message by ------------------------------------------------------------------------------------------
+
+
+def known(box: DeadLetters) -> int:
+    with box._file.reading() as connection:
+        (number,) = connection.execute("SELECT count(*) FROM known").fetchone()
+    return int(number)
+
+
+def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -> None:
+    for tidy in (False, True):
+        assert box.park([letter(1), letter(2), letter(3)]) == 3
+        box.settle([found.id for found in box.letters()], [], NOW)
+        if tidy:
+            box.tidy()
+            assert known(box) == 0
+    assert box.park([letter(1), letter(1)]) == 1
+    (found,) = box.letters()
+    assert (found.seen, found.payload) == (2, b"payload 1")
+
+
+def test_letters_that_left_are_forgotten_once_they_are_more_than_half(box: DeadLetters) -> None:
+    box.park([letter(n) for n in range(10)])
+    for left, remembered in ((5, 10), (4, 4)):
+        box.settle(sorted(found.id for found in box.letters())[:-left], [], NOW)
+        box.tidy()
+        assert known(box) == remembered
+    assert box.park([letter(n) for n in range(10)]) == 6
+    assert sorted(found.seen for found in box.letters()) == [1] * 6 + [2] * 4
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["park", "park", "settle", "import"]), st.integers(0, 5)) | st.just(("tidy", 0))
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(STEPS)
+def test_whatever_leaves_and_comes_again_a_message_is_never_two_letters(steps: list[tuple[str, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder, closing(DeadLetters(Path(folder) / "box.sqlite")) as box:
+        box.open()
+        box.park([letter(n) for n in range(6)])
+        away = {found.payload: found for found in box.letters()}
+        box.purge(Criteria())
+        seen: Counter[bytes] = Counter()
+        for step, number in steps:
+            payload = b"payload %d" % number
+            if step == "park":
+                assert box.park([letter(number)]) == (payload not in seen)
+                seen[payload] += 1
+            elif step == "import":
+                assert box.restore([away[payload]]) == (payload not in seen)
+                seen.setdefault(payload, 1)
+            elif step == "settle":
+                box.settle([found.id for found in box.letters() if found.payload == payload], [], NOW)
+                del seen[payload]
+            else:
+                box.tidy()
+            assert {found.payload: found.seen for found in box.letters()} == seen
+
+
+# -- a box of format 2 ---------------------------------------------------------------------------------------------------
+
+PARK_OF_FORMAT_2 = """
+    INSERT INTO letters (sha256, reason, first_seen, last_seen, refused_at, qos, topic, message, payload)
+    VALUES (?, 'json', 0, 0, 0, 1, 'a/b', '', ?) ON CONFLICT (sha256) DO NOTHING"""
+
+
+def park_as_format_2(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        payload = letter(number).payload
+        assert connection.execute(PARK_OF_FORMAT_2, (identity("a/b", payload), payload)).rowcount == 1
+    connection.commit()
+
+
+@pytest.fixture
+def former(box: DeadLetters, path: Path) -> Iterator[sqlite3.Connection]:
+    """The connection of a process that has the box open as it was in format 2, with ten letters."""
+    box.close()
+    with closing(sqlite3.connect(path)) as connection:
+        (table,) = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'letters'").fetchone()
+        index = (
+            "CREATE INDEX letters_by_reason ON letters (reason, errno, state, last_seen, next_retry_at, device, topic)"
+        )
+        unique = table.replace("sha256        BLOB    NOT NULL,", "sha256        BLOB    NOT NULL UNIQUE,")
+        assert unique != table
+        for statement in ("DROP TABLE letters", "DROP TABLE known", unique, index, "PRAGMA user_version = 2"):
+            connection.execute(statement)
+        park_as_format_2(connection, range(10))
+        yield connection
+
+
+def test_a_box_of_format_2_can_be_looked_into_and_stays_as_it_is(former: sqlite3.Connection, path: Path) -> None:
+    assert len(look(path)) == 10
+    assert former.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("way", [DeadLetters.open, DeadLetters.open_to_take_out], ids=["put in", "take out"])
+def test_a_box_of_format_2_keeps_its_letters_and_knows_them(
+    way: Callable[[DeadLetters], object], former: sqlite3.Connection, path: Path
+) -> None:
+    with closing(DeadLetters(path)) as box:
+        way(box)
+        if way is DeadLetters.open:
+            assert box.park([letter(3), letter(10)]) == 1
+        assert box.purge(Criteria()) in {10, 11}
+        box.tidy()
+        assert (list(box.letters()), known(box)) == ([], 0)
+    assert former.execute("PRAGMA user_version").fetchone() == (3,)
+
+
+def test_what_a_process_of_the_version_before_goes_on_parking_is_known(former: sqlite3.Connection, path: Path) -> None:
+    with closing(DeadLetters(path)) as box:
+        box.open()
+        park_as_format_2(former, [20])
+        assert box.park([letter(20)]) == 0
+        assert [found.seen for found in box.letters(limit=1)] == [2]
+        box.purge(Criteria())
+        park_as_format_2(former, [20])
+        assert box.park([letter(20)]) == 0
+
+
+def test_a_full_box_of_format_2_is_opened(former: sqlite3.Connection, path: Path) -> None:
+    park_as_format_2(former, range(10, 1000))
+    with closing(DeadLetters(path, max_size=path.stat().st_size)) as box:
+        box.open()
+        assert known(box) == 1000
 
 
 # -- where it lies -------------------------------------------------------------------------------------------------------

@@ -56,6 +56,9 @@ def box(tmp_path: Path) -> Iterator[DeadLetters]:
         (Criteria(topic="other"), [5]),
         (Criteria(topic="plant/+/t"), [1, 2, 3, 4]),
         (Criteria(topic="plant/pump/#"), [3, 4]),
+        (Criteria(topic="+/pump/#"), [3, 4]),
+        (Criteria(topic="plant/+/#", reason="database"), [2, 3]),
+        (Criteria(topic="+"), [5]),
         (Criteria(since=NOW + 4), [4, 5]),
         (Criteria(until=NOW + 2), [1]),
         (Criteria(since=NOW + 2, until=NOW + 4), [2, 3]),
@@ -75,7 +78,7 @@ def test_only_one_that_says_nothing_means_all() -> None:
     assert not replace(Criteria(), errno=0).all
 
 
-levels = st.sampled_from(["a", "b", "", "$x", "0", "%", "line\nbreak", "ü"])
+levels = st.sampled_from(["a", "b", "", "$x", "0", "%", "line\nbreak", "ü", "*", "a?", "[ab]"])
 topics = st.lists(levels, min_size=1, max_size=4).map("/".join)
 filters = st.builds(
     lambda some, end: "/".join([*some, *end]),
@@ -87,6 +90,8 @@ filters = st.builds(
 @given(filters, st.lists(topics, min_size=1, max_size=5))
 @example("a/#", ["a", "a/", "a/b/c", "a0", "ab", "b/a"])
 @example("#", ["", "a", "$x", "%", "#"])
+@example("a/+/b/#", ["a/x/b", "a/x/b/c", "a/x/y/b", "a/x/bc", "a//b/"])
+@example("+/[ab]/*", ["x/a/y", "x/[ab]/*", "$x/[ab]/*"])
 def test_topics_are_matched_as_a_broker_does_it(pattern: str, some: list[str]) -> None:
     where, parameters = Criteria(topic=pattern).where()
     with closing(sqlite3.connect(":memory:")) as connection:

@@ -13,17 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import (
-    Criteria,
-    DeadLetters,
-    LeaveInBox,
-    Replay,
-    RetryPolicy,
-    StoredLetter,
-    replay_lock,
-)
+from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.deadletters.letters import MAX_HISTORY
-from sensorsync.deadletters.replay import PATIENCE, Pace
+from sensorsync.deadletters.lock import replay_lock
+from sensorsync.deadletters.replay import PATIENCE, LeaveInBox, Pace, Replay, RetryPolicy
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.lifecycle import Backoff, SoftStop
 from sensorsync.pipeline import contract as pipeline
@@ -238,11 +231,11 @@ def test_letters_are_taken_a_bounded_number_of_bytes_at_once(box: DeadLetters) -
     park(box, *(b"n%0400d" % number for number in range(10)))
     batches = []
     replay = replay_of(box, batch_bytes=1000)
-    while letters := replay._next():
-        batches.append([letter.id for letter in letters])
+    while numbers := replay._next().numbers:
+        batches.append(numbers)
     assert batches == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     replay = replay_of(box, batch_bytes=1)
-    assert len(replay._next()) == 1, "one is always taken"
+    assert len(replay._next().numbers) == 1, "one is always taken"
 
 
 def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> None:
@@ -301,7 +294,7 @@ def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:
     assert number > 10
     assert box.open_to_take_out()
     assert run(box, Sink()).tally.stored == number
-    box.shrink()
+    box.tidy()
     box.close()
     assert box.path.stat().st_size < 64 * 1024
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, Refusal, StoredLetter, identity, letter_of, line_of
+from sensorsync.deadletters import Criteria, DeadLetters, Refusal, StoredLetter, identity
+from sensorsync.deadletters.transfer import letter_of, line_of
 from sensorsync.pipeline.contract import DeadLetter
 
 NOW = 1_767_322_800.25
@@ -68,8 +69,8 @@ def test_an_imported_box_is_the_exported_one_and_importing_again_changes_nothing
     first.open()
     second.open()
     first.park([DeadLetter("t", bytes([n, 255]), 1, {"k": b"v"}, "json", None, "m", NOW + n) for n in range(5)])
-    taken = first.take(first.numbers(Criteria()), 10**6)
-    first.settle(taken[:1], [Refusal(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9)
+    taken = first.whole(first.numbers(Criteria()))
+    first.settle([taken[0].id], [Refusal(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9)
     lines = [line_of(letter) for letter in first.letters()]
     assert len(lines) == 4
     # When: it is imported, twice.

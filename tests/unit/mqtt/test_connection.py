@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import mqtt5
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.connection import Connection
+from sensorsync.mqtt.conversation import Conversation
 from sensorsync.mqtt.frames import Received
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver
@@ -29,7 +30,7 @@ class Owner:
         self.lost: list[SensorsyncError | None] = []
         self.ready = 0
 
-    def connection_ready(self, connection: Connection) -> None:
+    def connection_ready(self, connection: Conversation) -> None:
         self.ready += 1
 
     def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
@@ -68,7 +69,7 @@ class Wire(asyncio.Transport):
         self.reading = True
 
 
-def feed(chunks: Sequence[bytes]) -> tuple[Owner, Wire, Connection]:
+def feed(chunks: Iterable[bytes]) -> tuple[Owner, Wire, Connection]:
     """Give a connection these reads, as asyncio would: nothing more after an abort."""
     loop = asyncio.new_event_loop()
 

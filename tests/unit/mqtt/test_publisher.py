@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
+from itertools import repeat
 from typing import Any
 
 import mqtt5
@@ -15,7 +17,7 @@ from sensorsync.lifecycle import Backoff
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.publisher import Publisher
 from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
-from sensorsync.workload import Messages, Run
+from sensorsync.workload import Messages, Pace, Run
 from tests.fakes import FakeBroker
 
 TOPIC = "sensors/live/load"
@@ -26,13 +28,14 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(scenario)
 
 
-def publisher(broker: FakeBroker, messages: int, clients: int = 1, **more: Any) -> Publisher:
+def publisher(broker: FakeBroker, messages: int, clients: int = 1, pace: Pace | None = None, **more: Any) -> Publisher:
     load = Run(RUN, messages, clients)
     options = [
-        ConnectOptions("127.0.0.1", broker.port, load.device_id(client), clean_start=True) for client in range(clients)
+        ConnectOptions("127.0.0.1", broker.port, load.client_name(client), clean_start=True)
+        for client in range(clients)
     ]
     more = {"window": 1000, "backoff": lambda: Backoff(0.01, 0.05), **more}
-    return Publisher([(one, Messages(load, number)) for number, one in enumerate(options)], TOPIC, **more)
+    return Publisher([(one, repeat(TOPIC), Messages(load, number, pace)) for number, one in enumerate(options)], **more)
 
 
 def everybody_gets_it(_: PublishPacket) -> PubAckReasonCode:
@@ -223,5 +226,50 @@ def test_a_stop_sends_nothing_new_and_takes_the_answers_to_what_is_under_way() -
             broker.release_publisher_acks()
             await asyncio.wait_for(publishing, 5)
             assert (made.stats.sent, made.stats.acked, made.error) == (10, 10, None)
+
+    run(scenario())
+
+
+def test_in_an_open_loop_messages_leave_when_they_are_due_and_a_backlog_counts_from_then() -> None:
+    async def scenario() -> None:
+        pace = Pace(4, 400.0)
+        broker = FakeBroker(withhold_publisher_acks=True, puback_code=everybody_gets_it, receive_max=5)
+        async with broker, publisher(broker, 120, 4, pace) as made:
+            await made.connect()
+            pace.start = time.time() + 0.05
+            publishing = asyncio.create_task(made.publish())
+            await broker.wait_for(lambda b: len(payloads(b)) == 20)
+            assert time.time() >= pace.start + 19 / 400
+            await asyncio.sleep(pace.start + 120 / 400 - time.time())  # all are due, and the windows are full
+            assert made.stats.sent == 20
+            broker.release_publisher_acks()
+            await publishing
+            stats = made.stats
+            assert (stats.sent, stats.acked, stats.latency.total_count) == (120, 120, 120)
+            # What waited for the window was due up to 0.25 s before: the closed loop's latency would be some milliseconds.
+            assert stats.latency.get_value_at_percentile(50) > 50_000
+            assert stats.latency.get_max_value() >= 295_000
+
+    run(scenario())
+
+
+def test_each_of_thousands_of_clients_that_end_does_not_look_at_all_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: 2,000 clients that ended one after another stood still for more than a second."""
+    looks = 0
+
+    class Watched(Messages):
+        @property
+        def exhausted(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().exhausted
+
+    async def scenario() -> None:
+        monkeypatch.setattr("tests.unit.mqtt.test_publisher.Messages", Watched)
+        async with FakeBroker(puback_code=everybody_gets_it) as broker, publisher(broker, 600, 300) as made:
+            await made.connect()
+            await made.publish()
+            assert made.stats.acked == 600
+            assert looks < 20 * 300
 
     run(scenario())

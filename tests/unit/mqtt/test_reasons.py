@@ -6,6 +6,7 @@ import mqtt5
 import pytest
 
 from sensorsync.mqtt.causes import cause_of_code
+from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import (
     BrokerRefused,
     BrokerUnavailable,
@@ -54,9 +55,18 @@ def test_a_session_taken_over_is_a_second_instance() -> None:
 
 
 def test_no_shared_subscriptions_says_so() -> None:
-    error = suback_error("b", "$share/g/t", mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED)
+    broker = ConnectOptions(host="b", port=1, client_id="me")
+
+    error = suback_error(broker, "$share/g/t", mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED)
 
     assert "shared subscriptions" in str(error)
+
+
+def test_the_only_failure_that_mqtt_3_1_1_has_for_a_filter_is_taken_for_the_access_rules() -> None:
+    old, new = (ConnectOptions(host="b", port=1, client_id="me", protocol=protocol) for protocol in ("3.1.1", "5"))
+
+    assert "ACL" in str(suback_error(old, "t", mqtt5.SubAckReasonCode.UNSPECIFIED_ERROR).hint)
+    assert "ACL" not in str(suback_error(new, "t", mqtt5.SubAckReasonCode.UNSPECIFIED_ERROR).hint)
 
 
 def test_an_unknown_code_is_a_passing_fault() -> None:

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, only_instance, processes_on_record
+from sensorsync.mqtt import sessions
+from sensorsync.mqtt.sessions import (
+    Owner,
+    SessionRecord,
+    SessionRegistry,
+    instance_runs,
+    last_change,
+    only_instance,
+    processes_on_record,
+    sessions_on_record,
+)
 
 RECORD = SessionRecord(("$share/g/t/#",))
 
@@ -119,3 +131,35 @@ def test_a_registry_that_names_nothing_leaves_no_file(tmp_path: Path) -> None:
         registry.remember({"me-0": RECORD})
         registry.forget("me-0")
     assert list(tmp_path.glob("*.json")) == []
+
+
+def test_the_sessions_of_all_instances_are_counted_and_damaged_files_left_to_their_owners(tmp_path: Path) -> None:
+    settings, other = settings_of(tmp_path), settings_of(tmp_path, instance="other", port=1884)
+    for one, process, count in ((settings, 0, 2), (settings, 1, 1), (other, 0, 3)):
+        with SessionRegistry.of(one, process) as registry:
+            registry.remember({f"client-{number}": RECORD for number in range(count)})
+    (tmp_path / "sessions" / "sensorsync-damaged.json").write_text("[")
+
+    assert sessions_on_record(settings) == {Owner.of(settings): 3, Owner.of(other): 3}
+
+
+def test_whoever_looks_whether_an_instance_runs_is_not_in_the_way_of_its_start(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    with only_instance(settings):
+        assert instance_runs(settings)
+    assert not instance_runs(settings)
+    glance = sessions._take_lock(sessions._instance_lock(settings), "")
+    threading.Timer(0.05, os.close, [glance]).start()
+    with only_instance(settings):
+        assert instance_runs(settings)
+
+
+def test_the_last_start_or_stop_of_an_instance_is_known(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    lock = sessions._instance_lock(settings)
+    with only_instance(settings):
+        os.utime(lock, (0, 0))
+    assert abs(last_change(settings) - time.time()) < 60, "it was stopped"
+    os.utime(lock, (0, 0))
+    with only_instance(settings):
+        assert abs(last_change(settings) - time.time()) < 60, "it was started"

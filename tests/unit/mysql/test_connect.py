@@ -8,7 +8,8 @@ import pytest
 
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
 from sensorsync.errors import ConfigurationError
-from sensorsync.mysql.connect import Connector, tls_arguments
+from sensorsync.mysql.connect import Connector
+from sensorsync.mysql.tls import tls_arguments
 from tests.services import Certificates
 
 

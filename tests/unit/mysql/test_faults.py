@@ -49,6 +49,15 @@ def test_every_fault_says_what_it_means_and_a_config_fault_what_to_do(errno: int
     assert fault.hint or fault.fate is not Fate.CONFIG
 
 
+def test_a_table_that_init_db_would_leave_as_it_is_gets_another_hint_than_one_that_is_missing() -> None:
+    assert FAULTS[1146].hint == "run `sensorsync init-db`"
+    for errno in (1054, 1364):
+        hint = FAULTS[errno].hint
+        assert hint is not None
+        assert "init-db --check" in hint
+        assert "alter the table by hand" in hint
+
+
 def test_an_unknown_number_is_unknown_in_a_statement_and_an_outage_while_connecting() -> None:
     error = pymysql.OperationalError(9876, "brand new")
     assert diagnose(error).fault.fate is Fate.UNKNOWN

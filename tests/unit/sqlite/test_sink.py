@@ -161,3 +161,17 @@ def test_every_time_that_the_decoder_lets_through_is_stored(moment: str, fractio
 def test_what_is_no_time_is_refused(sink: SqliteSink, ts: str) -> None:
     with pytest.raises(BatchRefused):
         sink.write([reading(ts=ts)])
+
+
+def test_a_table_that_was_renamed_is_made_anew(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE sensor_readings DROP COLUMN unit")
+        with pytest.raises(SinkMisconfigured, match="no column unit") as caught:
+            SqliteStore(path).check_schema()
+        assert "alter the table by hand, or rename it" in str(caught.value.hint)
+        connection.execute("ALTER TABLE sensor_readings RENAME TO former")
+    store = SqliteStore(path)
+    assert not store.schema_state().ready
+    done = store.migrate()
+    assert (done.applied_now, done.state.ready) == (store.schema_state().applied, True)
+    assert store.migrate().applied_now == ()

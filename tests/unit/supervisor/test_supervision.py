@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,29 @@ def test_all_run_until_they_are_asked_and_then_end_softly(tmp_path: Path) -> Non
     verdict, reason = stage.play(stage.all_connected)
     assert verdict == Verdict(ExitCode.OK, (), 0, fault=False)
     assert reason == "test"
+
+
+def test_a_machine_that_has_no_process_left_at_the_moment_is_asked_again_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # That ended the whole instance.
+    stage = Stage(tmp_path, "serve()")
+    start = asyncio.create_subprocess_exec
+    refused: list[tuple[str, ...]] = []
+
+    async def refuse_once(*words: str, **options: Any) -> asyncio.subprocess.Process:
+        if stage.lives(1) == 1 and not refused:
+            refused.append(words)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await start(*words, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse_once)
+    verdict, _ = stage.play(
+        stage.all_connected, lambda: stage.kill(1), lambda: stage.lives(1) == 2, stage.all_connected
+    )
+
+    assert (verdict.exit_code, verdict.restarts, stage.lives(0)) == (ExitCode.OK, 2, 1)
+    assert "it could not be started: [Errno 11]" in named(caplog, "process_died")[-1].getMessage()
 
 
 def test_all_ending_by_themselves_is_the_end(tmp_path: Path) -> None:
@@ -231,6 +256,43 @@ time.sleep(60)
     verdict, _ = stage.play(stage.all_connected)
     assert verdict.exit_code == ExitCode.OK
     assert named(caplog, "process_killed") == []
+
+
+def test_one_that_is_just_failing_when_all_are_to_leave_has_one_life_more_to_leave(tmp_path: Path) -> None:
+    # That was exit code 5, and sessions that stayed, for what had been mended a moment before.
+    script = """
+while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
+    time.sleep(0.01)
+if number == 1 and life == 1:
+    sys.exit(2)
+serve()
+"""
+    stage = Stage(tmp_path, script, on_stop="leave")
+    verdict, _ = stage.play(
+        stage.all_connected,
+        lambda: stage.kill(1),
+        lambda: stage.lives(1) == 2,
+        lambda: (tmp_path / "asked").write_text("x"),  # it is asked before it can see this
+    )
+    assert (verdict.exit_code, stage.lives(1)) == (ExitCode.OK, 3)
+
+
+def test_one_that_fails_again_when_all_are_to_leave_is_given_up(tmp_path: Path) -> None:
+    script = """
+while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
+    time.sleep(0.01)
+if number == 1 and life >= 1:
+    sys.exit(2)
+serve()
+"""
+    stage = Stage(tmp_path, script, on_stop="leave")
+    verdict, _ = stage.play(
+        stage.all_connected,
+        lambda: stage.kill(1),
+        lambda: stage.lives(1) == 2,
+        lambda: (tmp_path / "asked").write_text("x"),
+    )
+    assert (verdict.exit_code, stage.lives(1)) == (ExitCode.INCOMPLETE, 3)
 
 
 def test_messages_left_behind_by_one_make_the_whole_incomplete(tmp_path: Path) -> None:

@@ -37,6 +37,17 @@ def test_what_a_dead_process_did_stays_and_what_it_held_is_the_brokers() -> None
     assert status.parked_by_reason == {"json": 1}
 
 
+def test_what_is_under_way_is_that_of_the_processes_that_run() -> None:
+    totals = Totals(0.0)
+    totals.heard(0, record(landed=7, in_flight=3, window=40))
+    totals.heard(1, record(landed=4, in_flight=2, window=20))
+    assert (totals.status(1.0).in_flight, totals.status(1.0).window) == (5, 60)
+
+    totals.ended(0)
+    assert (totals.status(1.0).in_flight, totals.status(1.0).window) == (2, 20)
+    assert {number: status.landed for number, status in totals.present().items()} == {1: 4}
+
+
 def test_a_report_begins_a_new_interval() -> None:
     totals = Totals(10.0)
     totals.heard(0, record(landed=100, new=100, latency=0.1))
@@ -49,3 +60,13 @@ def test_a_report_begins_a_new_interval() -> None:
     totals.heard(0, record(landed=150, new=50, latency=0.2))
     assert totals.status(13.0).new == 50
     assert totals.status(13.0).latency == 0.2
+
+
+def test_the_overall_rate_is_from_the_first_arrival_anywhere_to_the_last_commit_anywhere() -> None:
+    totals = Totals(0.0)
+    assert totals.status(1.0).overall_rate == 0.0
+    totals.heard(0, record(landed=100, first_arrival=12.0, last_settled=14.0))
+    totals.ended(0)
+    totals.heard(1, record(landed=300, first_arrival=13.0, last_settled=16.0))
+    totals.heard(2, record())  # it had nothing to do
+    assert totals.status(20.0).overall_rate == 100.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
+from collections import Counter
 from datetime import UTC, datetime
 
 import orjson
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.reading import Reading, ReadingDecoder
-from sensorsync.workload import Messages, Run, is_run_id, new_run_id
+from sensorsync.workload import MAX_PAYLOAD, Messages, Run, is_run_id, new_run_id, topics_of
 from sensorsync.workload.messages import client_seed, event_id_tail, value_of
 
 RUN = Run("r20261124-2015-ab12", 10, 3)
@@ -27,7 +29,7 @@ def decoded(payload: bytes) -> Reading:
 def test_a_message_is_a_reading_with_its_place_in_the_run() -> None:
     feed = Messages(RUN, 2)
     feed.take(1, NOW)
-    (payload,) = feed.take(1, NOW)
+    (payload,) = feed.take(1, NOW).payloads
     found = decoded(payload)
     assert (found.device_id, found.metric) == ("r20261124-2015-ab12-00002", "load")
     assert found.ts == "2026-11-24 20:15:03.123456"
@@ -44,10 +46,10 @@ def test_the_shares_of_the_clients_are_all_of_the_run_and_nearly_even() -> None:
     assert [RUN.share(client) for client in range(3)] == [4, 3, 3]
     for client in range(3):
         feed = Messages(RUN, client)
-        taken = [orjson.loads(payload)["seq"] for _ in range(3) for payload in feed.take(2, NOW)]
+        taken = [orjson.loads(payload)["seq"] for _ in range(3) for payload in feed.take(2, NOW).payloads]
         assert taken == list(range(RUN.share(client)))
         assert feed.exhausted
-        assert feed.take(5, NOW) == []
+        assert feed.take(5, NOW).payloads == []
 
 
 @given(st.integers(0, 2**20 - 1), st.integers(0, 2**32 - 1))
@@ -69,6 +71,42 @@ def test_run_ids_sort_by_time_and_are_run_ids() -> None:
     assert first < second
     assert is_run_id(first)
     assert first.startswith("r20260930-2359-")
+
+
+@pytest.mark.parametrize(("clients", "devices"), [(3, 7), (3, 3), (7, 3), (1, 5), (5, 1)])
+def test_every_device_has_messages_and_belongs_to_one_client_if_there_are_enough(clients: int, devices: int) -> None:
+    run = Run("r", 100 * clients, clients, devices)
+    owners: dict[str, set[int]] = {}
+    for client in range(clients):
+        found = [decoded(payload).device_id for payload in Messages(run, client).take(100, NOW).payloads]
+        assert found == [run.device_id(client, seq) for seq in range(100)]
+        assert len(set(found)) == run.devices_of(client)
+        for device in found:
+            owners.setdefault(device, set()).add(client)
+    assert set(owners) == {f"r-{number:05d}" for number in range(devices)}
+    assert devices < clients or all(len(clients_of_it) == 1 for clients_of_it in owners.values())
+
+
+@pytest.mark.parametrize("size", [1, 150, 1000, MAX_PAYLOAD])
+def test_a_message_has_its_size_at_least_and_little_more_and_a_subscriber_takes_it(size: int) -> None:
+    run = Run("r", 2000, 2, 100_000, size)
+    plain = len(Messages(Run("r", 2000, 2, 100_000), 1).take(1, NOW).payloads[0])
+    for payload in Messages(run, 1).take(20 if size > 1000 else 1000, NOW).payloads:
+        assert size <= len(payload) < max(size + 20, plain + 50)
+        assert decoded(payload).payload
+
+
+def test_a_client_goes_through_the_topics_in_turn_and_all_clients_through_all_of_them() -> None:
+    assert list(itertools.islice(topics_of(1, 3, "a/b", None), 3)) == ["a/b"] * 3
+    assert list(itertools.islice(topics_of(1, 3, "a/b", 4), 4)) == ["a/b/1", "a/b/0", "a/b/3", "a/b/2"]
+    used = Counter(topic for client in range(8) for topic in itertools.islice(topics_of(client, 8, "t", 12), 30))
+    assert used == {f"t/{number}": 20 for number in range(12)}
+
+
+@pytest.mark.parametrize("wrong", [{"devices": 0}, {"payload_size": -1}, {"payload_size": MAX_PAYLOAD + 1}])
+def test_a_run_has_devices_and_a_size_that_a_reading_can_have(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"devices|padded"):
+        Run("r", 1, 1, **wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", "-a", "a b", "a'", "a.b", "x" * 65, 'a"', "ü"])

@@ -24,15 +24,15 @@ def recording(path: Path, *lines: bytes, speed: float | None = None) -> Recordin
 def test_lines_are_taken_as_they_stand_without_their_blanks(tmp_path: Path) -> None:
     made = recording(tmp_path, line(1, 1), b"  " + line(2, 2) + b"\r", b"", line(3, 3))
     assert not made.exhausted
-    assert made.take(2, 0.0) == [line(1, 1), line(2, 2)]
-    assert made.take(2, 0.0) == [line(3, 3)]
-    assert (made.exhausted, made.take(2, 0.0), made.bad_count) == (True, [], 0)
+    assert made.take(2, 0.0).payloads == [line(1, 1), line(2, 2)]
+    assert made.take(2, 0.0).payloads == [line(3, 3)]
+    assert (made.exhausted, made.take(2, 0.0).payloads, made.bad_count) == (True, [], 0)
     made.close()
 
 
 def test_bad_lines_are_left_out_and_named_by_their_number(tmp_path: Path) -> None:
     made = recording(tmp_path, b"hello", line(1), b'{"device_id":"d"}', b"x" * (MAX_LINE + 5), line(2))
-    assert made.take(9, 0.0) == [line(1), line(2)]
+    assert made.take(9, 0.0).payloads == [line(1), line(2)]
     assert [(bad.number, bad.reason) for bad in made.bad] == [(1, "json"), (3, "metric"), (4, "too_large")]
     assert made.bad_count == 3
     made.close()
@@ -40,7 +40,7 @@ def test_bad_lines_are_left_out_and_named_by_their_number(tmp_path: Path) -> Non
 
 def test_only_the_first_bad_lines_are_kept(tmp_path: Path) -> None:
     made = recording(tmp_path, *[b"junk"] * 500, line(1))
-    assert made.take(9, 0.0) == [line(1)]
+    assert made.take(9, 0.0).payloads == [line(1)]
     assert made.bad_count == 500
     assert len(made.bad) == 20
     made.close()
@@ -48,12 +48,12 @@ def test_only_the_first_bad_lines_are_kept(tmp_path: Path) -> None:
 
 def test_with_a_speed_readings_are_due_at_that_factor_of_their_own_pace(tmp_path: Path) -> None:
     made = recording(tmp_path, line(0, 0), line(10, 1), line(10, 2), line(20, 3), speed=5)
-    assert made.take(9, 1000.0) == [line(0, 0)]
+    assert made.take(9, 1000.0).payloads == [line(0, 0)]
     assert made.due_in(1000.0) == 2.0
-    assert made.take(9, 1001.9) == []
-    assert made.take(9, 1002.0) == [line(10, 1), line(10, 2)]
+    assert made.take(9, 1001.9).payloads == []
+    assert made.take(9, 1002.0).payloads == [line(10, 1), line(10, 2)]
     assert made.due_in(1003.5) == 0.5
-    assert made.take(9, 1010.0) == [line(20, 3)]
+    assert made.take(9, 1010.0).payloads == [line(20, 3)]
     assert made.due_in(1010.0) == 0.0
     made.close()
 

@@ -17,7 +17,9 @@ RUN = Run("r20261124-2015-ab12", 20, 3)
 
 def rows(run: Run = RUN) -> list[Reading]:
     decoder = ReadingDecoder()
-    payloads = [payload for client in range(run.clients) for payload in Messages(run, client).take(run.messages, 1e9)]
+    payloads = [
+        payload for client in range(run.clients) for payload in Messages(run, client).take(run.messages, 1e9).payloads
+    ]
     found = [decoder.decode(payload, "t", 0.0) for payload in payloads]
     return [row for row in found if isinstance(row, Reading)]
 
@@ -122,6 +124,34 @@ def test_a_report_carries_a_bounded_number_of_ranges() -> None:
     report = tallied([row for row in rows(run) if row.event_id[-1] % 2], run)
     assert report.missing == 2 * MAX_RANGES
     assert len(report.missing_ranges) == MAX_RANGES
+
+
+@given(st.data())
+def test_whatever_the_devices_and_sizes_exactly_what_is_gone_is_missing(data: st.DataObject) -> None:
+    clients = data.draw(st.integers(1, 8))
+    devices, size = data.draw(st.none() | st.integers(1, 30)), data.draw(st.just(0) | st.integers(1, 700))
+    run = Run(RUN.id, data.draw(st.integers(1, 60)), clients, devices, size)
+    found = rows(run)
+    assert tallied(found, data.draw(st.sampled_from([None, run]))).complete
+    gone = data.draw(st.sets(st.integers(0, len(found) - 1), max_size=len(found) - 1))
+    report = tallied([row for index, row in enumerate(found) if index not in gone])
+    places = [(place["client"], place["seq"]) for row in found for place in [orjson.loads(row.payload)]]
+    named = {(one.client, seq) for one in report.missing_ranges for seq in range(one.first, one.last + 1)}
+    assert named == {places[index] for index in gone}
+    assert (report.stored, report.corrupt) == (len(found) - len(gone), 0)
+
+
+def test_a_device_or_a_padding_that_is_not_the_messages_own_is_corrupt() -> None:
+    first, *rest = rows(Run(RUN.id, 20, 3, 7, 400))
+    for changed in (
+        first._replace(device_id=f"{RUN.id}-00006"),
+        first._replace(payload=first.payload.replace("xx", "x", 1)),
+        first._replace(payload=first.payload.replace("xx", "xy", 1)),
+        first._replace(payload=first.payload.replace('"devices":7', '"devices":8')),
+        first._replace(payload=first.payload.replace('"size":400', '"size":"400"')),
+    ):
+        report = tallied([*rest, changed])
+        assert (report.stored, report.corrupt, report.complete) == (19, 1, False)
 
 
 @given(st.lists(st.integers(0, 3), max_size=50))
