@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Generator, Iterator
@@ -14,6 +15,7 @@ import pymysql
 import pytest
 
 from sensorsync.config import DatabaseSettings
+from sensorsync.console.logs import ROOT, StderrHandler
 from tests.services import Certificates, DatabaseServer, Mosquitto, Server
 
 # `pytest --hypothesis-profile=fuzz` is the long run; a loaded machine is no failure, so there is no deadline.
@@ -127,6 +129,18 @@ def private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("SENSORSYNC_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
+
+
+@pytest.fixture(autouse=True)
+def private_logging() -> Iterator[None]:
+    """A command that a test runs in its own process sets up the logging; the next test must not be deaf because of that."""
+    root, ours = logging.getLogger(), logging.getLogger(ROOT)
+    level = ours.level
+    yield
+    for handler in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
+        root.removeHandler(handler)
+    ours.setLevel(level)
+    logging.captureWarnings(capture=False)
 
 
 @pytest.fixture(scope="session")

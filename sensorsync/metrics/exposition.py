@@ -35,7 +35,10 @@ def exposition(board: Board, accept: str) -> tuple[bytes, str]:
     """The page and its content type, by the request's Accept header: OpenMetrics or the text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(BoardCollector(board))
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 

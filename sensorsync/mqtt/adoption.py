@@ -12,6 +12,7 @@ import logging
 import time
 
 from sensorsync.config import Settings
+from sensorsync.errors import ConfigurationError
 from sensorsync.mqtt.retirement import Retirement
 from sensorsync.mqtt.sessions import (
     Owner,
@@ -42,11 +43,25 @@ async def look_after_others(settings: Settings, retirement: Retirement) -> None:
         if wanted:
             missing.discard(_name(owner, us))
             ending.append(retirement.of_instance(former))
-        elif not instance_runs(former):
-            _warn(owner, us, count, last_change(former))
+        else:
+            _see_to(owner, us, count, former)
     for name in sorted(missing):
         logger.info("mqtt.adopt: no session of %s is on record", name, extra={"event": "nothing_to_adopt"})
     await asyncio.gather(*ending)
+
+
+def _see_to(owner: Owner, us: Owner, count: int, former: Settings) -> None:
+    try:
+        if not instance_runs(former):
+            _warn(owner, us, count, last_change(former))
+    except ConfigurationError as error:  # another user's, whose lock we may not touch: no reason to stop
+        logger.warning(
+            "we cannot tell whether %s-%s runs: %s",
+            owner.client_id,
+            owner.instance,
+            error,
+            extra={"event": "owner_unknown", "instance": owner.instance, "sessions": count},
+        )
 
 
 def _settings_of(owner: Owner, settings: Settings) -> Settings:

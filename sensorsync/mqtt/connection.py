@@ -209,4 +209,5 @@ class Connection(Conversation, asyncio.Protocol):
         if silent or now - self._last_sent >= half:
             self._pinged_at = now if self._pinged_at is None else self._pinged_at
             self.send(PING)
+            self._pings += 1
         self._timer = self._loop.call_later(half / 4, self._watch)

@@ -65,6 +65,10 @@ class Conversation(ABC):
         self._reading_paused = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._pong: asyncio.Future[None] | None = None
+        self._pings = self._pongs = 0
+        """Pings that were sent and answered, those of the keep-alive included: each answer is that to the first one that has none."""
+        self._awaited = 0
+        """How many pings must be answered for `_pong`."""
         self._last_sent = self._loop.time()
 
     # -- what the owner calls ------------------------------------------------------------------------------------------------
@@ -105,6 +109,8 @@ class Conversation(ABC):
         """Whether the broker answered within `timeout` seconds: it has read all that we sent before."""
         self._pong = self._loop.create_future()
         self.send(PING)
+        self._pings += 1
+        self._awaited = self._pings
         done, _ = await asyncio.wait([self._pong, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return self._pong in done
 
@@ -120,7 +126,8 @@ class Conversation(ABC):
         goodbye: DisconnectPacket | None = None
         if not _OURS.isdisjoint(map(type, packets)):
             goodbye = next((p for p in packets if isinstance(p, DisconnectPacket)), None)
-            if self._pong is not None and not self._pong.done() and any(type(p) is PingRespPacket for p in packets):
+            self._pongs = min(self._pings, self._pongs + sum(type(p) is PingRespPacket for p in packets))
+            if self._pong is not None and not self._pong.done() and self._pongs >= self._awaited:
                 self._pong.set_result(None)
             packets = [p for p in packets if type(p) not in _OURS]
         if packets and self.connack is not None and not self._closing:

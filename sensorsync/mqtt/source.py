@@ -61,8 +61,8 @@ class MqttSource:
 
     @property
     def connected(self) -> bool:
-        """Whether all links are up, those that a broker never let in left out, and no old session is being drained."""
-        wanted = [link for link in self._links if link.number == 0 or link.admitted]
+        """Whether all links are up, those left out that a broker never let in, and no old session is being drained."""
+        wanted = [link for link in self._links if link.number == 0 or link.admitted or link.expected]
         return bool(wanted) and all(link.connected for link in wanted) and not self._retirement.busy
 
     async def start(self, inlet: Inlet) -> None:
@@ -270,6 +270,8 @@ class MqttSource:
         loop = asyncio.get_running_loop()
         seen = loop.time()
         while not link.drained and loop.time() - seen < self._settings.pipeline.stop_timeout:
+            if self._registry is not None and self._registry.get(link.options.client_id) is None:
+                return  # it has no session: a quota never let it in
             if link.connected:
                 try:
                     await link.drain()

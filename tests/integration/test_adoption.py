@@ -99,6 +99,24 @@ def test_an_instance_that_runs_keeps_its_sessions_whatever_we_are_told(
     assert warnings(caplog) == []
 
 
+def test_another_users_instance_of_which_we_may_not_know_whether_it_runs_does_not_stop_us(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            await away(broker, tmp_path)
+            (lock,) = (tmp_path / "sessions").glob("sensorsync-old_*.instance")
+            lock.unlink()
+            lock.mkdir()  # to the superuser, too, this is a file that cannot be opened
+            async with running(broker.port, tmp_path, instance="new", connections=1) as pipeline:
+                await pipeline.until(lambda: "cannot tell whether sensorsync-old runs" in caplog.text)
+                await broker.publish("t/x", b"for us")
+                await pipeline.end()
+            assert len(of(broker, "old")) == 2
+
+    asyncio.run(scenario())
+
+
 def test_an_instance_that_comes_back_while_it_is_adopted_is_refused_and_comes_back_afterwards(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker:

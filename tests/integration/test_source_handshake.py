@@ -16,10 +16,13 @@ from typing import Any
 import mqtt5
 import pytest
 
+from sensorsync.config import Settings
+from sensorsync.mqtt import link
 from sensorsync.mqtt.connecting import connect
 from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import SessionTakenOver
-from sensorsync.mqtt.sessions import SessionRegistry
+from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
@@ -190,6 +193,41 @@ def test_under_a_quota_the_sessions_that_hold_something_get_their_places_before_
                 await pipeline.end()
 
     asyncio.run(scenario())
+
+
+def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with ThreeAtMost(receive_max=65535) as broker:
+            settings = Settings.model_validate(
+                {"mqtt": {"host": "127.0.0.1", "port": broker.port, "instance": "test"}, "state_dir": str(tmp_path)}
+            )
+            with SessionRegistry.of(settings, 0) as registry:
+                registry.remember({f"{CLIENT[:-1]}{n}": SessionRecord(("$share/sensorsync/t/#",)) for n in range(4)})
+            async with running(broker.port, tmp_path, backoff_min=60, backoff_max=60) as pipeline:
+                await pipeline.until(lambda: broker.refused == 1 and pipeline.meter.links == 3)
+                assert not pipeline.source.connected
+
+    asyncio.run(scenario())
+
+
+def test_leaving_for_good_does_not_wait_for_links_that_the_quota_never_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(link, "QUIET", 0.1)
+    settings = {"batch_size": 50, "backoff_min": 60, "backoff_max": 60, "on_stop": "leave"}
+    limits = Limits(leave=True, stop_timeout=30.0)
+
+    async def scenario() -> None:
+        async with ThreeAtMost(receive_max=32, window=32) as broker:
+            async with running(broker.port, tmp_path, limits=limits, **settings) as pipeline:  # type: ignore[arg-type]
+                await subscribed(broker, pipeline, links=3)
+                async with asyncio.timeout(10):
+                    await pipeline.end()
+            assert pipeline.source.sessions_kept == 0
+            await broker.wait_for(lambda b: not b.sessions)
+
+    asyncio.run(scenario())
+    assert "could not be drained" not in caplog.text
 
 
 def test_an_ephemeral_run_leaves_the_lasting_session_alone(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ class PahoConnection(Conversation):
         elif self._loop.time() - self._last_sent >= self._keep_alive / 2:
             self._last_sent = self._loop.time()
             self._exchange.send(PING)
+            self._pings += 1
         if self._fd >= 0:
             self._timer = self._loop.call_later(self._keep_alive / 8, self._keep_in_touch)
 

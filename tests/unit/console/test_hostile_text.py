@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import mqtt5
@@ -38,18 +37,6 @@ def acts(character: str) -> bool:
     return (
         turns or category in {"Cc", "Cs", "Zl", "Zp"} or character in "\u061c\u200b\u200e\u200f\u2060\ufeff\U000e0041"
     )
-
-
-@pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """Logging as it was, afterwards."""
-    root, ours = logging.getLogger(), logging.getLogger(logs.ROOT)
-    level = ours.level
-    yield
-    for handler in [handler for handler in root.handlers if isinstance(handler, logs.StderrHandler)]:
-        root.removeHandler(handler)
-    ours.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 # -- escaping ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pyte
@@ -37,16 +36,12 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def ordinary_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment of a terminal of 80 x 24; logging as it was, afterwards."""
+def ordinary_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a terminal of 80 x 24."""
     for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}.items():
         monkeypatch.setenv(name, value)
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_INTERACTIVE", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    yield
-    for handler in [handler for handler in logging.getLogger().handlers if isinstance(handler, logs.StderrHandler)]:
-        logging.getLogger().removeHandler(handler)
-    logging.captureWarnings(capture=False)
 
 
 def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:

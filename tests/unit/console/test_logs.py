@@ -5,25 +5,12 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from sensorsync.console import logs
 
 log = logging.getLogger("sensorsync.somewhere")
-
-
-@pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """Logging as it was, afterwards."""
-    root, ours = logging.getLogger(), logging.getLogger(logs.ROOT)
-    level = ours.level
-    yield
-    for handler in [handler for handler in root.handlers if isinstance(handler, logs.StderrHandler)]:
-        root.removeHandler(handler)
-    ours.setLevel(level)
-    logging.captureWarnings(capture=False)
 
 
 def test_a_text_line_has_time_level_and_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,3 +82,8 @@ def test_names_follow_prometheus_conventions(name: str) -> None:
     assert list(metric.buckets) == sorted(set(metric.buckets))
     if "duration" in name or name.endswith("_stored_seconds"):
         assert metric.kind is Kind.HISTOGRAM
+
+
+def test_a_version_that_is_no_number_gets_the_text_format() -> None:
+    _, content_type = exposition(board(), "application/openmetrics-text; version=abc")
+    assert content_type.startswith("text/plain")

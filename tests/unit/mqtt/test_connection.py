@@ -205,3 +205,23 @@ def test_a_disconnect_before_connack_tells_its_reason() -> None:
     _, _, connection = feed([goodbye.write()])
 
     assert "connection rate exceeded" in str(connection.handshake.exception())
+
+
+def test_the_answer_to_an_earlier_ping_does_not_say_that_the_broker_has_read_all_that_was_sent_since() -> None:
+    async def scenario() -> None:
+        connection = Connection(OPTIONS, Owner())
+        connection.connection_made(Wire())
+        pong = mqtt5.PingRespPacket().write()
+        connection.data_received(CONNACK + pong)  # one that answers nothing is none
+        connection._last_sent -= OPTIONS.keep_alive
+        connection._watch()  # keep-alive
+        asked = asyncio.create_task(connection.ping(10))
+        for _ in range(2):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not asked.done()
+            connection.data_received(pong)
+        assert await asked
+        connection.connection_lost(None)
+
+    asyncio.run(scenario())
