@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from mqtt5 import PublishPacket
+from mqtt5 import PublishPacket, SubAckPacket, UnsubAckPacket
 
 from sensorsync.meter import Meter
 from sensorsync.mqtt.frames import BrokenPublish, Received
@@ -19,7 +19,10 @@ _PAIR = 64
 
 
 def take_in(packets: Sequence[Received], ledger: AckLedger, meter: Meter) -> tuple[list[Delivery], Received | None]:
-    """The deliveries among `packets`, in order of arrival, and the last packet that is none (the answer to a request)."""
+    """The deliveries among `packets`, in order of arrival, and of the packets that are none the one that may answer a request.
+
+    We make one request at a time: the first SUBACK or UNSUBACK is its answer, whatever else came in the same read.
+    """
     now = time.time()
     deliveries: list[Delivery] = []
     answer: Received | None = None
@@ -29,7 +32,7 @@ def take_in(packets: Sequence[Received], ledger: AckLedger, meter: Meter) -> tup
         elif isinstance(packet, BrokenPublish):
             fault, properties = packet.fault, None
         else:
-            answer = packet
+            answer = answer if isinstance(answer, SubAckPacket | UnsubAckPacket) else packet
             continue
         topic, payload, packet_id = packet.topic, packet.payload, packet.packet_id
         token: AckToken | None = None

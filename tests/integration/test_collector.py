@@ -44,7 +44,7 @@ def hardly_any_garbage() -> Iterator[None]:
 
 def test_messages_that_are_received_stored_and_acknowledged_leave_no_cycles(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+        async with FakeBroker(queue_limit=None) as broker, running(broker.port, tmp_path, connections=1) as pipeline:
             await subscribed(broker, pipeline)
             with hardly_any_garbage():
                 await send(broker, MESSAGES)

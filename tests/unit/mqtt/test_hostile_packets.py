@@ -244,6 +244,15 @@ def test_properties_are_kept_up_to_a_bound(properties: dict[str, object]) -> Non
     assert deliveries[1].properties == {"user_properties": [["a", "b"]]}
 
 
+def test_the_answer_to_a_request_is_found_among_packets_that_nobody_asked_for() -> None:
+    answer = mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.NOT_AUTHORIZED])
+    stray, second = mqtt5.PubAckPacket(7), mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.NOT_AUTHORIZED])
+
+    _, found = take_in([stray, answer, stray, second], AckLedger(0), Meter(0.0))
+
+    assert found is answer
+
+
 def test_a_reason_string_is_shown_up_to_a_bound() -> None:
     refused = mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.SERVER_BUSY, reason_str="x" * 60_000)
     goodbye = mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SERVER_BUSY, reason_str="y" * 60_000)
