@@ -7,16 +7,16 @@ shows what comes back. Heavy imports are inside the functions, so that `--help` 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sensorsync.cli.wiring import (
-    Engine,
+    Client,
     Json,
     Plain,
+    agreed,
     app,
     config_app,
     configure_first_logs,
@@ -24,7 +24,6 @@ from sensorsync.cli.wiring import (
     run,
     run_process,
 )
-from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -45,9 +44,7 @@ def subscribe(
         str | None,
         typer.Option("--connections", help="Connections to the broker (of each process), or auto.", metavar="N|auto"),
     ] = None,
-    client: Annotated[
-        Engine | None, typer.Option("--client", help="The engine that speaks to the broker.", show_default=False)
-    ] = None,
+    client: Client = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Messages in one transaction at most.")] = None,
     batch_timeout: Annotated[
         str | None, typer.Option("--batch-timeout", help="Longest wait for a batch to fill.", metavar="DURATION")
@@ -235,10 +232,8 @@ def init_db(
 
 
 def _agreed(cost: str) -> bool:
-    """Ask. Raises UsageError where nobody can be asked."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{cost} There is nobody to ask.", hint="add --yes, once you have read this")
-    return typer.confirm(f"{cost}\nGo on?", err=True)
+    unasked, hint = f"{cost} There is nobody to ask.", "add --yes, once you have read this"
+    return agreed(f"{cost}\nGo on?", unasked=unasked, hint=hint)
 
 
 @config_app.command("show")

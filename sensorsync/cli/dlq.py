@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sensorsync.cli.filters import Filters, filtered
-from sensorsync.cli.wiring import Json, dlq_app, run
-from sensorsync.errors import UsageError
+from sensorsync.cli.wiring import Json, agreed, dlq_app, run
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -167,7 +166,5 @@ def dlq_import(
 
 
 def _sure(count: int) -> bool:
-    """Ask. Raises UsageError where nobody can be asked."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{count:,} letters would be deleted for good, and there is nobody to ask", hint="add --yes")
-    return typer.confirm(f"Delete {count:,} letters for good?", err=True)
+    unasked = f"{count:,} letters would be deleted for good, and there is nobody to ask"
+    return agreed(f"Delete {count:,} letters for good?", unasked=unasked, hint="add --yes")

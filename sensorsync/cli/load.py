@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Engine, Json, Plain, app, run
+from sensorsync.cli.wiring import Client, Json, Plain, app, run
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -44,9 +44,7 @@ def stress_publish(
     window: Annotated[
         int | None, typer.Option("--window", help="Unacknowledged messages on one connection.", metavar="N")
     ] = None,
-    client: Annotated[
-        Engine | None, typer.Option("--client", help="The engine that speaks to the broker.", show_default=False)
-    ] = None,
+    client: Client = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Wait for a subscriber, then for the rows, and audit them.")
     ] = False,

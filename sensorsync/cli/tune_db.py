@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, duration, run
-from sensorsync.errors import UsageError
+from sensorsync.cli.wiring import Json, app, duration, run, size
 
 if TYPE_CHECKING:
     from sensorsync.config import Loaded
@@ -54,7 +53,7 @@ def tune_db(
     def work(loaded: Loaded) -> CommandResult:
         options = command.Options(
             profile=profile,
-            memory=_size("--memory", memory),
+            memory=size("--memory", memory),
             apply=apply,
             persist=persist,
             accept_data_loss=accept_data_loss,
@@ -67,15 +66,3 @@ def tune_db(
             return command.run(loaded.settings, options, view.show)
 
     run(context, command.COMMAND, work, as_json=json)
-
-
-def _size(flag: str, text: str | None) -> int | None:
-    """A flag that is no setting, in bytes. Raises UsageError."""
-    from sensorsync.config.units import parse_size
-
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {error}") from error

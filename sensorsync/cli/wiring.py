@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sensorsync.console.execution import Outcome
 
 PROGRAM = "sensorsync"
+T = TypeVar("T")
 app = typer.Typer(
     name=PROGRAM,
     help="A sensor pipeline from MQTT to MySQL that acknowledges a message only after it is stored.",
@@ -35,6 +36,9 @@ app.add_typer(dlq_app, name="dlq")
 
 Engine = Literal["native", "paho"]
 """See `mqtt.client`."""
+Client = Annotated[
+    Engine | None, typer.Option("--client", help="The engine that speaks to the broker.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON envelope on stdout, for machines.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Log lines alone, no live panel on a terminal.")]
 
@@ -139,12 +143,28 @@ def duration(flag: str, text: str | None) -> float | None:
     """A flag that is no setting, in seconds. Raises UsageError."""
     from sensorsync.config.units import parse_duration
 
-    if text is None:
-        return None
+    return _parsed(parse_duration, flag, text)
+
+
+def size(flag: str, text: str | None) -> int | None:
+    """A flag that is no setting, in bytes. Raises UsageError."""
+    from sensorsync.config.units import parse_size
+
+    return _parsed(parse_size, flag, text)
+
+
+def _parsed(parse: Callable[[str], T], flag: str, text: str | None) -> T | None:
     try:
-        return parse_duration(text)
+        return None if text is None else parse(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error
+
+
+def agreed(question: str, *, unasked: str, hint: str) -> bool:
+    """Ask. Raises UsageError, saying `unasked`, where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise UsageError(unasked, hint=hint)
+    return typer.confirm(question, err=True)
 
 
 def moment(flag: str, text: str | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from math import ceil
 from types import TracebackType
@@ -180,6 +180,12 @@ def some(rows: list[Row], console: Console, others: int) -> list[Row]:
     if len(rows) <= room:
         return rows
     return [*rows[: room - 1], (f"and {len(rows) - room + 1} more", "", "")]
+
+
+def troubles(counts: Mapping[str, int]) -> Text:
+    """Name -> how often: those that happened at all."""
+    words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    return Text(words or "none", style="yellow" if words else "")
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,19 @@ from rich.text import Text
 from sensorsync.commands.stress_publish import Progress
 from sensorsync.console import audit
 from sensorsync.console.escape import printable
-from sensorsync.console.live import STOPS_SOFTLY, Course, Display, LivePanel, Pace, Row, board, clock, screen, some
+from sensorsync.console.live import (
+    STOPS_SOFTLY,
+    Course,
+    Display,
+    LivePanel,
+    Pace,
+    Row,
+    board,
+    clock,
+    screen,
+    some,
+    troubles,
+)
 from sensorsync.console.logs import is_json
 from sensorsync.console.table import as_text
 from sensorsync.mqtt.fleet_counts import Counts
@@ -139,8 +151,7 @@ def _events(counts: Counts) -> Text:
         "reconnects": counts.reconnects,
         "bad lines": counts.bad_lines,
     }
-    words = ", ".join(f"{count:,} {name}" for name, count in named.items() if count)
-    return Text(words or "none", style="yellow" if words else "")
+    return troubles(named)
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:

@@ -7,7 +7,19 @@ import time
 from rich.console import RenderableType
 from rich.text import Text
 
-from sensorsync.console.live import STOPS_SOFTLY, Course, Display, LivePanel, Pace, Row, board, clock, screen, some
+from sensorsync.console.live import (
+    STOPS_SOFTLY,
+    Course,
+    Display,
+    LivePanel,
+    Pace,
+    Row,
+    board,
+    clock,
+    screen,
+    some,
+    troubles,
+)
 from sensorsync.meter import Status
 from sensorsync.watching import Picture, Show
 
@@ -113,5 +125,4 @@ def _troubles(status: Status) -> Row:
         "sessions lost": status.sessions_lost,
         "redelivered": status.duplicates,
     }
-    words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-    return "events", "", Text(words or "none", style="yellow" if words else "")
+    return "events", "", troubles(counts)

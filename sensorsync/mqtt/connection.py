@@ -14,7 +14,7 @@ import mqtt5
 from mqtt5 import ConnAckPacket, DisconnectPacket, Packet
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.conversation import PING, Conversation, Handler
+from sensorsync.mqtt.conversation import Conversation, Handler
 from sensorsync.mqtt.diagnosis import of_first_bytes
 from sensorsync.mqtt.frames import MAX_PACKET, HugePublish, Received, broken_publish, frame_length
 from sensorsync.mqtt.options import ConnectOptions
@@ -208,6 +208,5 @@ class Connection(Conversation, asyncio.Protocol):
         silent = now - self._last_received >= half and not self._reading_paused and not unanswered
         if silent or now - self._last_sent >= half:
             self._pinged_at = now if self._pinged_at is None else self._pinged_at
-            self.send(PING)
-            self._pings += 1
+            self._send_ping()
         self._timer = self._loop.call_later(half / 4, self._watch)

@@ -108,13 +108,16 @@ class Conversation(ABC):
     async def ping(self, timeout: float) -> bool:
         """Whether the broker answered within `timeout` seconds: it has read all that we sent before."""
         self._pong = self._loop.create_future()
-        self.send(PING)
-        self._pings += 1
+        self._send_ping()
         self._awaited = self._pings
         done, _ = await asyncio.wait([self._pong, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         return self._pong in done
 
     # -- what the engines call -----------------------------------------------------------------------------------------------
+
+    def _send_ping(self) -> None:
+        self.send(PING)
+        self._pings += 1
 
     @abstractmethod
     def _greeted(self, connack: ConnAckPacket) -> None:
