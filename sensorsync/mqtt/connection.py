@@ -7,6 +7,7 @@ can be: all packets that one read of the socket held are handed over in one list
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import cast
 
@@ -21,10 +22,23 @@ from sensorsync.mqtt.options import ConnectOptions
 from sensorsync.mqtt.reasons import BrokerUnavailable, broker_error
 
 READ_CHUNK = 256 * 1024
-"""asyncio reads at most this many bytes at once: a shorter chunk means that the socket held no more."""
+"""Bytes that are read at most at once: fewer mean that the socket held no more."""
 
 
-class Connection(Conversation, asyncio.Protocol):
+class _ReadBuffer(threading.local):
+    """Where the sockets of one event loop, which is one thread, are read into: what one read brought is taken out before the next.
+
+    `data_received` would cost a new buffer of `READ_CHUNK` for every read: three system calls and page faults for a few bytes.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_CHUNK))
+
+
+_buffer = _ReadBuffer()
+
+
+class Connection(Conversation, asyncio.BufferedProtocol):
     """The native engine's connection: MQTT 5 over TCP or TLS."""
 
     def __init__(self, options: ConnectOptions, handler: Handler) -> None:
@@ -111,37 +125,39 @@ class Connection(Conversation, asyncio.Protocol):
         self._last_sent = self._loop.time()
         self._transport.write(self.options.packet().write())
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's
+        return _buffer.view
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._last_received = self._loop.time()
         self._pinged_at = None
-        source: bytes | bytearray = data
-        if self._rest:
-            self._rest += data
-            source = self._rest
+        rest = self._rest
+        if rest:
+            rest += _buffer.view[:nbytes]
         packets: list[Received] = []
-        end = len(source)
-        with memoryview(source) as view:
-            position = self._take_huge(self._huge, view, packets) if self._huge else 0
+        with memoryview(rest) if rest else _buffer.view[:nbytes] as data:
+            end = len(data)
+            position = self._take_huge(self._huge, data, packets) if self._huge else 0
             while position < end:
                 try:
                     while position < end:
-                        packet, length = mqtt5.read(view[position:])
+                        packet, length = mqtt5.read(data[position:])
                         position += length
                         packets.append(packet)
                 except BaseException as error:
                     # The codec panics on text that is not UTF-8, and a panic is no Exception.
                     if not isinstance(error, IndexError | ValueError) and type(error).__name__ != "PanicException":
                         raise
-                    length = self._refused(view[position:], error, packets)
+                    length = self._refused(data[position:], error, packets)
                     if not length:
                         break
                     position += length
-        if source is self._rest:
-            del self._rest[:position]
-        elif position < end:
-            self._rest += data[position:]
+            if not rest:
+                rest += data[position:]
+                position = 0
+        del rest[:position]
         if packets:
-            self._dispatch(packets, more=len(data) >= READ_CHUNK)
+            self._dispatch(packets, more=nbytes >= READ_CHUNK)
 
     def pause_writing(self) -> None:
         self._handler.writing_paused(True)

@@ -14,6 +14,10 @@ from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
 from sensorsync.mqtt.causes import CAUSES
 
+_MOST_STATED = 65534
+"""The codec leaves a Receive Maximum of 65535 out, the default (section 3.1.2.11.3). Where none is stated, mosquitto takes its own
+`max_inflight_messages`, which is 20."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
@@ -63,7 +67,7 @@ class ConnectOptions:
             clean_start=self.clean_start,
             keep_alive=self.keep_alive_seconds,
             session_expiry_interval=self.session_expiry_seconds,
-            receive_max=self.receive_maximum,
+            receive_max=min(self.receive_maximum, _MOST_STATED),
             max_packet_size=self.max_packet_size,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.bench.parts import consuming, growth, latency, memory, publishing
+from tests.bench.parts import batches, consuming, growth, latency, mapping, memory, publishing
 from tests.bench.parts.scale import Say, Scale
 from tests.bench.tables import Part
 
@@ -30,6 +30,8 @@ PARTS: Mapping[str, Entry] = {
     "latency": Entry("open loop: from the moment a message was due to its PUBACK and to its row", latency.latency),
     "memory": Entry("the subscriber's memory with a backlog, and while the database is away", memory.memory),
     "growth": Entry("rows/s, million by million", growth.growth),
+    "batches": Entry("batch size x writers x connections", batches.batches),
+    "mapping": Entry("plain readings, and the same through a mapping", mapping.mapping),
     "durability": Entry("innodb_flush_log_at_trx_commit 0, 1 and 2", consuming.durability),
     "crypto": Entry("what signatures and encryption cost", publishing.crypto),
 }

@@ -30,12 +30,12 @@ def our_subscriber(place: Arena, messages: int, **changes: str) -> Iterator[Proc
         yield process
 
 
-def our_figures(ended: Ended, messages: int) -> Figures:
-    """What `subscribe` says of itself: from its first message to its last commit."""
+def our_figures(ended: Ended, messages: int, rows: int = 1) -> Figures:
+    """What `subscribe` says of itself: from its first message to its last commit; `rows` are those of each message."""
     data = ended.stopped
-    if data["stored"] != messages or data["parked"]:
+    if data["stored"] != messages * rows or data["parked"]:
         raise RuntimeError(f"not all were stored: {data}")
-    return Figures(data["rate"], ended.cpu / messages * 1e6, ended.peak_rss)
+    return Figures(data["rate"] / rows, ended.cpu / messages * 1e6, ended.peak_rss)
 
 
 def reference_figures(ended: Ended, messages: int) -> Figures:
@@ -105,7 +105,7 @@ def consume(scale: Scale, say: Say) -> Part:
     messages = scale.messages(BACKLOG)
     with arena() as place:
         contestants: dict[str, Contestant] = {
-            "sensorsync, HS256 verified": partial(_our_backlog, place, messages),
+            "sensorsync, HS256 verified": partial(our_backlog, place, messages),
             "reference, nothing verified": partial(_reference_backlog, place, messages),
         }
         rows = alternate(contestants, scale.rounds, say)
@@ -129,10 +129,11 @@ def durability(scale: Scale, say: Say) -> Part:
     return Part("durability", "end to end with the three ways to flush", rows)
 
 
-def _our_backlog(place: Arena, messages: int) -> Figures:
-    with our_subscriber(place, messages) as subscriber:
+def our_backlog(place: Arena, messages: int, rows: int = 1, **changes: str) -> Figures:
+    """Our subscriber alone, with all messages in the broker when it begins."""
+    with our_subscriber(place, messages, **changes) as subscriber:
         _publish_while_stopped(place, subscriber, messages)
-        return our_figures(subscriber.end(), messages)
+        return our_figures(subscriber.end(), messages, rows)
 
 
 def _reference_backlog(place: Arena, messages: int) -> Figures:

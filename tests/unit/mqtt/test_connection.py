@@ -69,6 +69,12 @@ class Wire(asyncio.Transport):
         self.reading = True
 
 
+def hand_over(connection: Connection, data: bytes) -> None:
+    """A read of the socket as asyncio does it."""
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
 def feed(chunks: Iterable[bytes]) -> tuple[Owner, Wire, Connection]:
     """Give a connection these reads, as asyncio would: nothing more after an abort."""
     loop = asyncio.new_event_loop()
@@ -80,7 +86,7 @@ def feed(chunks: Iterable[bytes]) -> tuple[Owner, Wire, Connection]:
         for chunk in chunks:
             if wire.aborted:
                 break
-            connection.data_received(chunk)
+            hand_over(connection, chunk)
         connection.connection_lost(None)
         if connection.handshake.done() and not connection.handshake.cancelled():
             connection.handshake.exception()
@@ -212,7 +218,7 @@ def test_the_answer_to_an_earlier_ping_does_not_say_that_the_broker_has_read_all
         connection = Connection(OPTIONS, Owner())
         connection.connection_made(Wire())
         pong = mqtt5.PingRespPacket().write()
-        connection.data_received(CONNACK + pong)  # one that answers nothing is none
+        hand_over(connection, CONNACK + pong)  # one that answers nothing is none
         connection._last_sent -= OPTIONS.keep_alive
         connection._watch()  # keep-alive
         asked = asyncio.create_task(connection.ping(10))
@@ -220,7 +226,7 @@ def test_the_answer_to_an_earlier_ping_does_not_say_that_the_broker_has_read_all
             for _ in range(10):
                 await asyncio.sleep(0)
             assert not asked.done()
-            connection.data_received(pong)
+            hand_over(connection, pong)
         assert await asked
         connection.connection_lost(None)
 
