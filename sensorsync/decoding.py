@@ -1,22 +1,26 @@
-"""From the settings to what opens, decodes and makes messages. The one place where `envelope` and `reading` are wired together."""
+"""From the settings to what opens, decodes and makes messages: here `envelope`, `mapping` and `reading` are wired together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sensorsync.config import KeySettings, ReadingSettings, SecuritySettings, Settings
 from sensorsync.envelope import Envelope, Key, sealing
 from sensorsync.errors import ConfigurationError
-from sensorsync.pipeline.contract import Decoder, Delivery, Reading, Rejected
+from sensorsync.pipeline.contract import Decoder, Delivery, FanOut, Reading, Rejected, Row
 from sensorsync.reading import ReadingDecoder, ReadingRules
+
+if TYPE_CHECKING:
+    from sensorsync.mapping import Mappings
 
 _HINT = "see security.keys"
 _LONGEST_KEY = 64 * 1024
 
 
 def message_decoder(settings: Settings) -> Decoder:
-    """Delivery -> Reading | Rejected: the envelope first, then the reading. Thread-safe.
+    """Delivery -> what it becomes: the envelope first, then the mappings, and for what none of them is for the reading. Thread-safe.
 
     Raises ConfigurationError when a key cannot be read or is wrong.
     """
@@ -29,7 +33,27 @@ def message_decoder(settings: Settings) -> Decoder:
             return opened
         return decode(opened, delivery.topic, delivery.received_at)
 
-    return decoder
+    if not settings.mappings:
+        return decoder
+    decode_mapped = mappings(settings).decode
+
+    def mapping_decoder(delivery: Delivery) -> Row | FanOut | Rejected:
+        opened = open_envelope(delivery.payload)
+        if isinstance(opened, Rejected):
+            return opened
+        mapped = decode_mapped(opened, delivery.topic, delivery.properties, delivery.received_at)
+        return decode(opened, delivery.topic, delivery.received_at) if mapped is None else mapped
+
+    return mapping_decoder
+
+
+def mappings(settings: Settings) -> Mappings:
+    """The mappings of these settings, which were checked when they were loaded."""
+    # With JMESPath and all formats, which nobody else needs.
+    from sensorsync.config.specifications import specifications  # noqa: PLC0415
+    from sensorsync.mapping import Mappings  # noqa: PLC0415
+
+    return Mappings(specifications(settings.mappings, settings.reading), max_age=settings.security.max_age)
 
 
 def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> ReadingDecoder:

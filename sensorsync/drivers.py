@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sensorsync import mysql, sqlite
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError, DatabaseError
 from sensorsync.mysql import grants
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.reading import OwnTable
 from sensorsync.store import Store
 
 logger = logging.getLogger(__name__)
@@ -18,9 +19,12 @@ logger = logging.getLogger(__name__)
 _REACHABLE = "Is the database server running, and reachable from here?"
 
 
-def open_store(settings: DatabaseSettings) -> Store:
-    """The database that `database.driver` names. Nothing is connected yet; ConfigurationError for settings that cannot work."""
-    return sqlite.open_sinks(settings) if settings.driver == "sqlite" else mysql.open_sinks(settings)
+def open_store(settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> Store:
+    """The database that `database.driver` names, with the tables that mappings write to (`Settings.own_tables`).
+
+    Nothing is connected yet; ConfigurationError for settings that cannot work.
+    """
+    return sqlite.open_sinks(settings, tables) if settings.driver == "sqlite" else mysql.open_sinks(settings, tables)
 
 
 def schema_sql(settings: DatabaseSettings) -> str:
@@ -28,13 +32,15 @@ def schema_sql(settings: DatabaseSettings) -> str:
     return sqlite.schema_sql(settings) if settings.driver == "sqlite" else mysql.schema_sql(settings)
 
 
-def accounts(settings: DatabaseSettings, *, mariadb: bool | None, host: str) -> tuple[bool, list[grants.Account]]:
+def accounts(
+    settings: DatabaseSettings, own_tables: Sequence[OwnTable], *, mariadb: bool | None, host: str
+) -> tuple[bool, list[grants.Account]]:
     """Whether the server is a MariaDB, which it is asked where `mariadb` is None, and the accounts that sensorsync needs there."""
     if settings.driver == "sqlite":
         raise ConfigurationError("SQLite knows no accounts.", hint="set database.driver to mysql")
     if mariadb is None:
         mariadb = grants.is_mariadb(settings)
-    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host)
+    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host, own_tables=own_tables)
 
 
 @contextlib.contextmanager

@@ -42,9 +42,16 @@ class ConfigurationError(SensorsyncError):
     code = "configuration"
 
     def __init__(
-        self, message: str | None = None, *, hint: str | None = None, parts: Sequence[ConfigurationError] = ()
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        excerpt: str | None = None,
+        parts: Sequence[ConfigurationError] = (),
     ) -> None:
         super().__init__(message, hint=hint)
+        self.excerpt = excerpt
+        """What is wrong as it stands there, and on a second line a caret below the place. For people alone."""
         self.parts = tuple(parts)
         """The errors that this one sums up, when several settings are wrong at once."""
 

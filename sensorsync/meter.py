@@ -30,9 +30,9 @@ class Status:
 
     received: int
     landed: int
-    """Stored: the row is committed."""
+    """Rows that are committed: one for each message, unless a mapping makes several of one."""
     duplicates: int
-    """Of the stored, those whose row was there before (redeliveries)."""
+    """Of these, the ones that were there before (redeliveries)."""
     parked: int
     settled: int
     """Stored or parked, and so acknowledged where an acknowledgement was due."""
@@ -128,11 +128,12 @@ class WriterMeter:
         errno = getattr(error, "errno", None)
         self.kept[cause, "" if errno is None else str(errno)] += 1
 
-    def committed(self, seconds: float, event_time: str) -> None:
-        """A transaction of so many seconds is committed; `event_time` is a `Reading.ts` of it, which stands for all."""
+    def committed(self, seconds: float, event_time: str | None) -> None:
+        """A transaction of so many seconds is committed; `event_time` is the `ts` of a row of it, which stands for all."""
         self.last_commit = time.time()
         self.commit_seconds.observe(seconds)
-        self.event_seconds.observe(self.last_commit - datetime.fromisoformat(f"{event_time}+00:00").timestamp())
+        if event_time is not None:
+            self.event_seconds.observe(self.last_commit - datetime.fromisoformat(f"{event_time}+00:00").timestamp())
 
 
 class PoolMeter:
@@ -211,17 +212,21 @@ class Meter:
         self,
         *,
         stored: int,
+        rows: int,
         duplicates: int,
         parked: Mapping[str, int],
         attempts: int,
         arrivals: Sequence[tuple[int, float]],
         now: float,
     ) -> None:
-        """A batch is settled at `now`; `arrivals` are (how many of its messages, when they came) on the same clock."""
+        """A batch is settled at `now`: `stored` messages, and of all of them `rows`, `duplicates` of which were there before.
+
+        `arrivals` are (how many of its messages, when they came) on the same clock.
+        """
         rejected = sum(parked.values())
         self._last_settled = now
         self.batches += 1
-        self.landed += stored
+        self.landed += rows
         self.duplicates += duplicates
         self.parked += rejected
         self.settled += stored + rejected

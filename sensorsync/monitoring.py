@@ -38,7 +38,7 @@ async def monitored(settings: Settings) -> AsyncIterator[Board | None]:
 
     interval = settings.metrics.check_interval
     board = Board(settings.pipeline.processes)
-    store = open_store(settings.database)
+    store = open_store(settings.database, settings.own_tables)
     database = Watch(
         "database", lambda: _look_at_database(store, board, interval), interval=interval, close=store.close
     )

@@ -19,11 +19,14 @@ class Problem:
     code: str
     message: str
     hint: str | None = None
+    excerpt: str | None = None
+    """Lines that show where, on a terminal."""
 
     @classmethod
     def of(cls, error: SensorsyncError) -> Problem:
         """The problem that an error tells of."""
-        return cls(error.code, str(error), error.hint)
+        excerpt = error.excerpt if isinstance(error, ConfigurationError) else None
+        return cls(error.code, str(error), error.hint, excerpt)
 
     @classmethod
     def all_of(cls, error: SensorsyncError) -> tuple[Problem, ...]:

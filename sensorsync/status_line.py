@@ -28,7 +28,7 @@ class Counts(Protocol):
 
 
 class StatusLine:
-    """The `[STATUS]` log line: every so many stored messages, and every so many seconds."""
+    """The `[STATUS]` log line: every so many stored rows, and every so many seconds."""
 
     def __init__(self, counts: Counts, settings: Settings, running: Callable[[], int] | None = None) -> None:
         self._counts = counts

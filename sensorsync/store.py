@@ -49,12 +49,14 @@ class SchemaState:
     pending: tuple[str, ...]
     """Names of those that it has not."""
     differences: tuple[str, ...]
-    """Sentences: where the tables differ from what this version writes to."""
+    """Sentences: where our tables differ from what this version writes to."""
+    own_tables: tuple[str, ...] = ()
+    """Sentences: why rows cannot go into the tables of the user's own as the mappings say, and the statements that mend it."""
 
     @property
     def ready(self) -> bool:
         """Whether `subscribe` can write to it."""
-        return self.database_exists and not self.pending and not self.differences
+        return self.database_exists and not self.pending and not self.differences and not self.own_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ def key_range(run: str) -> tuple[str, str]:
 
 
 class Store(Protocol):
-    """A database with the table `sensor_readings`. Its methods may be called from several threads; each Sink belongs to one.
+    """A database with the table `sensor_readings`, and tables of the user's own that mappings write to.
+
+    Its methods may be called from several threads; each Sink belongs to one.
 
     All of them raise SinkUnavailable (try again later) or SinkMisconfigured (a person has to mend something).
     """
@@ -166,7 +170,10 @@ class Store(Protocol):
         ...
 
     def durability_warnings(self) -> list[str]:
-        """Sentences: what this server can lose of rows whose COMMIT it has answered with OK. Empty when nothing."""
+        """Sentences: what this server can lose of rows whose COMMIT it has answered with OK; which rows of own tables count as one.
+
+        Empty when nothing.
+        """
         ...
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:

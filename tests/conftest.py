@@ -6,6 +6,7 @@ import logging
 import os
 import uuid
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -172,15 +173,22 @@ def private_database_server() -> Iterator[DatabaseServer]:
         yield server
 
 
-@pytest.fixture
-def database(database_server: DatabaseServer) -> Iterator[Database]:
-    """An empty database, which no account but root may use before `prepare`."""
+@contextmanager
+def empty_database(server: DatabaseServer) -> Iterator[Database]:
+    """A new database on `server`, which no account but root may use before `prepare`."""
     name = f"{DatabaseServer.name}_{uuid.uuid4().hex[:12]}"
-    with database_server.connect() as connection, connection.cursor() as cursor:
+    with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE `{name}`")
-    yield Database(database_server, name)
-    with database_server.connect() as connection, connection.cursor() as cursor:
+    yield Database(server, name)
+    with server.connect() as connection, connection.cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
 
-__all__ = ["Certificates", "Database", "DatabaseServer", "Mosquitto", "Server", "need"]
+@pytest.fixture
+def database(database_server: DatabaseServer) -> Iterator[Database]:
+    """An empty database of this test alone."""
+    with empty_database(database_server) as made:
+        yield made
+
+
+__all__ = ["Certificates", "Database", "DatabaseServer", "Mosquitto", "Server", "empty_database", "need"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -31,6 +32,16 @@ def good(number: int, **changes: object) -> DeadLetter:
 def junk(number: int) -> DeadLetter:
     """A letter that is no reading, and never will be."""
     return DeadLetter("t/junk", b"junk %d" % number, 1, None, "json", None, "not JSON", ARRIVAL + number)
+
+
+def rejected_rows(message: str) -> list[int]:
+    """The indices of rejected rows that a letter's message names, in order; none where it is no message of several rows."""
+    indices: list[int] = []
+    for spans in re.findall(r"(?:^rejected [^:]*: |; )\[([\d, -]+)\] ", message):
+        for span in spans.split(", "):
+            first, _, last = span.partition("-")
+            indices += range(int(first), int(last or first) + 1)
+    return sorted(indices)
 
 
 def park(path: Path, letters: Iterable[DeadLetter]) -> None:

@@ -14,7 +14,7 @@ from sensorsync.lifecycle import Backoff, SoftStop
 from sensorsync.meter import Meter
 from sensorsync.mqtt.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
-from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery, Reading, Rejected
+from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery, Reading, Rejected, Row
 from sensorsync.pipeline.ingest import Ingest, Limits
 from sensorsync.pipeline.writer import BatchWriter, Refusals
 from tests.fakes.broker import FakeBroker
@@ -42,7 +42,8 @@ class Database:
         self._lock = threading.Lock()
         self.before_commit: Callable[[Sequence[Reading]], None] = lambda _: None
 
-    def write(self, readings: Sequence[Reading]) -> int:
+    def write(self, rows: Sequence[Row]) -> int:
+        readings = [row for row in rows if isinstance(row, Reading)]
         self.waiting.release()
         self.before_commit(readings)
         self.gate.wait(30)

@@ -20,7 +20,8 @@ import typer
 
 import sensorsync
 from sensorsync.cli.wiring import app
-from sensorsync.config.reference import Key, describe, item_keys, keys, sections
+from sensorsync.config.fields import Section
+from sensorsync.config.reference import Key, describe, item_keys, item_models, item_title, keys, sections
 from sensorsync.config.sample import shown_value
 from sensorsync.errors import ExitCode, SensorsyncError
 from sensorsync.meter import Kept
@@ -70,6 +71,9 @@ def configuration() -> str:
         title = f"{'.'.join(path)}\n\n{describe(model)}" if path else "Top level"
         if rows:
             text.append(f"## {title}\n\n" + _table(("Key", "Default", "What it is", "Environment"), rows))
+        for key in keys().values():
+            if key.path[:-1] == path and key.items is not None:
+                text += [_inside(inner) for inner in item_models(key.items)]
     return "\n".join(text)
 
 
@@ -165,14 +169,19 @@ def _upper(text: str) -> str:
 def _row(key: Key) -> tuple[str, ...]:
     shown = shown_value(key)
     default = key.default_text or (
-        "not set" if shown is None else f"`{json.dumps(shown) if key.is_list else str(shown)}`"
+        ("required" if key.required else "not set")
+        if shown is None
+        else f"`{json.dumps(shown) if key.is_list else str(shown)}`"
     )
     if isinstance(shown, bool) and not key.default_text:
         default = f"`{str(shown).lower()}`"
-    about = key.description
-    if key.items is not None:
-        about += "".join(f" `{inner.path[0]}`: {inner.description}" for inner in item_keys(key.items).values())
-    return f"`{key.name}`", default, about, ", ".join(f"`{name}`" for name in (*key.aliases, key.variable))
+    return f"`{key.name}`", default, key.description, ", ".join(f"`{name}`" for name in (*key.aliases, key.variable))
+
+
+def _inside(model: type[Section]) -> str:
+    """The keys of what is inside a list of sections. They have no variables of their own."""
+    rows = [_row(key)[:3] for key in item_keys(model).values()]
+    return f"### {item_title(model)}\n\n{describe(model)}\n\n" + _table(("Key", "Default", "What it is"), rows)
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:

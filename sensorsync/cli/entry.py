@@ -13,6 +13,7 @@ import sensorsync.cli.commands
 import sensorsync.cli.dlq
 import sensorsync.cli.keys
 import sensorsync.cli.load
+import sensorsync.cli.map
 import sensorsync.cli.tune_db  # noqa: F401 - the same
 from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError

@@ -13,8 +13,10 @@ from sensorsync.config import Loaded, Settings
 from sensorsync.config.exposure import broker_exposure, database_exposure
 from sensorsync.config.fields import UNSET
 from sensorsync.config.reference import Key, item_keys, keys
+from sensorsync.config.topics import overlap
 from sensorsync.decoding import envelope, loaded_key
 from sensorsync.errors import ConfigurationError, ExitCode
+from sensorsync.mapping.topics import TopicPattern
 from sensorsync.result import CommandResult, Problem
 
 
@@ -50,6 +52,7 @@ def _effective(settings: Settings) -> dict[str, Any]:
         if key.items is not None:
             values[name] = [_with_unset(item, item_keys(key.items)) for item in values[name]]
     values = _with_unset(values, keys())
+    values["mappings"] = [mapping.model_dump(mode="json", exclude_defaults=True) for mapping in settings.mappings]
     values["mqtt.tls.enabled"] = settings.mqtt.use_tls
     values["dead_letters.path"] = str(settings.dead_letter_path)
     return values
@@ -126,6 +129,15 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
             yield f"{file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
     yield from broker_exposure(loaded.settings)
     yield from database_exposure(loaded.settings)
+    yield from _idle_mappings(loaded.settings)
+
+
+def _idle_mappings(settings: Settings) -> Iterator[str]:
+    """Mappings of topics that nobody subscribes to, which is what people forget."""
+    for mapping in settings.mappings:
+        topic = TopicPattern(mapping.topic).filter
+        if not any(overlap(topic, subscribed) for subscribed in settings.mqtt.topics):
+            yield f"The mapping {mapping.name} gets no message: mqtt.topics has nothing of {topic}."
 
 
 def _secret_files(settings: Settings) -> Iterator[tuple[str, Path | None]]:

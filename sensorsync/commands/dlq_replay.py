@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
 from array import array
@@ -20,12 +19,11 @@ from sensorsync.decoding import message_decoder
 from sensorsync.drivers import database_errors, open_store
 from sensorsync.errors import DatabaseError, ExitCode, IncompleteError, InterruptedByUser
 from sensorsync.lifecycle import Backoff, SoftStop
-from sensorsync.pipeline.contract import Decoder, Delivery, Reading, Rejected, SinkMisconfigured
+from sensorsync.pipeline.contract import SinkMisconfigured
+from sensorsync.pipeline.decoded import decoded
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
 from sensorsync.result import CommandResult, Problem
 from sensorsync.store import Store
-
-logger = logging.getLogger(__name__)
 
 COMMAND: Final = "dlq replay"
 
@@ -111,7 +109,7 @@ class _Work:
             report_every=pipeline.status_interval,
         )
         self._tally = replay.tally
-        with closing(open_store(self._settings.database)) as store:
+        with closing(open_store(self._settings.database, self._settings.own_tables)) as store:
             with database_errors():
                 await asyncio.to_thread(store.check_schema)
             stopping = asyncio.ensure_future(_stop_on(self._stop, replay))
@@ -148,13 +146,12 @@ class _Work:
         for place in range(0, len(self._numbers), size):
             if self._stop.asked:
                 return
-            for delivery in self._box.take(self._numbers[place : place + size], sys.maxsize).deliveries:
-                decoded = _decoded(self._decode, delivery)
-                if isinstance(decoded, Rejected):
-                    self._tally.refused += 1
-                    self._tally.reasons[decoded.reason] += 1
-                else:
-                    self._tally.stored += 1
+            deliveries = self._box.take(self._numbers[place : place + size], sys.maxsize).deliveries
+            parts = decoded(deliveries, self._decode)
+            again = [letter for part in parts for letter in part.letters(deliveries).values()]
+            self._tally.refused += len(again)
+            self._tally.stored += len(deliveries) - len(again)
+            self._tally.reasons.update(letter.reason for letter in again)
 
     def result(self, stopped: str | None, seconds: float) -> CommandResult:
         """What there is to say in the end; `stopped`: by which signal, when that left something undone."""
@@ -211,14 +208,3 @@ def _outage(errors: Iterable[BaseException]) -> DatabaseError | None:
         found.hint if isinstance(found, SinkMisconfigured) else "replay again when it is back: nothing of them is lost"
     )
     return DatabaseError(f"the database became unavailable: {found}", hint=hint)
-
-
-def _decoded(decode: Decoder, delivery: Delivery) -> Reading | Rejected:
-    """As a BatchWriter does it."""
-    if delivery.fault is not None:
-        return Rejected("mqtt", delivery.fault)
-    try:
-        return decode(delivery)
-    except Exception:
-        logger.exception("decoding failed", extra={"event": "decode_failed"})
-        return Rejected("internal", "decoding failed")

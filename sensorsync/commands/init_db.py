@@ -10,6 +10,7 @@ from datetime import timedelta
 from sensorsync import drivers
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError, ExitCode, InterruptedByUser, UsageError
+from sensorsync.own_tables import OWN_TABLE_HINT
 from sensorsync.result import CommandResult, Problem
 from sensorsync.store import SchemaState, Store, Upkeep
 
@@ -64,7 +65,7 @@ def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: T
     the server is not to be reached or refuses; what `store.Store.upkeep` raises.
     """
     upkeep = None
-    with drivers.database_errors(), closing(drivers.open_store(settings.database)) as store:
+    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.own_tables)) as store:
         done = store.migrate()
         warnings = store.durability_warnings()
         if keep.wanted and done.state.ready:
@@ -76,7 +77,7 @@ def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: T
         "database": store.label,
         "created": done.database_created,
         "applied": list(done.applied_now),
-        "differences": list(done.state.differences),
+        "differences": [*done.state.differences, *done.state.own_tables],
         "warnings": warnings,
         "ready": done.state.ready,
         "upkeep": asdict(upkeep) if upkeep else None,
@@ -87,7 +88,7 @@ def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: T
 def check(settings: Settings, keep: Keep = NOTHING) -> CommandResult:
     """Say what `run` would do and where the tables differ from what this version writes to; change nothing."""
     upkeep = None
-    with drivers.database_errors(), closing(drivers.open_store(settings.database)) as store:
+    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.own_tables)) as store:
         state = store.schema_state()
         warnings = store.durability_warnings() if state.database_exists else []
         if keep.wanted and state.ready:
@@ -99,7 +100,7 @@ def check(settings: Settings, keep: Keep = NOTHING) -> CommandResult:
         "ready": state.ready,
         "applied": list(state.applied),
         "pending": list(state.pending),
-        "differences": list(state.differences),
+        "differences": [*state.differences, *state.own_tables],
         "warnings": warnings,
         "upkeep": asdict(upkeep) if upkeep else None,
     }
@@ -122,7 +123,7 @@ def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") ->
     """
     with drivers.database_errors():
         mariadb, accounts = drivers.accounts(
-            settings.database, mariadb=None if flavor is None else flavor == "mariadb", host=host
+            settings.database, settings.own_tables, mariadb=None if flavor is None else flavor == "mariadb", host=host
         )
     data = {
         "database": settings.database.name,
@@ -156,8 +157,14 @@ def _problem(state: SchemaState) -> Problem:
             f"{len(state.pending)} migrations are pending: {', '.join(state.pending)}.",
             "Run `sensorsync init-db`.",
         )
+    if state.differences:
+        return Problem(
+            "schema",
+            f"The table is not what sensorsync writes to: {'; '.join(state.differences)}.",
+            "Alter the table by hand, or rename it and run `sensorsync init-db` for a new one.",
+        )
     return Problem(
         "schema",
-        f"The table is not what sensorsync writes to: {'; '.join(state.differences)}.",
-        "Alter the table by hand, or rename it and run `sensorsync init-db` for a new one.",
+        f"A table of yours is not what its mapping writes to: {'; '.join(state.own_tables)}.",
+        f"{OWN_TABLE_HINT[0].upper()}{OWN_TABLE_HINT[1:]}.",
     )

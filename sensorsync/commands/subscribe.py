@@ -80,7 +80,7 @@ async def run_process(
     for warning in box.warnings():
         logger.warning("%s", warning, extra={"event": "dead_letter_box"})
     with SoftStop() as stop, closing(box):
-        store = open_store(settings.database)
+        store = open_store(settings.database, settings.own_tables)
         try:
             await _database_ready(store, settings, stop)
             refusals = Refusals()

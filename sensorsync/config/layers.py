@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sensorsync.config.faults import Place
 from sensorsync.config.reference import KeyPath
-
-Place = tuple[str | int, ...]
-"""A key, or a place inside its value: `("security", "keys", 0, "secret")`."""
 
 
 class Layers:
@@ -16,6 +14,8 @@ class Layers:
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
+        self.incomplete: set[Place] = set()
+        """Places whose value has a name that is not known: what is missing there is probably that."""
         self._origins: dict[Place, str] = {}
 
     def put(self, path: KeyPath, value: Any, origin: str, places: Mapping[Place, str] | None = None) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sensorsync.config import environment, yaml_file
-from sensorsync.config.layers import Layers, Place
+from sensorsync.config.faults import Place, dotted
+from sensorsync.config.layers import Layers
 from sensorsync.config.models import Settings, default_state_dir
 from sensorsync.config.problems import explain, summed_up
 from sensorsync.config.reference import Key, KeyPath, item_keys, keys, sections
@@ -95,7 +96,7 @@ def _lay_file(file: Path, layers: Layers) -> list[ConfigurationError]:
     document = yaml_file.read(file)
     errors = [
         ConfigurationError(
-            f"{'.'.join(str(part) for part in place)} stands twice in {file}: in line {first} and in line {line}.",
+            f"{dotted(place)} stands twice in {file}: in line {first} and in line {line}.",
             hint="Remove one of them.",
         )
         for place, line, first in document.duplicates
@@ -126,7 +127,7 @@ def _lay_section(path: KeyPath, tree: Mapping[str, Any], file: _File, layers: La
                     f"{'.'.join(here)}: must be a section with keys below it ({file.origin(here)})."
                 )
         elif (key := keys().get(".".join(here))) and key.path == here:
-            yield from _unknown_in_items(key, value, file)
+            yield from _unknown_inside(key, here, value, file, layers)
             inside = {
                 place[len(here) :]: file.origin(place)
                 for place in file.lines
@@ -137,35 +138,57 @@ def _lay_section(path: KeyPath, tree: Mapping[str, Any], file: _File, layers: La
             yield _unknown(here, sections()[path].model_fields, file)
 
 
-def _unknown_in_items(key: Key, value: Any, file: _File) -> Iterator[ConfigurationError]:
-    if key.items is None or not isinstance(value, list):
+def _unknown_inside(key: Key, place: Place, value: Any, file: _File, layers: Layers) -> Iterator[ConfigurationError]:
+    """One error for each name inside a key's value that no model has, however deep."""
+    if key.items is None:
         return
-    for index, item in enumerate(value):
-        for name in item if isinstance(item, dict) else ():
-            if name not in item_keys(key.items):
-                yield _unknown((*key.path, index, name), item_keys(key.items), file)
+    known = item_keys(key.items)
+    for inner, item in _entries(key, place, value):
+        for name, part in item.items() if isinstance(item, dict) else ():
+            if name in known:
+                yield from _unknown_inside(known[name], (*inner, name), part, file, layers)
+            else:
+                layers.incomplete.add(inner)
+                yield _unknown((*inner, name), known, file)
+
+
+def _entries(key: Key, place: Place, value: Any) -> list[tuple[Place, Any]]:
+    """The sections inside a key's value, with their places."""
+    if isinstance(value, list):
+        return [((*place, index), item) for index, item in enumerate(value)]
+    if key.is_map:
+        return [((*place, name), item) for name, item in value.items()] if isinstance(value, dict) else []
+    return [(place, value)]
 
 
 def _unknown(place: Place, siblings: Mapping[str, object], file: _File) -> ConfigurationError:
     name = str(place[-1])
-    dotted = ".".join(str(part) for part in place)
-    suggestion = key_suggestion(name, siblings, keys())
+    inside = any(isinstance(part, int) for part in place)
+    suggestion = key_suggestion(name, siblings, () if inside else keys())
     return ConfigurationError(
-        f"{dotted} is no key of the configuration ({file.origin(place)})" + (f": {suggestion}" if suggestion else "."),
+        f"{dotted(place)} is no key of the configuration ({file.origin(place)})"
+        + (f": {suggestion}" if suggestion else "."),
         hint="`sensorsync config show` lists the keys; config.example.yaml explains them.",
     )
 
 
 def _from_folder(key: Key, value: Any, folder: Path) -> Any:
     """A relative path in a file means a place beside that file: cron's working folder is not the user's."""
-    if key.items is not None and isinstance(value, list):
+    if key.items is not None:
         inner = item_keys(key.items)
-        return [
-            {name: _from_folder(inner[name], part, folder) for name, part in item.items() if name in inner}
-            if isinstance(item, dict)
-            else item
-            for item in value
-        ]
+        if isinstance(value, list):
+            return [_section_from_folder(inner, item, folder) for item in value]
+        if key.is_map and isinstance(value, dict):
+            return {name: _section_from_folder(inner, item, folder) for name, item in value.items()}
+        return _section_from_folder(inner, value, folder)
     if key.is_path and isinstance(value, str):
         return str(folder / Path(value).expanduser())
     return value
+
+
+def _section_from_folder(inner: Mapping[str, Key], section: Any, folder: Path) -> Any:
+    """A section inside a key's value, without what is unknown (it is an error already) or empty (it sets nothing)."""
+    if not isinstance(section, dict):
+        return section
+    known = {name: part for name, part in section.items() if name in inner and part is not None}
+    return {name: _from_folder(inner[name], part, folder) for name, part in known.items()}

@@ -40,7 +40,7 @@ class ReadingSettings(Section):
 
 
 class KeySettings(Section):
-    """One key of `security.keys`."""
+    """`security.keys[]`: one key."""
 
     id: str = setting(
         doc="The key's id (`kid`) in the header of what it made.", example="2026-a", min_length=1, max_length=128

@@ -14,10 +14,13 @@ from typing import Annotated, Literal, Self
 from pydantic import model_validator
 
 from sensorsync.config.broker import MqttSettings, PublishSettings
+from sensorsync.config.faults import refuse
 from sensorsync.config.fields import FilePath, Section, UpperCase, section, setting
+from sensorsync.config.mappings import EXAMPLE, MappingSettings
 from sensorsync.config.messages import ReadingSettings, SecuritySettings
 from sensorsync.config.monitoring import MetricsSettings
 from sensorsync.config.storage import DatabaseSettings, DeadLetterSettings, PipelineSettings
+from sensorsync.reading.rows import OwnTable
 
 ROOTS_STATE_DIR = Path("/var/lib/sensorsync")
 
@@ -63,11 +66,36 @@ class Settings(Section):
         default_factory=lambda _: default_state_dir(os.environ),
         default_text="$XDG_STATE_HOME/sensorsync, ~/.local/state/sensorsync, for root /var/lib/sensorsync",
     )
+    mappings: tuple[MappingSettings, ...] = setting(
+        (),
+        doc="For messages that are not in sensorsync's own format: which messages, and what becomes of them. They are tried in order, "
+        "the first that a message is for decides; what none is for is read in our own format. Add their topics to `mqtt.topics`.",
+        example=EXAMPLE,
+        default_text="none",
+    )
 
     @property
     def dead_letter_path(self) -> Path:
         """The dead-letter box's file: `dead_letters.path`, or its place in `state_dir`."""
         return self.dead_letters.path or self.state_dir / "dead-letters.sqlite"
+
+    @property
+    def own_tables(self) -> tuple[OwnTable, ...]:
+        """The tables that the mappings write to, besides `sensor_readings`."""
+        if not self.mappings:
+            return ()
+        from sensorsync.config.specifications import own_tables  # noqa: PLC0415 - see _mappings_fit
+
+        return own_tables(self.mappings)
+
+    @model_validator(mode="after")
+    def _mappings_fit(self) -> Self:
+        if self.mappings:
+            # Most configurations have none, and need not wait for the engine with JMESPath and all formats.
+            from sensorsync.config.specifications import faults_together  # noqa: PLC0415
+
+            refuse(self, faults_together(self.mappings, self.reading))
+        return self
 
     @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:

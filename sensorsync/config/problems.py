@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sensorsync.config.layers import Layers, Place
-from sensorsync.config.reference import Key, item_keys, keys
+from sensorsync.config.faults import EXPRESSION, Place, dotted
+from sensorsync.config.layers import Layers
+from sensorsync.config.reference import Key, key_at, keys
 from sensorsync.config.units import format_duration, format_size
 from sensorsync.errors import ConfigurationError
 
@@ -20,6 +21,10 @@ _WORDS: Mapping[str, str] = {
     "path_type": "must be a path",
     "model_type": "must be a section with keys below it",
     "tuple_type": "must be a list",
+    "dict_type": "must be a section with names below it",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
     "too_short": "must have at least one entry",
 }
 _NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
@@ -30,9 +35,17 @@ def explain(error: ValidationError, layers: Layers) -> list[ConfigurationError]:
     """One error for each key, or for each rule between keys, in the order of the models."""
     by_place: dict[Place, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        if detail["type"] != "default_factory_not_called":
-            by_place.setdefault(_place(detail["loc"]), []).append(detail)
+        place = _place(detail["loc"], layers)
+        if not _follows(detail["type"], place, layers):
+            by_place.setdefault(place, []).append(detail)
     return [_one(place, details, layers) for place, details in by_place.items()]
+
+
+def _follows(kind: str, place: Place, layers: Layers) -> bool:
+    """Whether it is wrong only because something else is."""
+    if kind == "missing":
+        return place[:-1] in layers.incomplete
+    return kind == "default_factory_not_called" or (kind == "value_error" and place in layers.incomplete)
 
 
 def summed_up(errors: Sequence[ConfigurationError]) -> ConfigurationError:
@@ -43,39 +56,53 @@ def summed_up(errors: Sequence[ConfigurationError]) -> ConfigurationError:
     return ConfigurationError(f"{errors[0]}{rest}", hint=errors[0].hint, parts=errors)
 
 
-def _place(loc: tuple[int | str, ...]) -> Place:
-    """The location without pydantic's branches of a union, which are no place in the file."""
+def _place(loc: Place, layers: Layers) -> Place:
+    """The location without what is no place in the file: pydantic's branches of a union, and what a short text stands for."""
     for length in range(len(loc), 0, -1):
-        if ".".join(str(part) for part in loc[:length]) in keys():
-            inner = loc[length:]
-            return (*loc[:length], *inner) if inner and isinstance(inner[0], int) else loc[:length]
+        outer, inner = loc[:length], loc[length:]
+        if dotted(outer) in keys():
+            return (*outer, *_written(inner, layers.value(outer))) if inner and isinstance(inner[0], int) else outer
     return loc
 
 
+def _written(inner: Place, value: Any) -> Iterator[str | int]:
+    """Of a way into a value, what somebody wrote: not the index of a source that is not in a list, not the `path` of a plain text."""
+    for part in inner:
+        if isinstance(part, int) and isinstance(value, list):
+            value = value[part]
+        elif isinstance(part, str) and isinstance(value, dict):
+            value = value.get(part)
+        else:
+            continue
+        yield part
+
+
 def _one(place: Place, details: Sequence[Any], layers: Layers) -> ConfigurationError:
-    key = _key_at(place)
+    key = key_at(place)
     origin = layers.origin(place)
-    if key is None or (key.items and details[0]["type"] == "value_error"):
-        sentence = " ".join(_message(detail, key) for detail in details)
+    first = details[0]
+    if first["type"] == EXPRESSION:
+        return _about_expression(place, first["ctx"], layers)
+    if key is None or (key.items and first["type"] == "value_error"):
+        sentence = "; ".join(_message(detail, key) for detail in details)
         return ConfigurationError(f"{_label(place)}{sentence} ({_origins_in(sentence, layers) or 'from ' + origin}).")
     message = " or ".join(dict.fromkeys(_message(detail, key) for detail in details)).replace(" or must be", " or")
-    value = (
-        ""
-        if key.secret or details[0]["type"] == "missing"
-        else f"got {_shown(layers.value(place, details[0]['input']))} "
-    )
+    given = layers.value(place, first["input"])
+    absent = first["type"] == "missing" or (first["type"] == "value_error" and given is None)
+    value = "" if key.secret or absent else f"got {_shown(given)} "
+    return ConfigurationError(f"{dotted(place)}: {message} ({value}from {origin}).", hint=_hint(key))
+
+
+def _about_expression(place: Place, context: Mapping[str, Any], layers: Layers) -> ConfigurationError:
+    """It shows the expression, with a caret below what is wrong."""
+    column, expression = context["column"], layers.value(place)
+    where = "" if column is None else f" at character {column + 1}"
+    excerpt = _excerpt(expression, column) if column is not None and isinstance(expression, str) else None
     return ConfigurationError(
-        f"{_dotted(place)}: {message} ({value}from {origin}).", hint=f"{key.description} For example: {_example(key)}"
+        f"{dotted(place)}: {context['error']}{where} (from {layers.origin(place)}).",
+        hint="Expressions are in JMESPath, see jmespath.org and the documentation of mappings.",
+        excerpt=excerpt,
     )
-
-
-def _key_at(place: Place) -> Key | None:
-    names = [part for part in place if isinstance(part, str)]
-    for length in range(len(names), 0, -1):
-        if key := keys().get(".".join(names[:length])):
-            inner = names[length:]
-            return item_keys(key.items).get(inner[0], key) if key.items and inner else key
-    return None
 
 
 def _message(detail: Any, key: Key | None) -> str:
@@ -121,20 +148,25 @@ def _shown(value: Any) -> str:
     return repr(short) if isinstance(value, str) else short
 
 
-def _example(key: Key) -> str:
+def _hint(key: Key) -> str:
     example = key.example
-    return ", ".join(str(item) for item in example) if isinstance(example, list) and not key.items else str(example)
+    if key.items is not None or isinstance(example, dict):
+        return key.description
+    return f"{key.description} For example: {', '.join(map(str, example)) if isinstance(example, list) else example}"
 
 
-def _dotted(place: Place) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")
+def _excerpt(expression: str, column: int) -> str:
+    """The line of an expression that is wrong, with a caret below the column, in characters from 0."""
+    before, after = expression[:column], expression[column:]
+    line = before.rpartition("\n")[2]
+    start = line[-_LONGEST_VALUE:]
+    cut = "" if len(start) == len(line) else "..."
+    shown = f"{cut}{start}{after.partition(chr(10))[0][:_LONGEST_VALUE]}"
+    return f"{shown}\n{' ' * (len(cut) + len(start))}^"
 
 
 def _label(place: Place) -> str:
-    return f"{_dotted(place)}: " if any(isinstance(part, int) for part in place) else ""
+    return f"{dotted(place)}: " if any(isinstance(part, int) for part in place) else ""
 
 
 def _origins_in(sentence: str, layers: Layers) -> str:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from sensorsync.config.faults import Place
 from sensorsync.config.fields import Section
 from sensorsync.config.models import Settings
 
@@ -31,6 +32,7 @@ class Key:
     example: Any
     default: Any
     """The fixed default; None when there is none or when it is computed."""
+    required: bool
     default_text: str | None
     """The default in words, where a value does not say it."""
     unit: str | None
@@ -39,8 +41,10 @@ class Key:
     secret: bool
     is_path: bool
     is_list: bool
+    is_map: bool
+    """Whether its value has names of the user's own."""
     items: type[Section] | None
-    """The model of a list's entries, when they are sections themselves."""
+    """The model of what is inside: of a list's or a map's entries, or of the value, when that is a section that may be missing."""
 
     @property
     def name(self) -> str:
@@ -67,14 +71,51 @@ def sections() -> Mapping[KeyPath, type[Section]]:
 
 @cache
 def item_keys(model: type[Section]) -> Mapping[str, Key]:
-    """The keys of a list's entries by name."""
-    return {key.name: key for key in _walk(model, ())}
+    """The keys of what is inside a key, by name."""
+    return {name: _key((name,), info) for name, info in model.model_fields.items()}
+
+
+def item_models(model: type[Section]) -> list[type[Section]]:
+    """The model of what is inside a key, and those of what is inside that, each once; last, those that many keys have."""
+    found = [model]
+    for one in found:
+        inside = (key.items for key in item_keys(one).values())
+        found += dict.fromkeys(inner for inner in inside if inner is not None and inner not in found)
+    return sorted(found, key=lambda one: "[]" not in item_title(one))
+
+
+def key_at(place: Place) -> Key | None:
+    """The key that a place belongs to; of `mappings[0].readings[1].value.path` it is the `path` of a source."""
+    for length in range(len(place), 0, -1):
+        if key := keys().get(".".join(str(part) for part in place[:length])):
+            return _key_inside(key, place[length:])
+    return None
+
+
+def _key_inside(key: Key, place: Place) -> Key:
+    if place and key.items and (key.is_map or isinstance(place[0], int)):
+        place = place[1:]
+    if not place or key.items is None:
+        return key
+    inner = item_keys(key.items).get(str(place[0]))
+    return key if inner is None else _key_inside(inner, place[1:])
 
 
 def describe(model: type[Section]) -> str:
     """What a section is, from its docstring without its name: `mqtt: the broker` -> `The broker`."""
-    sentence = cleandoc(model.__doc__ or "").splitlines()[0].partition(": ")[2]
+    sentence = _title(model)[1]
     return sentence[:1].upper() + sentence[1:]
+
+
+def item_title(model: type[Section]) -> str:
+    """What the entries of a list are called: `mappings[].readings[]`."""
+    return _title(model)[0]
+
+
+def _title(model: type[Section]) -> tuple[str, str]:
+    """Name and sentence of a section's docstring."""
+    name, _, sentence = cleandoc(model.__doc__ or "").splitlines()[0].partition(": ")
+    return name.strip("`"), sentence
 
 
 def _sections(model: type[Section], path: KeyPath) -> Iterator[tuple[KeyPath, type[Section]]]:
@@ -104,12 +145,14 @@ def _key(path: KeyPath, info: FieldInfo) -> Key:
         description=info.description or "",
         example=info.examples[0] if info.examples else None,
         default=None if info.default is PydanticUndefined else info.default,
+        required=info.is_required(),
         default_text=str(default_text) if default_text else None,
         unit=str(unit) if unit else None,
         aliases=tuple(str(alias) for alias in aliases) if isinstance(aliases, list) else (),
         secret=SecretStr in kinds or any(_has_secret(kind) for kind in kinds),
         is_path=Path in kinds,
         is_list=tuple in kinds,
+        is_map=dict in kinds,
         items=next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None),
     )
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
 from typing import Any
 
 import yaml
 
 from sensorsync.config.fields import Section
-from sensorsync.config.reference import Key, KeyPath, describe, item_keys, keys, sections
+from sensorsync.config.reference import Key, KeyPath, describe, item_keys, item_models, item_title, keys, sections
 from sensorsync.config.units import format_duration, format_size
 
 _WIDTH = 110
+_LONGEST_INLINE = 90
 _HEAD = """\
 ## The configuration of sensorsync, with every key. Lines with ## explain; lines with one # are the defaults, or an example
 ## where there is no fixed default: remove the # to set them.
@@ -53,9 +54,11 @@ def _section(path: KeyPath, model: type[Section], indent: str) -> Iterator[str]:
 
 def _about(key: Key) -> Iterator[str]:
     yield key.description
-    if key.items is not None:
-        for inner in item_keys(key.items).values():
-            yield f"- {inner.path[0]}: {inner.description}"
+    for model in item_models(key.items) if key.items else ():
+        if model is not key.items:
+            yield f"{item_title(model)}: {describe(model)}"
+        for inner in item_keys(model).values():
+            yield f"- {inner.name}: {inner.description}"
     if key.default_text:
         yield f"Default: {key.default_text}."
     elif shown_value(key) is None:
@@ -77,8 +80,18 @@ def _assignment(key: Key) -> Iterator[str]:
         return
     yield f"{key.path[-1]}:"
     for item in value:
-        for number, (name, part) in enumerate(item.items()):
-            yield f"  {'  ' if number else '- '}{name}: {_inline(part)}"
+        yield from (f"  {'  ' if number else '- '}{line}" for number, line in enumerate(_lines(item)))
+
+
+def _lines(section: Mapping[str, Any]) -> Iterator[str]:
+    """A section inside a list: a line for each key, and more for what is long."""
+    for name, value in section.items():
+        if len(_inline(value)) <= _LONGEST_INLINE:
+            yield f"{name}: {_inline(value)}"
+            continue
+        yield f"{name}:"
+        lines = _lines(value) if isinstance(value, dict) else (f"- {_inline(item)}" for item in value)
+        yield from (f"  {line}" for line in lines)
 
 
 def shown_value(key: Key) -> Any:
@@ -93,9 +106,9 @@ def shown_value(key: Key) -> Any:
 
 
 def _inline(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return json.dumps(value)
-    text = yaml.safe_dump(value, width=10_000, allow_unicode=True)
+    text = yaml.safe_dump(value, width=10_000, allow_unicode=True, default_flow_style=True, sort_keys=False)
     return str(text).splitlines()[0]
 
 

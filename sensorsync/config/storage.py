@@ -165,9 +165,7 @@ class PipelineSettings(Section):
     status_interval: Annotated[Duration, Field(gt=0)] = setting(
         10.0, doc="Time between two [STATUS] lines.", example="10s", unit="duration"
     )
-    status_every: Count = setting(
-        10_000, doc="Stored messages between two [STATUS] lines.", example=10_000, unit="messages"
-    )
+    status_every: Count = setting(10_000, doc="Stored rows between two [STATUS] lines.", example=10_000, unit="rows")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -23,6 +23,21 @@ def check_filter(topic_filter: str) -> str:
     return topic_filter
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a topic that both filters match."""
+    ours, theirs = one.split("/"), other.split("/")
+    if {ours[0][:1], theirs[0][:1]} in ({"$", "#"}, {"$", "+"}):
+        return False
+    for mine, yours in zip(ours, theirs, strict=False):
+        if "#" in {mine, yours}:
+            return True
+        if mine != yours and "+" not in {mine, yours}:
+            return False
+    # `a/#` matches `a`, too (section 4.7.1.2).
+    longer = max(ours, theirs, key=len)[min(len(ours), len(theirs)) :]
+    return not longer or longer == ["#"]
+
+
 def check_name(topic: str) -> str:
     """`topic` when it can be published to; raises ValueError with a sentence otherwise ([MQTT-3.3.2-2])."""
     _check_text(topic)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sensorsync.config.layers import Place
+from sensorsync.config.faults import Place
 from sensorsync.errors import ConfigurationError
 
 SYSTEM_FILE = Path("/etc/sensorsync/config.yaml")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -24,7 +25,9 @@ def show(data: Mapping[str, Any], console: Console) -> None:
     table.add_column("From", overflow="fold")
     for name, entry in data["settings"].items():
         style = "" if entry["origin"] == "default" else "bold"
-        table.add_row(name, Text(printable(_value(entry["value"]))), Text(printable(entry["origin"])), style=style)
+        table.add_row(
+            name, Text("\n".join(map(printable, _lines(entry["value"])))), Text(printable(entry["origin"])), style=style
+        )
     console.print(table)
 
 
@@ -41,11 +44,15 @@ def schema(data: Mapping[str, Any], _console: Console) -> None:
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
-def _value(value: Any) -> str:
+def _lines(value: Any) -> list[str]:
+    """A value as one would write it; lists of sections as YAML."""
     if value is None:
-        return "-"
+        return ["-"]
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return ["true" if value else "false"]
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) or "-"
-    return value if isinstance(value, str) else json.dumps(value)
+        return [", ".join(value) or "-"]
+    if isinstance(value, list):
+        text = yaml.safe_dump(value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000)
+        return text.rstrip("\n").split("\n")
+    return [value if isinstance(value, str) else json.dumps(value)]

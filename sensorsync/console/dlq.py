@@ -56,7 +56,7 @@ def show(data: Mapping[str, Any], console: Console) -> None:
         when = "parked" if not refusal["attempt"] else f"replay {refusal['attempt']}"
         reason = _reason(refusal)
         console.print(
-            Text(f"  {refusal['at']}  {when}  {printable(reason)}: {printable(refusal['message'])}"), soft_wrap=True
+            Text(f"  {refusal['at']}  {when}  {printable(reason)}: {_told(refusal['message'])}"), soft_wrap=True
         )
     console.print(Text("Payload:"))
     console.print(Text(printable(data["payload"])), soft_wrap=True)
@@ -107,6 +107,14 @@ def _letters(data: Mapping[str, Any]) -> Table:
             _line(letter["payload"]),
         )
     return table
+
+
+def _told(message: str) -> str:
+    """Of a message that gives several rows, each cause on a line of its own."""
+    shown = printable(message)
+    if not shown.startswith("rejected "):
+        return shown
+    return shown.replace(": [", ":\n    [", 1).replace("; [", "\n    [")
 
 
 def _line(text: str) -> Text:

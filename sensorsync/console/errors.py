@@ -48,4 +48,5 @@ def print_problems(problems: Sequence[Problem]) -> None:
 def _as_text(problem: Problem, *, color: bool) -> str:
     label = "\x1b[1;31mError:\x1b[0m" if color else "Error:"
     hint = f"  Hint: {printable(problem.hint)}\n" if problem.hint else ""
-    return f"{label} {printable(problem.message)}\n{hint}"
+    excerpt = "".join(f"    {printable(line)}\n" for line in problem.excerpt.split("\n")) if problem.excerpt else ""
+    return f"{label} {printable(problem.message)}\n{excerpt}{hint}"

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from sensorsync.console.errors import with_causes
@@ -60,7 +61,7 @@ def _result_of(command: str, work: Callable[[], Outcome]) -> CommandResult:
 
 def _problems(error: SensorsyncError) -> tuple[Problem, ...]:
     parts = Problem.all_of(error)
-    return parts if len(parts) > 1 else (Problem(error.code, with_causes(error), error.hint),)
+    return parts if len(parts) > 1 else (replace(parts[0], message=with_causes(error)),)
 
 
 def _unexpected(error: Exception) -> Problem:

@@ -29,6 +29,7 @@ RENDERERS: dict[str, str] = {
     "keys list": "sensorsync.console.keys:show",
     "keys show-public": "sensorsync.console.keys:show_public",
     "init-db": "sensorsync.console.init_db:render",
+    "map": "sensorsync.console.map:render",
     "stress-publish": "sensorsync.console.stress_publish:render",
     "tune-db": "sensorsync.console.tune_db:render",
 }

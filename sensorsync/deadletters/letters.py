@@ -17,6 +17,7 @@ from sensorsync.reading import Rejected
 MAX_HISTORY: Final = 20
 """Earlier refusals that a letter remembers."""
 _LARGEST_TO_PEEK: Final = 2**20
+_PART_OF_IDENTITY: Final = frozenset({"content_type", "user_properties"})
 
 SELECT: Final = (
     "SELECT id, sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos, topic,"
@@ -107,7 +108,7 @@ def row_of(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ..
     properties = None if letter.properties is None else json.dumps(dict(letter.properties), default=_as_json)
     topic = storable(letter.topic)
     return (
-        identity(topic, letter.payload),
+        identity(topic, letter.payload, letter.properties),
         letter.reason,
         letter.errno,
         letter.received_at,
@@ -120,9 +121,17 @@ def row_of(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ..
     )
 
 
-def identity(topic: str, payload: bytes) -> bytes:
-    """SHA-256 of a message: its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), its payload."""
-    return hashlib.sha256(topic.encode() + b"\0" + payload).digest()
+def identity(topic: str, payload: bytes, properties: Mapping[str, Any] | None = None) -> bytes:
+    """SHA-256 of a message: its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), its payload.
+
+    With the properties that a mapping may read, where it has such, it is the SHA-256 of that and of them: two messages that differ
+    only in a user property can give two rows, and so are two letters.
+    """
+    digest = hashlib.sha256(topic.encode() + b"\0" + payload).digest()
+    read = {name: value for name, value in (properties or {}).items() if name in _PART_OF_IDENTITY}
+    if not read:
+        return digest
+    return hashlib.sha256(digest + json.dumps(read, sort_keys=True, default=_as_json).encode()).digest()
 
 
 def device_of(topic: str, payload: bytes, level: int | None = None) -> str | None:

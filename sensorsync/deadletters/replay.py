@@ -47,7 +47,7 @@ class Tally:
 
     stored: int = 0
     duplicates: int = 0
-    """Of these, the ones whose row was there before."""
+    """Rows that were there before: of what is stored now, and the good ones of a letter that is refused again for others."""
     refused: int = 0
     quarantined: int = 0
     """Of these, the ones that are not tried again."""

@@ -2,7 +2,7 @@
 -- AUTOINCREMENT: a number is never given again, so a replay can't take out a letter that came in the place of its own.
 CREATE TABLE IF NOT EXISTS letters (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
-    sha256        BLOB    NOT NULL,        -- of topic and payload; no two letters have the same
+    sha256        BLOB    NOT NULL,        -- which message it is (letters.identity); no two letters have the same
     state         TEXT    NOT NULL DEFAULT 'parked' CHECK (state IN ('parked', 'quarantined')),
     reason        TEXT    NOT NULL,        -- of the latest refusal, as errno and message
     errno         INTEGER,                 -- the database's, when it was the database that refused

@@ -77,7 +77,7 @@ def letter_of(line: bytes) -> StoredLetter:
     topic = storable(read.topic)
     return StoredLetter(
         id=0,
-        sha256=identity(topic, payload),
+        sha256=identity(topic, payload, read.properties),
         state=read.state,
         reason=read.reason,
         errno=read.errno,

@@ -103,8 +103,11 @@ CHECKS: Final[Mapping[str, str]] = {
 _METRICS: Final = (
     _count("messages_received", "Messages taken over from the broker, redeliveries included."),
     _count("messages_resent", "Copies of a message still in work, sent again by the broker and dropped."),
-    _count("rows_stored", "Messages whose row is committed, redeliveries included."),
-    _count("rows_redelivered", "Of the stored, those whose row was there before."),
+    _count(
+        "rows_stored",
+        "Rows committed, those of redeliveries included: one a message, unless a mapping makes several of it.",
+    ),
+    _count("rows_redelivered", "Of these, the ones that were there before."),
     _count(
         "messages_parked",
         "Messages put into the dead-letter box.",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from sensorsync.config import DatabaseSettings
 from sensorsync.mysql.migrations import script
 from sensorsync.mysql.store import MySqlStore
+from sensorsync.reading import OwnTable
 from sensorsync.store import Store
 
 
-def open_sinks(settings: DatabaseSettings) -> Store:
-    """The server that `settings` names; nothing is connected yet. ConfigurationError when a file that they name is missing."""
-    return MySqlStore(settings)
+def open_sinks(settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> Store:
+    """The server that `settings` names, with the tables of the user's own that mappings write to; nothing is connected yet.
+
+    ConfigurationError when a file that the settings name is missing.
+    """
+    return MySqlStore(settings, tables)
 
 
 def schema_sql(settings: DatabaseSettings) -> str:

@@ -204,17 +204,16 @@ FAULTS: Mapping[int, Fault] = _table(
     (
         Fate.CONFIG,
         INIT_HINT,
-        {
-            1049: "the database does not exist",
-            1146: "the table does not exist",
-        },
+        {1049: "the database does not exist", 1146: "the table does not exist"},
     ),
     (
         Fate.CONFIG,
         MEND_HINT,
         {
+            167: "the table's AUTO_INCREMENT is used up (MariaDB)",
             1054: "the table lacks a column that we write to",
             1364: "the table has a column of its own that demands a value",
+            1467: "the table's AUTO_INCREMENT is used up",
         },
     ),
     (

@@ -6,6 +6,7 @@ A set belongs to one version: `init-db --grants` prints it, and the tests run as
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,7 @@ from sensorsync.mysql.connect import Connector, probe
 from sensorsync.mysql.migrations import quoted_name
 from sensorsync.mysql.schema import connected
 from sensorsync.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
+from sensorsync.reading import OwnTable
 
 ROLES: Final = {
     "owner": ("init-db", "audit --clean"),
@@ -46,24 +48,32 @@ class Account:
     """Without the semicolon."""
 
 
-def accounts(settings: DatabaseSettings, *, mariadb: bool, host: str) -> list[Account]:
+def accounts(
+    settings: DatabaseSettings, *, mariadb: bool, host: str, own_tables: Sequence[OwnTable] = ()
+) -> list[Account]:
     """The accounts, in the order in which they are made; `host`: where they may connect from (`%`: anywhere).
 
     The tables of a grant must be there, unless it has CREATE in it (MySQL Reference Manual, "GRANT Statement"): the owner comes
     first, then `init-db`, then the others. UsageError when `host` is none.
+
+    Of a table of the user's own the owner only sees what is in it, which `init-db --check` needs. That it may create it is nothing
+    new, as it may create every table of the database.
     """
     if not _HOST.fullmatch(host):
         raise UsageError(f"--host: {host!r} is no host, address or pattern such as 10.0.%")
     schema = quoted_name(settings.name)
     readings = f"{schema}.sensor_readings"
+    own = [f"{schema}.{quoted_name(table.name)}" for table in own_tables]
+    write = tuple(f"{_WRITE} ON {table}" for table in (readings, *own))
     grants = {
         "owner": (
             f"CREATE ON {_pattern(settings.name)}.*",
             f"CREATE, SELECT, INSERT, UPDATE ON {schema}.sensorsync_migrations",
             f"CREATE, SELECT, DELETE, {_PARTITION} ON {readings}",
+            *(f"CREATE, SELECT ON {table}" for table in own),
         ),
-        "subscriber": (f"{_WRITE} ON {readings}",),
-        "replayer": (f"{_WRITE} ON {readings}",),
+        "subscriber": write,
+        "replayer": write,
         "tuner": (
             f"{', '.join(SET_PRIVILEGES['mariadb' if mariadb else 'mysql'])} ON *.*",
             f"{', '.join(SCRATCH_PRIVILEGES)} ON {schema}.{SCRATCH_TABLE}",

@@ -15,6 +15,8 @@ from sensorsync.mysql.connect import Connection, Connector, hang_up, outcome
 from sensorsync.mysql.diagnosis import diagnose
 from sensorsync.mysql.faults import UNKNOWN_DATABASE
 from sensorsync.mysql.migrations import MIGRATIONS_TABLE, RECORD, create_database, migrations
+from sensorsync.mysql.own_tables import table_differences as own_differences
+from sensorsync.reading import OwnTable
 from sensorsync.store import READING_KEY, Migrated, SchemaState
 
 _LOCK_SECONDS: Final = 10
@@ -58,19 +60,22 @@ def connected(
         hang_up(connection)
 
 
-def state(connector: Connector) -> SchemaState:
+def state(connector: Connector, own_tables: Sequence[OwnTable] = ()) -> SchemaState:
     """What the database has; changes nothing. Raises SinkUnavailable or SinkMisconfigured."""
     try:
         with connected(connector) as connection, connection.cursor() as cursor:
-            return _state(cursor)
+            return _state(cursor, own_tables)
     except Exception as error:
         if getattr(error, "errno", None) == UNKNOWN_DATABASE:
             return SchemaState(False, (), tuple(m.name for m in migrations()), ())
         raise
 
 
-def migrate(connector: Connector, settings: DatabaseSettings) -> Migrated:
-    """Create the database where it is missing and apply what is pending. Concurrent calls wait for one another."""
+def migrate(connector: Connector, settings: DatabaseSettings, own_tables: Sequence[OwnTable] = ()) -> Migrated:
+    """Create the database where it is missing and apply what is pending. Concurrent calls wait for one another.
+
+    Tables of the user's own are looked at, and left as they are.
+    """
     created = not state(connector).database_exists
     if created:
         with connected(connector, database=False) as connection, connection.cursor() as cursor:
@@ -84,7 +89,7 @@ def migrate(connector: Connector, settings: DatabaseSettings) -> Migrated:
                 for statement in migration.statements:
                     _run(cursor, statement)
                 _run(cursor, RECORD.format(version=migration.version, name=migration.name))
-        return Migrated(created, tuple(m.name for m in now), _state(cursor))
+        return Migrated(created, tuple(m.name for m in now), _state(cursor, own_tables))
 
 
 @contextlib.contextmanager
@@ -124,7 +129,7 @@ def _recorded(cursor: Any) -> dict[int, str]:
     return recorded
 
 
-def _state(cursor: Any) -> SchemaState:
+def _state(cursor: Any, own_tables: Sequence[OwnTable]) -> SchemaState:
     recorded = _recorded(cursor)
     known = {m.version for m in migrations()}
     differences = [
@@ -135,7 +140,8 @@ def _state(cursor: Any) -> SchemaState:
     pending = tuple(m.name for m in migrations() if m.version not in recorded)
     if differences_of_table := table_differences(cursor):
         differences += differences_of_table
-    return SchemaState(True, tuple(recorded.values()), pending, tuple(differences))
+    own = tuple(own_differences(cursor, own_tables))
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(differences), own)
 
 
 def engine(cursor: Any) -> str | None:

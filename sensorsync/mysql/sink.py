@@ -1,4 +1,4 @@
-"""MySqlSink: one writer's batches into `sensor_readings`, each one transaction."""
+"""MySqlSink: one writer's batches into `sensor_readings` and tables of the user's own, each one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 import pymysql
@@ -14,8 +14,11 @@ import pymysql
 from sensorsync.mysql.connect import Lease, Pool, outcome
 from sensorsync.mysql.diagnosis import Diagnosis, diagnose
 from sensorsync.mysql.faults import NO_PARTITION, STATEMENT_TIMEOUTS, TOO_LONG_PACKET, Fate
-from sensorsync.mysql.statement import Policy, RowWriter, distinct, statements, upsert_suffix
-from sensorsync.pipeline.contract import BatchRefused, Reading
+from sensorsync.mysql.own_upsert import OwnUpsert
+from sensorsync.mysql.statement import Policy, ReadingUpsert, Upsert, statements
+from sensorsync.own_tables import grouped
+from sensorsync.pipeline.contract import BatchRefused, Row
+from sensorsync.reading import OwnTable, TableRow
 
 logger = logging.getLogger(__name__)
 
@@ -23,30 +26,40 @@ _PACKET_MARGIN: Final = 1024
 _ALL_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
+_NULL: Final = 1048
+_NOT_ITS_OWN: Final = (
+    "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
+    " AUTO_INCREMENT is used up"
+)
+
+Batch = Sequence[tuple[Upsert, Sequence[Any]]]
+"""Table by table the rows, one per key."""
 
 
 class MySqlSink:
     """The Sink of one writer thread. It checks a connection out at its first write and keeps it until that fails.
 
-    Only where the pool is smaller than the number of sinks does it give its connection back after every write.
+    Only where the pool is smaller than the number of sinks does it give its connection back after every write. Without `own_tables`
+    all rows are readings.
     """
 
-    def __init__(self, pool: Pool, conflict: Policy = "first", *, worker: int = 0) -> None:
+    def __init__(
+        self, pool: Pool, conflict: Policy = "first", *, worker: int = 0, own_tables: Sequence[OwnTable] = ()
+    ) -> None:
         self._pool = pool
         pool.join(self)
-        self._policy: Policy = conflict
         self._worker = worker
-        self._row_writer = RowWriter()
+        self._readings: Upsert = ReadingUpsert(conflict)
+        self._own = {id(table): OwnUpsert(table) for table in own_tables}
         self._lease: Lease | None = None
         self._used = 0.0
-        self._suffix = b""
         self._max_rows = _ALL_ROWS
         self._warned = False
 
-    def write(self, readings: Sequence[Reading]) -> int:
-        """Commit all of `readings`, or none; return how many rows were new. Raises as `contract.Sink` says."""
+    def write(self, rows: Sequence[Row]) -> int:
+        """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
         try:
-            return self._write(readings) if readings else 0
+            return self._write(rows) if rows else 0
         finally:
             if self._pool.scarce:
                 self._give_back()
@@ -61,23 +74,48 @@ class MySqlSink:
             self._lease.release()
             self._lease = None
 
-    def _write(self, readings: Sequence[Reading]) -> int:
-        chosen = distinct(readings, self._policy)
+    def _write(self, rows: Sequence[Row]) -> int:
         try:
-            rows = self._row_writer.rows(chosen)
+            batch = self._batch(rows)
+            texts = [(upsert, upsert.rows(chosen)) for upsert, chosen in batch]
             lease = self._connected()
-            limit = lease.server.max_allowed_packet - _PACKET_MARGIN
-            parts = statements(rows, self._suffix, max_bytes=limit, max_rows=self._max_rows)
+            parts = self._parts(lease, texts)
         except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
             raise BatchRefused(f"a value that no SQL can say: {error}") from error
-        if parts is None:
-            raise BatchRefused(
-                f"a row is longer than max_allowed_packet allows ({lease.server.max_allowed_packet} bytes)",
-                errno=TOO_LONG_PACKET,
-            )
-        new = self._transact(lease, parts, chosen)
+        new = self._transact(lease, parts, batch)
         self._max_rows = min(self._max_rows * 2, _ALL_ROWS)
         return new
+
+    def _batch(self, rows: Sequence[Row]) -> Batch:
+        if not self._own:
+            return [(self._readings, self._readings.distinct(rows))]
+        return [(upsert, upsert.distinct(some)) for table, some in grouped(rows) for upsert in [self._upsert(table)]]
+
+    def _upsert(self, table: OwnTable | None) -> Upsert:
+        if table is None:
+            return self._readings
+        # One that is equal but another object; it is kept, so that no other object gets its id.
+        return self._own.get(id(table)) or self._own.setdefault(id(table), OwnUpsert(table))
+
+    def _parts(self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]) -> list[tuple[bytes, bool]]:
+        """The statements, each with `Upsert.no_op`. BatchRefused when a row alone is too long for one."""
+        server = lease.server
+        parts: list[tuple[bytes, bool]] = []
+        for upsert, rows in texts:
+            made = statements(
+                rows,
+                upsert.suffix(row_alias=server.row_alias),
+                prefix=upsert.prefix,
+                max_bytes=server.max_allowed_packet - _PACKET_MARGIN,
+                max_rows=self._max_rows,
+            )
+            if made is None:
+                raise BatchRefused(
+                    f"a row is longer than max_allowed_packet allows ({server.max_allowed_packet} bytes)",
+                    errno=TOO_LONG_PACKET,
+                )
+            parts += [(statement, upsert.no_op) for statement in made]
+        return parts
 
     def _connected(self) -> Lease:
         now = time.monotonic()
@@ -87,29 +125,28 @@ class MySqlSink:
         self._used = now
         if self._lease is None:
             self._lease = self._pool.checkout(self._worker)
-            self._suffix = upsert_suffix(self._policy, row_alias=self._lease.server.row_alias)
         return self._lease
 
-    def _transact(self, lease: Lease, parts: Sequence[bytes], chosen: Sequence[Reading]) -> int:
+    def _transact(self, lease: Lease, parts: Sequence[tuple[bytes, bool]], batch: Batch) -> int:
         committing = False
         try:
             lease.begin()
             with lease.connection.cursor() as cursor:
-                new = sum(self._execute(cursor, part) for part in parts)
+                new = sum(self._execute(cursor, statement, no_op=no_op) for statement, no_op in parts)
             committing = True
             lease.commit()
         except Exception as error:  # noqa: BLE001 - _fail always raises: one of the three outcomes
-            self._fail(lease, error, chosen, committing=committing)
+            self._fail(lease, error, batch, committing=committing)
         except BaseException:
             self._drop(lease)  # interrupted between request and answer: the connection is out of step
             raise
         return new
 
-    def _execute(self, cursor: Any, statement: bytes) -> int:
+    def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
         """Run one upsert; how many of its rows were new."""
         affected: int = cursor.execute(statement)
         # A no-op update counts 0.
-        new = affected if self._policy == "first" else affected - 2 * _updated(cursor, affected)
+        new = affected if no_op else affected - 2 * _updated(cursor, affected)
         if cursor.warning_count and not self._warned:
             self._warned = True
             some = cursor.connection.show_warnings()[:3]
@@ -117,9 +154,10 @@ class MySqlSink:
             logger.warning("[WORKER-%d] the server warned about the upsert: %s", self._worker, some, extra=extra)
         return new
 
-    def _fail(self, lease: Lease, error: Exception, chosen: Sequence[Reading], *, committing: bool) -> NoReturn:
+    def _fail(self, lease: Lease, error: Exception, batch: Batch, *, committing: bool) -> NoReturn:
         """Roll back, then raise the outcome. Always in this order: a lock wait undoes only its own statement (1205)."""
         diagnosis = diagnose(error)
+        chosen: list[Row] = [row for _, rows in batch for row in rows]
         usable = lease.rollback() and not diagnosis.lost
         fate = self._fate(lease, diagnosis, chosen, usable=usable)
         if not usable or fate in {Fate.OUTAGE, Fate.CONFIG} or diagnosis.errno == TOO_LONG_PACKET:
@@ -128,11 +166,12 @@ class MySqlSink:
             # The time counts per statement, not per transaction.
             self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
         if fate is Fate.REJECT:
-            raise BatchRefused(diagnosis.message, errno=diagnosis.errno) from error
+            note = _NOT_ITS_OWN if self._own and diagnosis.errno == _NULL else ""
+            raise BatchRefused(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
         decided = diagnosis._replace(fault=diagnosis.fault._replace(fate=fate))
         raise outcome(decided, self._pool.connector.where, ambiguous=committing and diagnosis.lost) from error
 
-    def _fate(self, lease: Lease, diagnosis: Diagnosis, chosen: Sequence[Reading], *, usable: bool) -> Fate:
+    def _fate(self, lease: Lease, diagnosis: Diagnosis, chosen: Sequence[Row], *, usable: bool) -> Fate:
         fate = diagnosis.fault.fate
         if fate is Fate.UNKNOWN:
             if len(chosen) > 1:
@@ -157,8 +196,10 @@ def _updated(cursor: Any, affected: int) -> int:
     return int(found[2]) if found else affected // 2
 
 
-def _plausible(reading: Reading) -> bool:
-    """Whether the reading's time is within a year of its arrival."""
-    arrival = datetime.fromtimestamp(reading.received_at).astimezone()
-    then = datetime.fromisoformat(f"{reading.ts}+00:00")
+def _plausible(row: Row) -> bool:
+    """Whether the row's time is within a year of its arrival; that of an own table arrived a moment ago. Without a time: no."""
+    if row.ts is None:
+        return False
+    arrival = datetime.now(UTC) if isinstance(row, TableRow) else datetime.fromtimestamp(row.received_at, UTC)
+    then = datetime.fromisoformat(f"{row.ts}+00:00")
     return abs(arrival - then) < _PLAUSIBLE_AGE

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import nan
 from operator import itemgetter
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from pymysql.converters import escape_float, escape_string
 
@@ -18,12 +18,50 @@ from sensorsync.pipeline.contract import Reading
 Policy = Literal["first", "last", "newest"]
 
 _COLUMNS: Final = "device_id,metric,ts,event_id,value,value_text,unit,topic,received_at,payload"
-_PREFIX: Final = f"INSERT INTO sensor_readings({_COLUMNS})VALUES"
+_PREFIX: Final = f"INSERT INTO sensor_readings({_COLUMNS})VALUES".encode()
 _CONTENT: Final = ("value", "value_text", "unit", "topic", "payload")
 _key_of: Final[Callable[[Reading], tuple[str, str, str, bytes]]] = itemgetter(1, 2, 3, 0)
 _CACHE_LIMIT: Final = 50_000
 _GOOD_LENGTH: Final = 8 * 2**20
 """Bytes: a longer statement gains nothing and costs the server memory. A row that is longer goes alone."""
+
+
+class Upsert(Protocol):
+    """How the rows of one table become statements. One per table and writer."""
+
+    no_op: bool
+    """A row that is there already stays as it is: then the rows that a statement affected are the new ones."""
+    prefix: bytes
+    """What comes before the rows."""
+
+    def suffix(self, *, row_alias: bool) -> bytes:
+        """What follows them, on a server that names the new row by an alias or not (`Server.row_alias`)."""
+        ...
+
+    def distinct(self, rows: Sequence[Any]) -> list[Any]:
+        """One row per key, in the order of the keys."""
+        ...
+
+    def rows(self, rows: Sequence[Any]) -> list[str]:
+        """A text for each. Raises ValueError, TypeError or the driver's ProgrammingError for a value that has no literal."""
+        ...
+
+
+class ReadingUpsert:
+    """`sensor_readings`."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy: Policy = policy
+        self.no_op = policy == "first"
+        self.prefix = _PREFIX
+        self.rows = RowWriter().rows
+        self._suffixes = {alias: upsert_suffix(policy, row_alias=alias) for alias in (False, True)}
+
+    def suffix(self, *, row_alias: bool) -> bytes:
+        return self._suffixes[row_alias]
+
+    def distinct(self, rows: Sequence[Reading]) -> list[Reading]:
+        return distinct(rows, self._policy)
 
 
 def distinct(readings: Sequence[Reading], policy: Policy) -> list[Reading]:
@@ -96,17 +134,17 @@ class RowWriter:
             if received_at != arrival:
                 arrival, arrival_text = received_at, self._timestamp(received_at)
             number = "NULL" if value is None else escape_float(value)
-            text = "NULL" if value_text is None else _literal(value_text)
+            text = "NULL" if value_text is None else text_literal(value_text)
             document = payload if "'" not in payload and "\\" not in payload else escape_string(payload)
             add(
-                f"({quoted.get(device_id) or quote(device_id)},{quoted.get(metric) or quote(metric)},{_literal(ts)},"
+                f"({quoted.get(device_id) or quote(device_id)},{quoted.get(metric) or quote(metric)},{text_literal(ts)},"
                 f"X'{event_id.hex()}',{number},{text},{quoted.get(unit) or quote(unit)},{quoted.get(topic) or quote(topic)},"
                 f"'{arrival_text}','{document}')"
             )
         return rows
 
     def _remember(self, text: str | None) -> str:
-        literal = "NULL" if text is None else _literal(text)
+        literal = "NULL" if text is None else text_literal(text)
         self._quoted[text] = literal
         return literal
 
@@ -119,16 +157,18 @@ class RowWriter:
         return f"{self._second_text}.{micros:06d}"
 
 
-def _literal(text: str) -> str:
+def text_literal(text: str) -> str:
+    """A text in quotes."""
     return f"'{text}'" if "'" not in text and "\\" not in text else f"'{escape_string(text)}'"
 
 
-def statements(rows: Sequence[str], suffix: bytes, *, max_bytes: int, max_rows: int) -> list[bytes] | None:
+def statements(
+    rows: Sequence[str], suffix: bytes, *, max_bytes: int, max_rows: int, prefix: bytes = _PREFIX
+) -> list[bytes] | None:
     """The rows as complete statements, each at most `max_bytes` long and of `max_rows` rows; None when one row alone is longer.
 
     Raises UnicodeEncodeError for a text that has no UTF-8 (a lone surrogate).
     """
-    prefix = _PREFIX.encode()
     room = max_bytes - len(prefix) - len(suffix)
     good = min(room, _GOOD_LENGTH)
     if len(rows) <= max_rows:

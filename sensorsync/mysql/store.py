@@ -11,12 +11,15 @@ import pymysql.cursors
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.meter import PoolMeter
-from sensorsync.mysql import partitions_upkeep, schema
+from sensorsync.mysql import own_tables, partitions_upkeep, schema
 from sensorsync.mysql.connect import Pool, probe
+from sensorsync.mysql.migrations import quoted_name
 from sensorsync.mysql.schema import connected
 from sensorsync.mysql.server import DURABILITY_VARIABLES, durability_warnings
 from sensorsync.mysql.sink import MySqlSink
+from sensorsync.own_tables import OWN_TABLE_HINT
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
+from sensorsync.reading import OwnTable
 from sensorsync.store import INIT_HINT, MEND_HINT, Migrated, SchemaState, StoredRow, Upkeep, key_range
 
 _SELECT_RUN: Final = (
@@ -38,8 +41,9 @@ _DELETE_RUN: Final = (
 class MySqlStore:
     """See `store.Store`. Connects when something is asked of it, not before."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> None:
         self._settings = settings
+        self._tables = tables
         self._pool = Pool(settings)
         self._connector = self._pool.connector
         self._server = ""
@@ -53,26 +57,36 @@ class MySqlStore:
         return f"{self._server or 'MySQL'} at {self._connector.where}, database {self._settings.name}"
 
     def sink(self, worker: int) -> Sink:
-        return MySqlSink(self._pool, self._settings.conflict, worker=worker)
+        return MySqlSink(self._pool, self._settings.conflict, worker=worker, own_tables=self._tables)
 
     def check_schema(self) -> None:
         with connected(self._connector) as connection, connection.cursor() as cursor:
             self._server = probe(connection).label
             there = schema.engine(cursor) is not None
             differences = schema.table_differences(cursor)
+            own = own_tables.table_differences(cursor, self._tables)
         if differences:
             hint = MEND_HINT if there else INIT_HINT
             raise SinkMisconfigured(f"{self.label}: {'; '.join(differences)}", hint=hint)
+        if own:
+            raise SinkMisconfigured(f"{self.label}: {'; '.join(own)}", hint=OWN_TABLE_HINT)
 
     def check_writable(self) -> None:
         with connected(self._connector) as connection, connection.cursor() as cursor:
             cursor.execute(_WRITE_NOTHING)
+            for name, columns in self._own_columns():
+                cursor.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE FALSE")  # noqa: S608 - quoted
+
+    def _own_columns(self) -> Iterator[tuple[str, str]]:
+        """Name and columns of each table of the user's own, quoted."""
+        for table in self._tables:
+            yield quoted_name(table.name), ", ".join(quoted_name(column.name) for column in table.columns)
 
     def schema_state(self) -> SchemaState:
-        return schema.state(self._connector)
+        return schema.state(self._connector, self._tables)
 
     def migrate(self) -> Migrated:
-        return schema.migrate(self._connector, self._settings)
+        return schema.migrate(self._connector, self._settings, self._tables)
 
     def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
         return partitions_upkeep.upkeep(self._connector, self._settings, retain, partitions=partitions, dry_run=dry_run)
@@ -83,7 +97,8 @@ class MySqlStore:
             cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name IN (%s, %s, %s, %s)", DURABILITY_VARIABLES)
             variables = {str(name).lower(): str(value) for name, value in cursor.fetchall()}
             engine = schema.engine(cursor)
-        return durability_warnings(variables, engine)
+            own = own_tables.table_warnings(cursor, self._tables)
+        return durability_warnings(variables, engine) + own
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
         with connected(self._connector) as connection:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from sensorsync.reading import Reading, Rejected
+from sensorsync.reading import FanOut, Reading, Rejected, Row
 
 __all__ = [
     "AckToken",
@@ -22,10 +22,12 @@ __all__ = [
     "DeadLetterBox",
     "Decoder",
     "Delivery",
+    "FanOut",
     "FlushReason",
     "Inlet",
     "Reading",
     "Rejected",
+    "Row",
     "Sink",
     "SinkMisconfigured",
     "SinkUnavailable",
@@ -95,13 +97,15 @@ class WriteReport:
     """What became of one batch, by index into it: every message is stored or rejected. A batch that is neither has no report."""
 
     stored: int
-    """Messages whose row is committed."""
+    """Messages all of whose rows are committed."""
+    rows: int
+    """Rows that are committed, those of partly rejected messages, too. Where every message gives one row, `stored`."""
     duplicates: int
-    """Of these, the ones whose row was there before."""
+    """Of the rows, the ones that were there before."""
     rejected: Mapping[int, DeadLetter]
-    """Index in the batch -> its dead letter, all of them fsynced."""
+    """Index in the batch -> its dead letter, all of them fsynced. A message of several rows is parked whole when one is rejected."""
     attempts: int
-    """Transactions that it took, at least 1."""
+    """Transactions that it took, at least 1; not those that a batch was divided into only because it gives very many rows."""
 
 
 class SinkUnavailable(Exception):
@@ -145,8 +149,8 @@ class BoxUnavailable(Exception):
 class Sink(Protocol):
     """One writer's way into the database. It belongs to one thread."""
 
-    def write(self, readings: Sequence[Reading]) -> int:
-        """Commit all of `readings` in one transaction, or none; return how many rows were new.
+    def write(self, rows: Sequence[Row]) -> int:
+        """Commit all of `rows` in one transaction, or none; return how many were new.
 
         Rows that are there already (same key) are no error. Returns only after the server answered OK to COMMIT.
         Raises SinkUnavailable, BatchRefused or SinkMisconfigured.
@@ -167,9 +171,9 @@ class DeadLetterBox(Protocol):
 
 
 class Decoder(Protocol):
-    """Delivery -> Reading | Rejected: verifies, decrypts, parses. Thread-safe; raises nothing on purpose."""
+    """Delivery -> Reading | TableRow | FanOut | Rejected: verifies, decrypts, parses. Thread-safe; raises nothing on purpose."""
 
-    def __call__(self, delivery: Delivery) -> Reading | Rejected: ...
+    def __call__(self, delivery: Delivery) -> Row | FanOut | Rejected: ...
 
 
 class Inlet(Protocol):

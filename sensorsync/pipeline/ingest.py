@@ -193,6 +193,7 @@ class Ingest:
         self._source.settle([d.token for d in batch.deliveries if d.token is not None])
         self._meter.batch(
             stored=report.stored,
+            rows=report.rows,
             duplicates=report.duplicates,
             parked=Counter(letter.reason for letter in report.rejected.values()),
             attempts=report.attempts,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from sensorsync.lifecycle import Backoff
@@ -21,13 +20,13 @@ from sensorsync.pipeline.contract import (
     DeadLetterBox,
     Decoder,
     Delivery,
-    Reading,
-    Rejected,
+    Row,
     Sink,
     SinkMisconfigured,
     SinkUnavailable,
     WriteReport,
 )
+from sensorsync.pipeline.decoded import decoded
 
 logger = logging.getLogger(__name__)
 
@@ -42,26 +41,29 @@ class BatchKept(Exception):
 class Refusals:
     """Tells a poison row from a database that refuses everything.
 
-    `limit` rows refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault is not in the
-    rows, so they are kept, not parked. One row stored ends it.
+    Rows of `limit` messages refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault
+    is not in the rows, so they are kept, not parked. One row stored ends it, also for a batch that is kept: its poison is parked.
     """
 
     def __init__(self, limit: int = 100) -> None:
         self._limit = limit
         self._lock = threading.Lock()
         self._consecutive = 0
+        self.latest_store = object()
+        """Another object after each row that was stored, by whichever writer."""
 
     @property
     def systemic(self) -> bool:
-        """Whether the last `limit` rows were all refused."""
+        """Whether the last `limit` messages were all refused."""
         return self._consecutive >= self._limit
 
     def stored(self) -> None:
         """A row was stored."""
         self._consecutive = 0
+        self.latest_store = object()
 
     def refused(self) -> None:
-        """A single row was refused."""
+        """A message's first row was refused."""
         with self._lock:
             self._consecutive += 1
 
@@ -103,60 +105,48 @@ class BatchWriter:
         Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can help.
         """
         started = time.monotonic()
-        self._attempts = 0
-        readings, places, rejected = self._decode_all(deliveries)
-        new, refused = self._store(readings)
-        for index, refusal in refused.items():
-            place = places[index]
-            rejected[place] = _letter(deliveries[place], refusal.reason, str(refusal), refusal.errno)
-        stored = len(readings) - len(refused)
-        if stored:
+        self._attempts = parts = rows = new = 0
+        rejected: dict[int, DeadLetter] = {}
+        for part in decoded(deliveries, self._decode):
+            found, refused = self._store(part.rows, part.places)
+            rejected |= part.letters(deliveries, refused)
+            parts += bool(part.rows)
+            rows += len(part.rows) - len(refused)
+            new += found
+        if rows:
             took = (time.monotonic() - started) * 1000
             logger.debug(
                 "[BATCH] Worker-%d committed %d records in %.0fms",
                 self._number,
-                stored,
+                rows,
                 took,
-                extra={"event": "batch", "worker": self._number, "records": stored, "duration_ms": round(took, 1)},
+                extra={"event": "batch", "worker": self._number, "records": rows, "duration_ms": round(took, 1)},
             )
         if rejected:
             self._park(rejected)
         self._meter.batch_seconds.observe(time.monotonic() - started)
-        return WriteReport(stored, stored - min(new, stored), rejected, max(self._attempts, 1))
+        return WriteReport(
+            stored=len(deliveries) - len(rejected),
+            rows=rows,
+            duplicates=rows - min(new, rows),
+            rejected=rejected,
+            attempts=max(self._attempts, 1) - max(parts - 1, 0),
+        )
 
     def close(self) -> None:
         """Give the sink's connection back."""
         self._sink.close()
 
-    # -- decode --------------------------------------------------------------------------------------------------------------
-
-    def _decode_all(self, deliveries: Sequence[Delivery]) -> tuple[list[Reading], list[int], dict[int, DeadLetter]]:
-        """Readings, their places in the batch, and the letters of what is no reading."""
-        readings: list[Reading] = []
-        places: list[int] = []
-        rejected: dict[int, DeadLetter] = {}
-        decode = self._decode
-        for place, delivery in enumerate(deliveries):
-            try:
-                decoded = decode(delivery) if delivery.fault is None else Rejected("mqtt", delivery.fault)
-            except Exception:
-                # A bug of ours in one message must not become a crash loop over its batch.
-                logger.exception("[WORKER-%d] decoding failed", self._number, extra={"event": "decode_failed"})
-                decoded = Rejected("internal", traceback.format_exc())
-            if isinstance(decoded, Rejected):
-                rejected[place] = _letter(delivery, decoded.reason, decoded.message, None)
-            else:
-                readings.append(decoded)
-                places.append(place)
-        return readings, places, rejected
-
     # -- store ---------------------------------------------------------------------------------------------------------------
 
-    def _store(self, readings: Sequence[Reading]) -> tuple[int, Mapping[int, BatchRefused]]:
+    def _store(self, rows: Sequence[Row], places: Sequence[int]) -> tuple[int, Mapping[int, BatchRefused]]:
         """Commit all that the database takes: how many rows were new, and the refusals by index."""
+        before = self._refusals.latest_store
         while True:
-            new, refused = self._bisect(readings)
-            if not (refused and self._refusals.systemic):
+            new, refused = self._bisect(rows, places)
+            # Where anything was stored since the batch began, be it of another table, the fault is in the rows: many in a row only
+            # look like a broken table, and would look so at each further try.
+            if not refused or not self._refusals.systemic or self._refusals.latest_store is not before:
                 self._meter.waits_for = None
                 return new, refused
             some = next(iter(refused.values()))
@@ -167,19 +157,22 @@ class BatchWriter:
                 hint="mend the table or the mapping: `sensorsync init-db --check`",
             )
 
-    def _bisect(self, readings: Sequence[Reading]) -> tuple[int, dict[int, BatchRefused]]:
+    def _bisect(self, rows: Sequence[Row], places: Sequence[int]) -> tuple[int, dict[int, BatchRefused]]:
         """Halve a refused batch down to its poison rows: k of n rows cost O(k log n) transactions; the others are stored."""
         new = 0
         refused: dict[int, BatchRefused] = {}
-        spans = [(0, len(readings))] if readings else []
+        last = -1
+        spans = [(0, len(rows))] if rows else []
         while spans:
             low, high = spans.pop()
             try:
-                new += self._commit(readings[low:high])
+                new += self._commit(rows[low:high])
             except BatchRefused as refusal:
                 if high - low == 1:
                     refused[low] = refusal
-                    self._refusals.refused()
+                    if places[low] != last:  # one message of many rows is one witness
+                        self._refusals.refused()
+                    last = places[low]
                 else:
                     middle = (low + high) // 2
                     spans += [(middle, high), (low, middle)]
@@ -187,7 +180,7 @@ class BatchWriter:
                 self._refusals.stored()
         return new, refused
 
-    def _commit(self, readings: Sequence[Reading]) -> int:
+    def _commit(self, rows: Sequence[Row]) -> int:
         """One transaction, again and again until the database says yes or no. Returns how many rows are known to be new.
 
         After a COMMIT whose answer was lost, the rows that the retry finds may be our own: then all count as new.
@@ -198,7 +191,7 @@ class BatchWriter:
             self._attempts += 1
             began = time.monotonic()
             try:
-                new = self._sink.write(readings)
+                new = self._sink.write(rows)
             except SinkUnavailable as error:
                 ambiguous |= error.ambiguous
                 prompt = prompt + 1 if error.prompt else 0
@@ -213,8 +206,8 @@ class BatchWriter:
             else:
                 self._backoff.reset()
                 self._meter.waits_for = None
-                self._meter.committed(time.monotonic() - began, readings[-1].ts)
-                return len(readings) if ambiguous else new
+                self._meter.committed(time.monotonic() - began, rows[-1].ts)
+                return len(rows) if ambiguous else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------
 
@@ -254,16 +247,3 @@ class BatchWriter:
         )
         if not self._pause(delay):
             raise BatchKept(str(error)) from error
-
-
-def _letter(delivery: Delivery, reason: str, message: str, errno: int | None) -> DeadLetter:
-    return DeadLetter(
-        delivery.topic,
-        delivery.payload,
-        delivery.qos,
-        delivery.properties,
-        reason,
-        errno,
-        message,
-        delivery.received_at,
-    )

@@ -12,6 +12,7 @@ from sensorsync.reading.model import (
     ReadingRules,
     Rejected,
 )
+from sensorsync.reading.rows import Column, FanOut, OwnTable, Row, TableRow
 
 __all__ = [
     "MAX_ID",
@@ -20,8 +21,13 @@ __all__ = [
     "MAX_UNIT",
     "MAX_VALUE_TEXT",
     "REASONS",
+    "Column",
+    "FanOut",
+    "OwnTable",
     "Reading",
     "ReadingDecoder",
     "ReadingRules",
     "Rejected",
+    "Row",
+    "TableRow",
 ]

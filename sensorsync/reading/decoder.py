@@ -17,15 +17,14 @@ integer beyond 64 bits becomes the nearest double in `value`, and keeps its digi
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
 
 from sensorsync.reading import fields
-from sensorsync.reading.model import MAX_NESTING, MAX_TOPIC, MAX_UNIT, Fault, Reading, ReadingRules, Rejected
+from sensorsync.reading.model import MAX_TOPIC, MAX_UNIT, Fault, Reading, ReadingRules, Rejected
+from sensorsync.reading.text import not_json
 
-_NO_NUMBER = re.compile(r"-?(NaN|Infinity)")
 _KNOWN_NAMES = 4096
 
 
@@ -55,7 +54,7 @@ class ReadingDecoder:
         except UnicodeDecodeError as broken:
             return Rejected("encoding", f"the payload is not UTF-8 (byte {broken.start})")
         except orjson.JSONDecodeError as error:
-            return _not_json(payload.decode(), error)
+            return not_json(payload.decode(), error)
         except Fault as fault:
             return fault.rejected
 
@@ -115,15 +114,3 @@ class ReadingDecoder:
         if self.rules.missing_ts == "arrival":
             return fields.from_unix(received_at)
         raise Fault("ts", "ts is missing, event_id is no UUIDv7 that has a time in it, and reading.missing_ts is park")
-
-
-def _not_json(text: str, error: orjson.JSONDecodeError) -> Rejected:
-    if not text.strip():
-        return Rejected("json", "the payload is empty")
-    if _NO_NUMBER.match(text, error.pos):
-        return Rejected("nan", f"NaN and Infinity are no JSON (character {error.pos})")
-    if "infinity" in error.msg:
-        return Rejected("nan", f"a number is beyond the range of a double (character {error.pos})")
-    if "depth" in error.msg:
-        return Rejected("nesting", f"the payload is nested deeper than {MAX_NESTING} levels")
-    return Rejected("json", f"the payload is not JSON: {error.msg} (character {error.pos})")

@@ -90,6 +90,11 @@ def payload_id(topic: str, payload: bytes) -> bytes:
     return _uuid5(PAYLOAD_ID, topic.encode(errors="surrogatepass") + b"\0" + payload)
 
 
+def part_id(event_id: bytes, place: str) -> bytes:
+    """The event_id of one of several rows that one message gives: UUIDv5, the message's event_id being the namespace."""
+    return _uuid5(event_id, place.encode())
+
+
 def _uuid5(namespace: bytes, name: bytes) -> bytes:
     digest = bytearray(hashlib.sha1(namespace + name, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
@@ -191,7 +196,7 @@ def checked_text(field: str, text: object, limit: int) -> str:
     return text
 
 
-def check_nesting(message: dict[str, Any]) -> None:
+def check_nesting(message: dict[str, Any] | list[Any]) -> None:
     """Refuse what the servers' JSON functions find too deep."""
     level: list[Any] = [message]
     for _ in range(MAX_NESTING):

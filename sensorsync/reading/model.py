@@ -60,11 +60,13 @@ class Rejected(NamedTuple):
 
 
 REASONS = {
-    "too_large": "the payload is larger than the decoder takes (256 KiB; signed or encrypted 512 KiB)",
+    "too_large": "the payload is larger than the decoder takes (256 KiB; signed or encrypted 512 KiB), or has more records than one "
+    "message may have (10,000)",
     "encoding": "the payload is not UTF-8",
     "json": "the payload is not JSON (a lone surrogate is no character either)",
     "nan": "NaN, Infinity or a number beyond the range of a double",
     "type": "the payload is JSON, but no object",
+    "format": "the payload is not what the format of its mapping says (`value`, `senml`, `csv`, `influx`)",
     "nesting": f"objects and arrays are nested deeper than {MAX_NESTING} levels",
     "event_id": "event_id is missing, empty or no string",
     "device_id": "device_id is missing, empty, no string, longer than 128 characters, "
@@ -72,13 +74,16 @@ REASONS = {
     "metric": "metric breaks one of the rules of device_id",
     "ts": "ts is missing, no RFC 3339 time with a zone, or outside of the years 1000 to 9999 in UTC",
     "age": "the reading was older than security.max_age when it arrived",
-    "value": "value is missing, neither number, boolean, string nor null, or longer than 1024 characters",
+    "value": "value is missing, neither number, boolean, string nor null, or longer than 1024 characters; "
+    "or a column of a mapping's own table is not what its type says, or missing and part of the key",
     "unit": "unit is no string, or longer than 32 characters",
     "topic": "the topic is longer than 1024 characters",
+    "mapping": "an expression of the mapping fails with this message",
+    "empty": "the mapping finds no reading in the message",
     "signature": "the signature is missing, wrong, or of an unknown key",
     "encryption": "the message is encrypted and must not be, or the other way round, or no configured key decrypts it",
 }
-"""Every reason that `reading` and `envelope` give, for the reference documentation."""
+"""Every reason that `reading`, `mapping` and `envelope` give, for the reference documentation."""
 
 
 @dataclass(frozen=True, slots=True)

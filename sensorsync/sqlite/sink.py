@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from math import isfinite, nan
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Protocol
 
-from sensorsync.pipeline.contract import BatchRefused, Reading
+from sensorsync.own_tables import grouped
+from sensorsync.pipeline.contract import BatchRefused, Reading, Row
+from sensorsync.reading import OwnTable
 from sensorsync.sqlite.connect import connect
 from sensorsync.sqlite.faults import outcome
+from sensorsync.sqlite.own_upsert import OwnUpsert
 
 Policy = Literal["first", "last", "newest"]
 
@@ -34,23 +37,58 @@ _CONFLICT: Final[dict[Policy, str]] = {
 type_of_row = tuple[bytes, str, str, str, float | None, str | None, str | None, str, str, str]
 
 
-class SqliteSink:
-    """The Sink of one writer thread. Several may write to one file; SQLite lets them in one after the other."""
+class Upsert(Protocol):
+    """How the rows of one table are stored. One per table and writer."""
 
-    def __init__(self, path: Path, conflict: Policy = "first") -> None:
+    def values(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """What is bound. BatchRefused for a value that SQLite would silently store as NULL."""
+        ...
+
+    def store(self, connection: sqlite3.Connection, values: Sequence[Any]) -> int:
+        """Write them in the transaction that is open; return how many were new."""
+        ...
+
+
+class ReadingUpsert:
+    """`sensor_readings`."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy: Policy = policy
+
+    def values(self, rows: Sequence[Reading]) -> list[type_of_row]:
+        return list(_rows(rows))
+
+    def store(self, connection: sqlite3.Connection, values: Sequence[type_of_row]) -> int:
+        before = connection.total_changes
+        connection.executemany(_ADD, values)
+        new = connection.total_changes - before
+        if new < len(values) and self._policy != "first":
+            # In the order of arrival, over rows that are there by now: for those just added it changes nothing.
+            connection.executemany(_CONFLICT[self._policy], values)
+        return new
+
+
+class SqliteSink:
+    """The Sink of one writer thread. Several may write to one file; SQLite lets them in one after the other.
+
+    Without `own_tables` all rows are readings.
+    """
+
+    def __init__(self, path: Path, conflict: Policy = "first", own_tables: Sequence[OwnTable] = ()) -> None:
         self._path = path
-        self._policy: Policy = conflict
+        self._readings: Upsert = ReadingUpsert(conflict)
+        self._own = {id(table): OwnUpsert(table) for table in own_tables}
         self._connection: sqlite3.Connection | None = None
 
-    def write(self, readings: Sequence[Reading]) -> int:
-        """Commit all of `readings`, or none; return how many rows were new. Raises as `contract.Sink` says."""
-        if not readings:
+    def write(self, rows: Sequence[Row]) -> int:
+        """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
+        if not rows:
             return 0
-        rows = list(_rows(readings))
+        work = [(upsert, upsert.values(some)) for upsert, some in self._batch(rows)]
         try:
             if self._connection is None:
                 self._connection = connect(self._path)
-            return self._transact(self._connection, rows)
+            return self._transact(self._connection, work)
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
             decided = outcome(error, str(self._path))
             self._recover(keep=isinstance(decided, BatchRefused))
@@ -59,15 +97,19 @@ class SqliteSink:
             self._recover(keep=False)
             raise
 
-    def _transact(self, connection: sqlite3.Connection, rows: Sequence[type_of_row]) -> int:
+    def _batch(self, rows: Sequence[Row]) -> list[tuple[Upsert, Sequence[Row]]]:
+        return [(self._upsert(table), some) for table, some in grouped(rows)] if self._own else [(self._readings, rows)]
+
+    def _upsert(self, table: OwnTable | None) -> Upsert:
+        if table is None:
+            return self._readings
+        # One that is equal but another object; it is kept, so that no other object gets its id.
+        return self._own.get(id(table)) or self._own.setdefault(id(table), OwnUpsert(table))
+
+    def _transact(self, connection: sqlite3.Connection, work: Sequence[tuple[Upsert, Sequence[Any]]]) -> int:
         # IMMEDIATE: take the write lock now, where waiting for it is still possible.
         connection.execute("BEGIN IMMEDIATE")
-        before = connection.total_changes
-        connection.executemany(_ADD, rows)
-        new = connection.total_changes - before
-        if new < len(rows) and self._policy != "first":
-            # In the order of arrival, over rows that are there by now: for those just added it changes nothing.
-            connection.executemany(_CONFLICT[self._policy], rows)
+        new = sum(upsert.store(connection, values) for upsert, values in work)
         connection.execute("COMMIT")
         return new
 

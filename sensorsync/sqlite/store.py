@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal
 
 from sensorsync.errors import ConfigurationError
+from sensorsync.own_tables import OWN_TABLE_HINT
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
-from sensorsync.sqlite import retention
+from sensorsync.reading import OwnTable
+from sensorsync.sqlite import own_tables, retention
 from sensorsync.sqlite.connect import connected
 from sensorsync.sqlite.sink import SqliteSink
 from sensorsync.store import INIT_HINT, MEND_HINT, READING_KEY, Migrated, SchemaState, StoredRow, Upkeep, key_range
@@ -57,8 +59,11 @@ def script() -> str:
 class SqliteStore:
     """See `store.Store`."""
 
-    def __init__(self, path: Path, conflict: Literal["first", "last", "newest"] = "first") -> None:
+    def __init__(
+        self, path: Path, conflict: Literal["first", "last", "newest"] = "first", tables: tuple[OwnTable, ...] = ()
+    ) -> None:
         self._path = path
+        self._tables = tables
         self._conflict: Literal["first", "last", "newest"] = conflict
 
     @property
@@ -70,7 +75,7 @@ class SqliteStore:
         return f"SQLite {sqlite3.sqlite_version} at {self._path}"
 
     def sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
-        return SqliteSink(self._path, self._conflict)
+        return SqliteSink(self._path, self._conflict, self._tables)
 
     def check_schema(self) -> None:
         state = self.schema_state()
@@ -79,18 +84,21 @@ class SqliteStore:
         if state.differences:
             hint = INIT_HINT if state.pending else MEND_HINT
             raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=hint)
+        if state.own_tables:
+            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.own_tables)}", hint=OWN_TABLE_HINT)
 
     def check_writable(self) -> None:
         with connected(self._path) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute("SELECT 1 FROM sensor_readings LIMIT 1")
+            for name in ("sensor_readings", *(table.name for table in self._tables)):
+                connection.execute(f"SELECT 1 FROM {own_tables.quoted(name)} LIMIT 1")  # noqa: S608 - quoted
             connection.execute("ROLLBACK")
 
     def schema_state(self) -> SchemaState:
         if not self._path.exists():
             return SchemaState(False, (), tuple(name for _, name, _ in migrations()), ())
         with connected(self._path, read_only=True) as connection:
-            return _state(connection)
+            return _state(connection, self._tables)
 
     def migrate(self) -> Migrated:
         created = not self._path.exists()
@@ -112,7 +120,7 @@ class SqliteStore:
                     "INSERT OR REPLACE INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name)
                 )
             connection.execute("COMMIT")
-            return Migrated(created, tuple(name for _, name, _ in now), _state(connection))
+            return Migrated(created, tuple(name for _, name, _ in now), _state(connection, self._tables))
 
     def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
         if partitions:
@@ -120,7 +128,10 @@ class SqliteStore:
         return Upkeep(None) if retain is None else retention.upkeep(self._path, retain, dry_run=dry_run)
 
     def durability_warnings(self) -> list[str]:
-        return []
+        if not self._tables:
+            return []
+        with connected(self._path, read_only=True) as connection:
+            return own_tables.table_warnings(connection, self._tables)
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
         with connected(self._path, read_only=True) as connection:
@@ -159,7 +170,7 @@ def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
     return {version: name for version, name in recorded.items() if version not in ours}
 
 
-def _state(connection: sqlite3.Connection) -> SchemaState:
+def _state(connection: sqlite3.Connection, tables: Sequence[OwnTable]) -> SchemaState:
     recorded = _recorded(connection)
     known = {version for version, _, _ in migrations()}
     said = [
@@ -182,4 +193,5 @@ def _state(connection: sqlite3.Connection) -> SchemaState:
         if key != READING_KEY:
             said.append(f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})")
     pending = tuple(name for version, name, _ in migrations() if version not in recorded)
-    return SchemaState(True, tuple(recorded.values()), pending, tuple(said))
+    own = tuple(own_tables.table_differences(connection, tables))
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(said), own)

@@ -7,17 +7,14 @@ import math
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pytest
 
-from sensorsync.config import DatabaseSettings
 from sensorsync.drivers import open_store
 from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
 from sensorsync.store import Store
-from tests.conftest import Database
+from tests.contract.conftest import Place
 from tests.rows import ARRIVAL, reading, readings
 
 Policy = Literal["first", "last", "newest"]
@@ -29,40 +26,6 @@ class Bench(Protocol):
 
     def __call__(self, conflict: Policy = "first", *, role: str = "subscriber", prepare: bool = True) -> Store:
         """A store on it, with the account of this role; `prepare`: with our tables."""
-
-
-class Place(Protocol):
-    """Where that database is: a tests.conftest.Database, or a file."""
-
-    def settings(self, role: str = "subscriber", **changes: Any) -> DatabaseSettings: ...
-
-    def allow(self, *roles: str) -> None: ...
-
-    def prepare(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class File:
-    """A file, of which everybody is the owner."""
-
-    path: Path
-
-    def settings(self, role: str = "subscriber", **changes: Any) -> DatabaseSettings:
-        return DatabaseSettings(driver="sqlite", path=self.path, **changes)
-
-    def allow(self, *roles: str) -> None:
-        pass
-
-    def prepare(self) -> None:
-        open_store(self.settings()).migrate()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.database)])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "sqlite":
-        return File(tmp_path / "readings.sqlite")
-    database: Database = request.getfixturevalue("database")
-    return database
 
 
 @pytest.fixture

@@ -71,6 +71,8 @@ def results(tmp_path_factory: pytest.TempPathFactory, database_server: DatabaseS
             eventually(lambda: told("dlq inspect")["data"]["total"] == 3, "three dead letters")
         found["audit"] = told("audit r1")
         found["check-cloud"] = told("check-cloud --quick")
+        (folder / "samples.jsonl").write_text('{"topic": "a", "payload": 1}\nno sample\n')
+        found["map"] = told(f"map --file {folder}/samples.jsonl")
         found["tune-db"] = told("tune-db")
         found["tune-db --config-file"] = told("tune-db --config-file")
         found["tune-db --revert"] = told("tune-db --revert")

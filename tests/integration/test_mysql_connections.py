@@ -42,8 +42,8 @@ class KilledAfterTheFirstStatement(MySqlSink):
     server: DatabaseServer
     executed = 0
 
-    def _execute(self, cursor: Any, statement: bytes) -> int:
-        new = super()._execute(cursor, statement)
+    def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
+        new = super()._execute(cursor, statement, no_op=no_op)
         self.executed += 1
         if self.executed == 1:
             run_as_root(self.server, f"KILL {cursor.connection.thread_id()}")

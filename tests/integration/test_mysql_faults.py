@@ -149,8 +149,8 @@ def test_an_interrupted_write_leaves_nothing_and_no_connection_out_of_step(
     store: MySqlStore, database: Database
 ) -> None:
     class Interrupted(MySqlSink):
-        def _execute(self, cursor: Any, statement: bytes) -> int:
-            super()._execute(cursor, statement)
+        def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
+            super()._execute(cursor, statement, no_op=no_op)
             raise KeyboardInterrupt
 
     sink = Interrupted(Pool(settings_for(database.server, database.name)))
@@ -335,8 +335,8 @@ def test_our_statements_cause_no_warning(database: Database, policy: Policy, cap
     counts: list[int] = []
 
     class Counting(MySqlSink):
-        def _execute(self, cursor: Any, statement: bytes) -> int:
-            new = super()._execute(cursor, statement)
+        def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
+            new = super()._execute(cursor, statement, no_op=no_op)
             counts.append(cursor.warning_count)
             return new
 

@@ -9,10 +9,48 @@ from typing import Any
 import pytest
 
 from sensorsync.config import Settings
-from sensorsync.decoding import message_decoder, sealer, signing_key, unchecked_envelope
+from sensorsync.decoding import mappings, message_decoder, sealer, signing_key, unchecked_envelope
 from sensorsync.envelope import Key, generated
 from sensorsync.errors import ConfigurationError
-from sensorsync.pipeline.contract import Delivery, Reading, Rejected
+from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected
+from sensorsync.reading import Row, TableRow
+
+BOILER = {
+    "name": "boiler",
+    "topic": "boilers/{boiler}/state",
+    "device_id": {"topic": "{boiler}"},
+    "event_id": "id",
+    "ts": {"path": "at", "format": "unix"},
+    "readings": [
+        {"metric": "flow", "value": {"path": "flow", "from_unit": "degF", "to_unit": "degC"}, "unit": "C"},
+        {"metric": "pressure", "value": "bar", "optional": True},
+    ],
+}
+STATE = json.dumps({"id": "e1", "at": 1767323045, "flow": 212, "bar": 1.5}).encode()
+METER = {
+    "name": "meter",
+    "topic": "meters/{meter}",
+    "format": "value",
+    "device_id": {"topic": "{meter}"},
+    "event_id": {"property": "id"},
+    "missing_ts": "epoch",
+    "metric": "power",
+    "value": "@",
+}
+MACHINE = {
+    "name": "machine",
+    "topic": "machines/{machine}",
+    "table": {
+        "name": "machine_state",
+        "key": ["machine", "at"],
+        "columns": {
+            "machine": {"topic": "{machine}"},
+            "at": {"path": "t", "type": "time"},
+            "raw": {"field": "payload"},
+        },
+    },
+}
+MAPPED: dict[str, Any] = {"mappings": [BOILER, METER, MACHINE]}
 
 SECRET = "a secret of 32 bytes, or of more."
 PLAIN = json.dumps(
@@ -28,8 +66,14 @@ def text(key: Key) -> str:
     return key.material.decode()
 
 
-def decoded(chosen: Settings, payload: bytes, topic: str = "a/b", received_at: float = 1.8e9) -> Reading | Rejected:
-    return message_decoder(chosen)(Delivery(topic, payload, 1, received_at, None))
+def decoded(
+    chosen: Settings,
+    payload: bytes,
+    topic: str = "a/b",
+    received_at: float = 1.8e9,
+    properties: dict[str, object] | None = None,
+) -> Row | FanOut | Rejected:
+    return message_decoder(chosen)(Delivery(topic, payload, 1, received_at, None, properties))
 
 
 def test_plain_and_signed_messages_become_the_same_reading() -> None:
@@ -40,6 +84,86 @@ def test_plain_and_signed_messages_become_the_same_reading() -> None:
     assert isinstance(signed, Reading)
     assert signed == decoded(chosen, PLAIN)
     assert signed.payload == PLAIN.decode()
+
+
+class TestAMessageThatAMappingIsFor:
+    def test_becomes_what_the_mapping_makes_of_it(self) -> None:
+        found = decoded(settings(**MAPPED), STATE, "boilers/b1/state")
+        assert isinstance(found, FanOut)
+        flow, pressure = found.parts
+        assert isinstance(flow, Reading)
+        assert isinstance(pressure, Reading)
+        assert (flow.device_id, flow.metric, flow.unit, flow.ts) == ("b1", "flow", "C", "2026-01-02 03:04:05.000000")
+        assert flow.value == pytest.approx(100)
+        assert (pressure.metric, pressure.value) == ("pressure", 1.5)
+        assert flow.event_id != pressure.event_id
+
+    def test_sees_the_properties_of_the_message(self) -> None:
+        found = decoded(settings(**MAPPED), b"231.7", "meters/m1", properties={"user_properties": [("id", "e1")]})
+        assert isinstance(found, Reading)
+        assert (found.device_id, found.value, found.ts) == ("m1", 231.7, "1970-01-01 00:00:00.000000")
+        without = decoded(settings(**MAPPED), b"231.7", "meters/m1")
+        assert isinstance(without, Rejected)
+        assert without.reason == "event_id"
+
+    def test_becomes_a_row_of_the_table_that_the_store_knows(self) -> None:
+        chosen = settings(**MAPPED)
+        found = decoded(chosen, b'{"t": "2026-01-02T03:04:05Z"}', "machines/m1")
+        assert isinstance(found, TableRow)
+        assert (found.table,) == chosen.own_tables
+        assert found.values[:2] == ("m1", "2026-01-02 03:04:05.000000")
+
+    def test_is_rejected_in_the_name_of_the_mapping_and_not_read_in_our_own_format(self) -> None:
+        found = decoded(settings(**MAPPED), b"{", "boilers/b1/state")
+        assert isinstance(found, Rejected)
+        assert (found.reason, found.message.partition(":")[0]) == ("json", "boiler")
+
+    def test_is_verified_and_decrypted_first(self) -> None:
+        secret = generated("e", "A256GCM")
+        keys = [{"id": "a", "secret": SECRET}, {"id": "e", "algorithm": "A256GCM", "secret": text(secret)}]
+        chosen = settings(security={"signatures": "required", "keys": keys}, **MAPPED)
+        seal = sealer(chosen.security)
+        assert seal is not None
+        assert decoded(chosen, seal(STATE), "boilers/b1/state") == decoded(
+            settings(**MAPPED), STATE, "boilers/b1/state"
+        )
+        plain = decoded(chosen, STATE, "boilers/b1/state")
+        assert isinstance(plain, Rejected)
+        assert plain.reason == "signature"
+
+    def test_is_parked_when_it_is_older_than_the_settings_allow(self) -> None:
+        chosen = settings(security={"max_age": "1h"}, **MAPPED)
+        found = decoded(chosen, STATE, "boilers/b1/state", received_at=1767323045 + 3601)
+        assert isinstance(found, FanOut)
+        assert {part.reason for part in found.parts if isinstance(part, Rejected)} == {"age"}
+        assert len([part for part in found.parts if isinstance(part, Rejected)]) == 2
+        in_time = decoded(chosen, STATE, "boilers/b1/state", received_at=1767323045 + 3599)
+        assert isinstance(in_time, FanOut)
+        assert all(isinstance(part, Reading) for part in in_time.parts)
+
+
+@pytest.mark.parametrize("topic", ["a/b", "boilers/b1", "boilers/b1/state/x", "machines"])
+def test_what_no_mapping_is_for_is_read_in_our_own_format(topic: str) -> None:
+    assert decoded(settings(**MAPPED), PLAIN, topic) == decoded(settings(), PLAIN, topic)
+    assert isinstance(decoded(settings(**MAPPED), PLAIN, topic), Reading)
+
+
+def test_a_mapping_whose_condition_does_not_hold_leaves_the_message_to_the_next_and_at_last_to_our_own_format() -> None:
+    first = {**BOILER, "name": "first", "topic": "#", "when": "kind == 'a'", "device_id": "kind"}
+    second = {**first, "name": "second", "when": "kind == 'b'", "device_id": {"constant": "second"}}
+    chosen = settings(mappings=[first, second])
+    found = decoded(chosen, STATE.replace(b"{", b'{"kind": "b", '))
+    assert isinstance(found, FanOut)
+    assert {part.device_id for part in found.parts if isinstance(part, Reading)} == {"second"}
+    assert decoded(chosen, PLAIN) == decoded(settings(), PLAIN)
+
+
+def test_without_mappings_the_decoder_is_the_one_that_knows_of_none() -> None:
+    plain, mapped = message_decoder(settings()), message_decoder(settings(**MAPPED))
+    names = {getattr(decode, "__name__", "") for decode in (plain, mapped)}
+    assert names == {"decoder", "mapping_decoder"}
+    assert mappings(settings()).mappings == []
+    assert [mapping.name for mapping in mappings(settings(**MAPPED)).mappings] == ["boiler", "meter", "machine"]
 
 
 def test_required_signatures_reject_what_is_plain() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sensorsync.config import Settings
 from sensorsync.decoding import message_decoder, sealer
-from sensorsync.pipeline.contract import Delivery, Reading, Rejected
+from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
 from sensorsync.reading import REASONS
 from tests.bad_input import GOOD
 
@@ -29,11 +29,12 @@ def delivery(payload: bytes) -> Delivery:
     return Delivery("t/x", payload, 1, 1.7e9, None)
 
 
-def check(outcome: Reading | Rejected) -> None:
+def check(outcome: Row | FanOut | Rejected) -> None:
     if isinstance(outcome, Rejected):
         assert outcome.reason in REASONS
         assert outcome.message
         return
+    assert isinstance(outcome, Reading)
     assert len(outcome.event_id) == 16
     assert 0 < len(outcome.device_id) <= 128
     assert 0 < len(outcome.metric) <= 128

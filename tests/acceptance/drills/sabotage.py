@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sensorsync.__main__ import main
 from sensorsync.mysql.sink import MySqlSink
-from sensorsync.pipeline.contract import Reading
+from sensorsync.pipeline.contract import Row
 
 armed = False
 commit = MySqlSink.write
@@ -25,8 +25,8 @@ def arm(*_: object) -> None:
     armed = True
 
 
-def write(sink: MySqlSink, readings: Sequence[Reading]) -> int:
-    new = commit(sink, readings)
+def write(sink: MySqlSink, rows: Sequence[Row]) -> int:
+    new = commit(sink, rows)
     if armed:
         raise Injected
     return new

@@ -136,7 +136,7 @@ def test_several_mistakes_are_reported_together(load_with: Load) -> None:
         ("zzzzzz: x\n", "zzzzzz is no key of the configuration (file {file}:1)."),
         (
             "security:\n  keys:\n  - id: a\n    secrt: x\n    secret: y\n",
-            "security.keys.0.secrt is no key of the configuration (file {file}:4): did you mean secret?",
+            "security.keys[0].secrt is no key of the configuration (file {file}:4): did you mean secret?",
         ),
     ],
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name, covers
+from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name, covers, overlap
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,28 @@ def test_a_part_of_a_client_id_is_plain(bad: str) -> None:
 )
 def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: str, expected: bool) -> None:
     assert covers(topic_filter, topic) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("a/b", "a/b", True),
+        ("a/b", "a/c", False),
+        ("a/+", "a/b", True),
+        ("a/+/c", "+/b/+", True),
+        ("a/+/c", "+/b/d", False),
+        ("a/#", "a/b/c", True),
+        ("a/#", "a", True),
+        ("a/#", "b/#", False),
+        ("a/+", "a", False),
+        ("a/+/#", "a", False),
+        ("a/+/#", "a/b", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("$SYS/#", "$SYS/x", True),
+        ("#", "+/a", True),
+    ],
+)
+def test_two_filters_overlap_where_a_topic_fits_both(one: str, other: str, expected: bool) -> None:
+    assert overlap(one, other) is expected
+    assert overlap(other, one) is expected

@@ -103,7 +103,7 @@ def test_the_filters_are_the_same_on_every_command() -> None:
 def test_to_look_into_the_box_nothing_heavy_is_imported(full: Cli) -> None:
     code = (
         "import sys; from sensorsync.cli import main; assert main(['dlq', 'inspect', '--json']) == 0; "
-        "heavy = {'asyncio', 'cryptography', 'mqtt5', 'paho', 'pymysql', 'rich', 'ssl'} & set(sys.modules); "
+        "heavy = {'asyncio', 'cryptography', 'jmespath', 'mqtt5', 'paho', 'pint', 'pymysql', 'rich', 'ssl'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=50)
@@ -173,6 +173,21 @@ def test_a_time_is_rfc_3339_or_so_long_ago() -> None:
     assert ago > moment("--since", "2h")  # type: ignore[operator]
     with pytest.raises(UsageError):
         moment("--since", "")
+
+
+def test_show_has_a_line_for_each_cause_where_a_message_gives_several_rows(dlq: Cli) -> None:
+    why = "rejected 13 of 50 rows, the others are stored: [0-9, 12] value is missing; [3] ts is no time; [49] for other reasons"
+    park(dlq.box, [junk(0)._replace(message=why)])
+    lines = dlq("show", "1").out.splitlines()
+    begin = next(
+        number for number, line in enumerate(lines) if line.endswith("rejected 13 of 50 rows, the others are stored:")
+    )
+    assert lines[begin + 1 : begin + 4] == [
+        "    [0-9, 12] value is missing",
+        "    [3] ts is no time",
+        "    [49] for other reasons",
+    ]
+    assert dlq("show", "1", "--json").data["message"] == why
 
 
 def test_show_has_headers_payload_and_every_refusal(full: Cli) -> None:

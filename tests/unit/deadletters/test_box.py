@@ -71,7 +71,7 @@ def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
     (found,) = look(path)
     assert found == StoredLetter(
         id=1,
-        sha256=identity("sensors/Straße", b"\x00\xff not UTF-8"),
+        sha256=identity("sensors/Straße", b"\x00\xff not UTF-8", properties),
         state="parked",
         reason="database",
         errno=1406,
@@ -105,6 +105,18 @@ def test_a_redelivered_letter_is_one_letter_seen_twice(box: DeadLetters, path: P
 def test_the_same_payload_on_another_topic_is_another_letter(box: DeadLetters) -> None:
     assert box.park([letter(topic="a"), letter(topic="b")]) == 2
     assert identity("ab", b"c") != identity("a", b"bc")
+
+
+@pytest.mark.parametrize("name", ["user_properties", "content_type"])
+def test_a_message_that_differs_only_in_a_property_that_a_mapping_may_read_is_another_letter(
+    box: DeadLetters, path: Path, name: str
+) -> None:
+    # One letter for both would lose the second: it was acknowledged, and its time may stand in that property.
+    first, second = {name: [["time", "1"]], "retain": True}, {name: [["time", "2"]]}
+    assert box.park([letter(properties=first), letter(properties=second), letter()]) == 3
+    # What says how it came, and not what it is, makes no other letter of a redelivery.
+    assert box.park([letter(properties={**second, "retain": True}), letter(properties={"retain": True})]) == 0
+    assert sorted(found.seen for found in look(path)) == [1, 2, 2]
 
 
 def test_text_that_has_no_utf8_can_be_parked(box: DeadLetters, path: Path) -> None:

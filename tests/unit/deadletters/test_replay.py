@@ -26,6 +26,7 @@ from sensorsync.pipeline.contract import (
     Delivery,
     Reading,
     Rejected,
+    Row,
     SinkMisconfigured,
     SinkUnavailable,
 )
@@ -45,9 +46,10 @@ class Sink:
         self.poison = {f'"n{number}"' for number in poison}
         self.rows: list[Reading] = []
 
-    def write(self, readings: Sequence[Reading]) -> int:
+    def write(self, rows: Sequence[Row]) -> int:
         if self.failures:
             raise self.failures.pop(0)
+        readings = [row for row in rows if isinstance(row, Reading)]
         if any(row.payload in self.poison for row in readings):
             raise BatchRefused("no", errno=4025)
         self.rows += readings
@@ -275,9 +277,9 @@ def test_a_stop_ends_it_after_the_batch(box: DeadLetters) -> None:
     replay = replay_of(box)
 
     class Stopping(Sink):
-        def write(self, readings: Sequence[Reading]) -> int:
+        def write(self, rows: Sequence[Row]) -> int:
             replay.stop()
-            return super().write(readings)
+            return super().write(rows)
 
     replay.work(writer(replay, Stopping()))
     assert (replay.tally.stored, replay.left, len(whole(box))) == (10, 20, 20)

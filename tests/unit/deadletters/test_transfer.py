@@ -26,9 +26,11 @@ errnos = st.none() | st.integers(-(2**31), 2**31)
 @st.composite
 def letters(draw: st.DrawFn) -> StoredLetter:
     topic, payload = draw(texts), draw(st.binary(max_size=50))
+    names = texts | st.sampled_from(["content_type", "user_properties"])
+    properties = draw(st.none() | st.dictionaries(names, st.text(max_size=5) | st.lists(texts)))
     return StoredLetter(
         id=0,
-        sha256=identity(topic, payload),
+        sha256=identity(topic, payload, properties),
         state=draw(st.sampled_from(["parked", "quarantined"])),
         reason=draw(texts),
         errno=draw(errnos),
@@ -42,7 +44,7 @@ def letters(draw: st.DrawFn) -> StoredLetter:
         qos=draw(st.integers(0, 2)),
         topic=topic,
         message=draw(texts),
-        properties=draw(st.none() | st.dictionaries(texts, st.text(max_size=5) | st.lists(texts))),
+        properties=properties,
         history=draw(
             st.lists(
                 st.fixed_dictionaries(

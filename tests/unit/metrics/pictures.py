@@ -13,7 +13,9 @@ def meter(messages: int = 0, *, links: int = 1) -> Meter:
     if messages:
         made.received += messages
         made.flushes["full"] += 1
-        made.batch(stored=messages, duplicates=0, parked={}, attempts=1, arrivals=[(messages, 9.97)], now=10.0)
+        made.batch(
+            stored=messages, rows=messages, duplicates=0, parked={}, attempts=1, arrivals=[(messages, 9.97)], now=10.0
+        )
         made.writer().committed(0.02, "2026-01-01 00:00:00.000000")
     return made
 

@@ -17,6 +17,7 @@ from sensorsync.pipeline.contract import (
     Delivery,
     Reading,
     Rejected,
+    Row,
     SinkMisconfigured,
     SinkUnavailable,
 )
@@ -45,11 +46,11 @@ class FakeSink:
     stored: set[str] = field(default_factory=set)
     calls: int = 0
 
-    def write(self, readings: Sequence[Reading]) -> int:
+    def write(self, rows: Sequence[Row]) -> int:
         self.calls += 1
         if self.faults:
             raise self.faults.pop(0)
-        ids = [reading.event_id.decode() for reading in readings]
+        ids = [row.event_id.decode() for row in rows if isinstance(row, Reading)]
         if self.poison & set(ids):
             raise BatchRefused("poison", errno=1406)
         new = set(ids) - self.stored

@@ -10,6 +10,7 @@ from io import BytesIO
 import pytest
 
 from sensorsync.config import Settings
+from sensorsync.config.mappings import EXAMPLE
 from sensorsync.errors import UsageError
 from sensorsync.supervisor import Handover, receive
 from sensorsync.supervisor.handover import parsed
@@ -33,6 +34,7 @@ EVERYTHING = {
     },
     "dead_letters": {"max_size": "2GiB"},
     "state_dir": "/state",
+    "mappings": EXAMPLE,
 }
 
 CHILD = """

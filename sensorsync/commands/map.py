@@ -1,0 +1,292 @@
+"""`map`: what would become of a message under the configured mappings. Nothing is stored, and nothing taken away from anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from sensorsync.config import Settings
+from sensorsync.config.exposure import broker_exposure
+from sensorsync.config.topics import check_filter, check_name, covers
+from sensorsync.errors import ExitCode, InterruptedByUser, UsageError
+from sensorsync.lifecycle import SoftStop
+from sensorsync.mqtt.listening import listening
+from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
+from sensorsync.reading import TableRow
+from sensorsync.result import CommandResult, Problem
+from sensorsync.samples import BadLine, Sample, message_properties, read_samples
+from sensorsync.trial import Outcome, Trial
+
+logger = logging.getLogger(__name__)
+
+COMMAND: Final = "map"
+PREVIEW_BYTES: Final = 200
+"""How much of a payload is shown."""
+MAX_MESSAGE: Final = 2 * 1024 * 1024
+"""Bytes of a payload that are read from a file. No larger message is kept whole when it arrives."""
+_NAMED: Final = 20
+"""Bad lines that are named."""
+_READINGS: Final = "sensor_readings"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, as the command line gives it."""
+
+    topic: str
+    payload: bytes
+    user_properties: tuple[tuple[str, str], ...] = ()
+    content_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Messages from the broker: so many, and no longer than so many seconds."""
+
+    messages: int
+    topics: tuple[str, ...] = ()
+    """Topic filters; none: those of the subscription."""
+    timeout: float = 30.0
+    """Seconds."""
+
+
+Show = Callable[[int], None]
+"""Told how many messages have come."""
+
+
+def message(settings: Settings, given: Message) -> CommandResult:
+    """What becomes of this message. Raises UsageError for a topic that is none, ConfigurationError."""
+    try:
+        check_name(given.topic)
+    except ValueError as error:
+        raise UsageError(f"--topic: {error}") from error
+    properties = message_properties(given.user_properties, given.content_type)
+    report = _Report(settings)
+    report.add(Delivery(given.topic, given.payload, 0, time.time(), None, properties))
+    return report.result()
+
+
+def samples(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
+    """What becomes of the messages of a file (None: of `stdin`), one JSON object a line, see `sensorsync.samples`.
+
+    A line that is no sample is named, and the others are shown all the same. Exit code 5 for such a line, and for a file without any
+    message. Raises UsageError when the file cannot be read, ConfigurationError.
+    """
+    report = _Report(settings)
+    if file is None:
+        report.read(read_samples(stdin))
+    else:
+        try:
+            with file.open("rb") as stream:
+                report.read(read_samples(stream))
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
+    empty = Problem("no_message", "there is no message in the file", "write one a line; see docs/reference/cli.md")
+    return report.result(problems=[] if report.messages or report.bad_lines else [empty])
+
+
+def payload_of(file: Path | None, stdin: BinaryIO) -> bytes:
+    """The payload in a file (None: what `stdin` holds). Raises UsageError."""
+    try:
+        payload = stdin.read(MAX_MESSAGE + 1) if file is None else _beginning(file)
+    except OSError as error:
+        raise UsageError(f"--payload-file: cannot read {file}: {error.strerror or error}") from error
+    if len(payload) > MAX_MESSAGE:
+        raise UsageError(f"--payload-file: it has more than {MAX_MESSAGE} bytes, and no message of that size is taken")
+    return payload
+
+
+async def live(settings: Settings, wanted: Live, show: Show = lambda _: None) -> CommandResult:
+    """What becomes of the next messages of the broker, until there are enough, the time is over or somebody stops it.
+
+    Exit code 5 when not one came, or it was stopped before the end. Raises UsageError, BrokerError, ConfigurationError.
+    """
+    topics = wanted.topics or tuple(settings.mqtt.topics)
+    for topic in topics:
+        try:
+            check_filter(topic)
+        except ValueError as error:
+            raise UsageError(f"--topic {topic}: {error}") from error
+    for warning in broker_exposure(settings):
+        logger.warning("%s", warning, extra={"event": "clear_text"})
+    report = _Report(settings)
+    with SoftStop() as stop:
+        hearing = asyncio.create_task(_hear(settings, topics, wanted, report, show))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({hearing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        hearing.cancel()
+        await asyncio.wait({hearing})  # it takes leave of the broker
+        if not hearing.cancelled():
+            hearing.result()
+    seconds = time.monotonic() - report.began
+    listened = {"topics": list(topics), "wanted": wanted.messages, "seconds": round(seconds, 3)}
+    return report.result(listened, _nothing_heard(report, topics, seconds, stopped=stop.asked))
+
+
+async def _hear(settings: Settings, topics: Sequence[str], wanted: Live, report: _Report, show: Show) -> None:
+    async with listening(settings, topics, wanted.messages) as listener:
+        words = "listening to %s: %d messages, %g s at most"
+        logger.info(words, ", ".join(topics), wanted.messages, wanted.timeout, extra={"event": "listening"})
+        report.began = time.monotonic()
+        show(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wanted.timeout):
+                for number in range(1, wanted.messages + 1):
+                    report.add(await listener.next())
+                    logger.debug("%d of %d messages", number, wanted.messages, extra={"event": "heard"})
+                    show(number)
+
+
+def _nothing_heard(report: _Report, topics: Sequence[str], seconds: float, *, stopped: bool) -> list[Problem]:
+    if stopped:
+        return [Problem.of(InterruptedByUser())]
+    if report.messages:
+        return []
+    words = f"no message came on {', '.join(topics)} in {seconds:.0f} s"
+    hint = "is something published there now? Listen longer with --timeout 5m, or to more with --topic '#'"
+    return [Problem("no_message", words, hint)]
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(MAX_MESSAGE + 1)
+
+
+@dataclass(slots=True)
+class _Report:
+    """What became of the messages so far."""
+
+    settings: Settings
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    bad_lines: list[BadLine] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    """When it began to listen, if it did."""
+    _keys: dict[tuple[object, ...], dict[str, int]] = field(default_factory=dict)
+    """Key of a row -> where it was first."""
+    _trial: Trial = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._trial = Trial(self.settings)
+
+    def read(self, found: Iterable[Sample | BadLine]) -> None:
+        """Take in what a file holds."""
+        for one in found:
+            if isinstance(one, BadLine):
+                self.bad_lines.append(one)
+            else:
+                self.add(one.delivery, one.line)
+
+    def add(self, delivery: Delivery, line: int | None = None) -> None:
+        """Take in one message."""
+        payload = delivery.payload
+        self.messages.append(
+            {
+                "line": line,
+                "topic": delivery.topic,
+                "subscribed": any(covers(one, delivery.topic) for one in self.settings.mqtt.topics),
+                "size": len(payload),
+                "payload": payload[:PREVIEW_BYTES].decode(errors="backslashreplace"),
+                "payload_truncated": len(payload) > PREVIEW_BYTES,
+                **self._told(self._trial.of(delivery)),
+            }
+        )
+
+    def _told(self, outcome: Outcome) -> dict[str, Any]:
+        decoded = outcome.decoded
+        parts = tuple(enumerate(decoded.parts if isinstance(decoded, FanOut) else (decoded,)))
+        return {
+            "mapping": outcome.mapping,
+            "passed_over": [passed._asdict() for passed in outcome.passed_over],
+            "rows": [
+                {"index": index, "repeats": self._repeated(part, index), **_row(part)}
+                for index, part in parts
+                if not isinstance(part, Rejected)
+            ],
+            "rejected": [{"index": index, **part._asdict()} for index, part in parts if isinstance(part, Rejected)],
+        }
+
+    def _repeated(self, row: Row, index: int) -> dict[str, int] | None:
+        """The earlier row with the same key, if there is one: in the database the two are one row."""
+        here = {"message": len(self.messages), "index": index}
+        earlier = self._keys.setdefault(_key(row), here)
+        return None if earlier is here else earlier
+
+    def result(self, listened: dict[str, Any] | None = None, problems: Sequence[Problem] = ()) -> CommandResult:
+        """What the command hands back; `problems` are those of the place where the messages are from."""
+        parked = [one for one in self.messages if one["rejected"]]
+        data = {
+            "mappings": self._trial.names,
+            "messages": self.messages,
+            "rows": sum(len(one["rows"]) for one in self.messages),
+            "parked": len(parked),
+            "bad_lines": [bad._asdict() for bad in self.bad_lines],
+            "listened": listened,
+        }
+        found = [*problems, *self._shortcomings(parked)]
+        return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if found else ExitCode.OK, tuple(found))
+
+    def _shortcomings(self, parked: Sequence[dict[str, Any]]) -> Iterable[Problem]:
+        if parked:
+            reasons = Counter(one["rejected"][0]["reason"] for one in parked)
+            words = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+            yield Problem(
+                "rejected",
+                f"{len(parked):,} of {len(self.messages):,} messages would be parked as dead letters ({words})",
+                "each says why; docs/how-to/map-any-payload.md shows how messages become readings",
+            )
+        if self.bad_lines:
+            one = len(self.bad_lines) == 1
+            what = "line of the file is no sample and was" if one else "lines of the file are no samples and were"
+            first = ", ".join(str(bad.line) for bad in self.bad_lines[:_NAMED])
+            more = ", ..." if len(self.bad_lines) > _NAMED else ""
+            words = f"{len(self.bad_lines):,} {what} left out: line{'' if one else 's'} {first}{more}"
+            hint = 'a line is an object such as {"topic": "a/b", "payload": {"value": 21.5}}; see docs/reference/cli.md'
+            yield Problem("bad_lines", words, hint)
+
+
+def _key(row: Row) -> tuple[object, ...]:
+    if isinstance(row, Reading):
+        return (_READINGS, *row[:4])
+    return (row.table.name, *(row.values[place] for place in row.table.key_places))
+
+
+def _row(row: Row) -> dict[str, Any]:
+    if isinstance(row, Reading):
+        columns = row._asdict() | {
+            "event_id": str(uuid.UUID(bytes=row.event_id)),
+            "ts": _rfc3339(row.ts),
+            "received_at": _moment(row.received_at),
+        }
+        return {"table": _READINGS, "columns": columns}
+    return {"table": row.table.name, "columns": _own_columns(row)}
+
+
+def _own_columns(row: TableRow) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for column, value in zip(row.table.columns, row.values, strict=True):
+        if isinstance(value, bytes):
+            shown[column.name] = str(uuid.UUID(bytes=value))
+        elif column.kind == "time" and isinstance(value, str):
+            shown[column.name] = _rfc3339(value)
+        else:
+            shown[column.name] = value
+    return shown
+
+
+def _rfc3339(stored: str) -> str:
+    """`2026-01-02 03:04:05.500000` -> `2026-01-02T03:04:05.5Z`."""
+    return stored.replace(" ", "T").rstrip("0").removesuffix(".") + "Z"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,49 @@
+"""Units: from names to a factor and an offset, once, when the mapping is built."""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+
+def conversion(from_unit: str, to_unit: str) -> tuple[float, float]:
+    """(scale, offset): a value in `to_unit` is value * scale + offset.
+
+    Raises ValueError with a sentence for a unit that pint does not know, and for two that measure different things.
+    """
+    zero, one, many = (_converted(number, from_unit, to_unit) for number in (0, 1, 1000))
+    scale = one - zero
+    if not math.isclose(many - zero, scale * 1000, rel_tol=1e-12):
+        raise ValueError(f"{from_unit} and {to_unit} differ by more than a factor and an offset")
+    return float(scale), float(zero)
+
+
+def _converted(number: int, from_unit: str, to_unit: str) -> Decimal:
+    for unit in (from_unit, to_unit):
+        _check(unit)
+    try:
+        return Decimal(_registry().Quantity(Decimal(number), from_unit).to(to_unit).magnitude)
+    except Exception as error:  # noqa: BLE001 - whatever pint makes of two texts that a person wrote
+        raise ValueError(f"{from_unit} cannot be converted to {to_unit}: {error}") from None
+
+
+def _check(unit: str) -> None:
+    if not unit.strip():  # which pint takes for a number without a unit
+        raise ValueError("a unit is empty")
+    try:
+        _registry().Unit(unit)
+    except Exception as error:  # noqa: BLE001 - see above; pint evaluates the text
+        raise ValueError(f"{unit!r} is no unit that pint knows, such as degF, kWh or m/s ({error})") from None
+
+
+@cache
+def _registry() -> Any:
+    """Made when the first unit is met: reading pint's definitions takes half a second, which most starts need not pay.
+
+    Decimals, because a difference of two doubles is not 5/9 to the last digit.
+    """
+    import pint  # noqa: PLC0415 - see above
+
+    return pint.UnitRegistry(non_int_type=Decimal)
