@@ -42,7 +42,13 @@ def message_decoder(settings: Settings) -> Decoder:
         if isinstance(opened, Rejected):
             return opened
         mapped = decode_mapped(opened, delivery.topic, delivery.properties, delivery.received_at)
-        return decode(opened, delivery.topic, delivery.received_at) if mapped is None else mapped
+        return plain(opened, delivery) if mapped is None else mapped
+
+    def plain(opened: bytes, delivery: Delivery) -> Reading | Rejected:
+        decoded = decode(opened, delivery.topic, delivery.received_at)
+        if isinstance(decoded, Rejected):  # most often it was meant for a mapping whose topic or `when` is wrong
+            return Rejected(decoded.reason, f"no mapping is for this message; as a plain reading: {decoded.message}")
+        return decoded
 
     return mapping_decoder
 

@@ -115,6 +115,10 @@ class Dialect(Protocol):
         """A clause, where two values of a key that differ can count as the same: how, and which."""
         ...
 
+    def misreads(self, found: FoundColumn) -> str | None:
+        """A clause, where the column takes a value that does not fit for another one: how, and which."""
+        ...
+
     @property
     def null_in_keys(self) -> bool:
         """Whether it does no harm that a column of the key may be NULL."""
@@ -161,13 +165,21 @@ def differences(table: OwnTable, found: FoundTable | None, dialect: Dialect) -> 
 
 
 def warnings(table: OwnTable, found: FoundTable | None, dialect: Dialect) -> list[str]:
-    """Sentences: where the table takes rows whose identities differ for the same one, and so keeps only one of them."""
+    """Sentences: where the table keeps only one of two rows whose identities differ, or another value than it is given."""
     key = _key(table)
+    mapped = {column.name.lower() for column in table.columns}
     columns = () if found is None else found.columns
     return [
-        f"{table.name}.{column.name} is in the key of its mapping and {how}"
-        for column in columns
-        if column.name.lower() in key and (how := dialect.blurs(column))
+        *(
+            f"{table.name}.{column.name} is in the key of its mapping and {how}"
+            for column in columns
+            if column.name.lower() in key and (how := dialect.blurs(column))
+        ),
+        *(
+            f"{table.name}.{column.name} {how}"
+            for column in columns
+            if column.name.lower() in mapped and (how := dialect.misreads(column))
+        ),
     ]
 
 

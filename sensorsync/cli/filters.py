@@ -31,9 +31,14 @@ class Filters:
     errno: Annotated[int | None, typer.Option("--errno", help="Only letters with this error number.", metavar="N")] = (
         None
     )
-    device: Annotated[str | None, typer.Option("--device", help="Only letters of this device.", metavar="DEVICE")] = (
-        None
-    )
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            help="Only letters whose payload or topic says this device_id; of mapped messages: --topic.",
+            metavar="DEVICE",
+        ),
+    ] = None
     topic: Annotated[
         str | None,
         typer.Option("--topic", help="Only letters with such a topic (wildcards + and #).", metavar="FILTER"),

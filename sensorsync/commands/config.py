@@ -12,11 +12,10 @@ from typing import Any
 from sensorsync.config import Loaded, Settings
 from sensorsync.config.exposure import broker_exposure, database_exposure
 from sensorsync.config.fields import UNSET
+from sensorsync.config.idle import idle_mappings
 from sensorsync.config.reference import Key, item_keys, keys
-from sensorsync.config.topics import overlap
 from sensorsync.decoding import envelope, loaded_key
 from sensorsync.errors import ConfigurationError, ExitCode
-from sensorsync.mapping.topics import TopicPattern
 from sensorsync.result import CommandResult, Problem
 
 
@@ -129,15 +128,7 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
             yield f"{file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
     yield from broker_exposure(loaded.settings)
     yield from database_exposure(loaded.settings)
-    yield from _idle_mappings(loaded.settings)
-
-
-def _idle_mappings(settings: Settings) -> Iterator[str]:
-    """Mappings of topics that nobody subscribes to, which is what people forget."""
-    for mapping in settings.mappings:
-        topic = TopicPattern(mapping.topic).filter
-        if not any(overlap(topic, subscribed) for subscribed in settings.mqtt.topics):
-            yield f"The mapping {mapping.name} gets no message: mqtt.topics has nothing of {topic}."
+    yield from idle_mappings(loaded.settings)
 
 
 def _secret_files(settings: Settings) -> Iterator[tuple[str, Path | None]]:

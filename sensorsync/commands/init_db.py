@@ -163,8 +163,9 @@ def _problem(state: SchemaState) -> Problem:
             f"The table is not what sensorsync writes to: {'; '.join(state.differences)}.",
             "Alter the table by hand, or rename it and run `sensorsync init-db` for a new one.",
         )
+    first, *more = state.own_tables
     return Problem(
         "schema",
-        f"A table of yours is not what its mapping writes to: {'; '.join(state.own_tables)}.",
+        f"A table of yours is not what its mapping writes to: {first}{f' (and {len(more)} more)' if more else ''}.",
         f"{OWN_TABLE_HINT[0].upper()}{OWN_TABLE_HINT[1:]}.",
     )

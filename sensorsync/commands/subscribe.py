@@ -11,6 +11,7 @@ from typing import Any, Never
 
 from sensorsync.config import Settings
 from sensorsync.config.exposure import broker_exposure, database_exposure
+from sensorsync.config.idle import idle_mappings
 from sensorsync.deadletters import DeadLetters
 from sensorsync.decoding import message_decoder
 from sensorsync.drivers import open_store
@@ -49,6 +50,8 @@ async def run(
     """
     for warning in (*broker_exposure(settings), *database_exposure(settings)):
         logger.warning("%s", warning, extra={"event": "clear_text"})
+    for warning in idle_mappings(settings):
+        logger.warning("%s", warning, extra={"event": "idle_mapping"})
     with only_instance(settings):
         async with monitored(settings) as board:
             if settings.pipeline.processes == 1:

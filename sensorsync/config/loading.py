@@ -143,6 +143,8 @@ def _unknown_inside(key: Key, place: Place, value: Any, file: _File, layers: Lay
     if key.items is None:
         return
     known = item_keys(key.items)
+    if key.is_list and isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
+        return  # entries under names of their own instead of a list: that it must be a list is said by its model
     for inner, item in _entries(key, place, value):
         for name, part in item.items() if isinstance(item, dict) else ():
             if name in known:

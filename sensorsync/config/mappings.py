@@ -41,13 +41,14 @@ EXAMPLE = [
     {
         "name": "machines",
         "topic": "plant/{hall}/{machine}/state",
+        "ts": {"path": "t", "format": "unix_ms"},
         "table": {
             "name": "machine_state",
             "key": ["machine", "at"],
             "conflict": "last",
             "columns": {
                 "machine": {"topic": "{hall}-{machine}"},
-                "at": {"path": "t", "type": "time", "format": "unix_ms"},
+                "at": {"field": "ts"},
                 "celsius": {"path": "temperature.fahrenheit", "from_unit": "degF", "to_unit": "degC"},
                 "running": {"path": "state", "values": {"RUN": "1", "STOP": "0"}, "type": "integer"},
             },

@@ -94,7 +94,7 @@ class Settings(Section):
             # Most configurations have none, and need not wait for the engine with JMESPath and all formats.
             from sensorsync.config.specifications import faults_together  # noqa: PLC0415
 
-            refuse(self, faults_together(self.mappings, self.reading))
+            refuse(self, faults_together(self.mappings, self.reading, max_age=self.security.max_age))
         return self
 
     @model_validator(mode="after")

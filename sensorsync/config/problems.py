@@ -29,6 +29,12 @@ _WORDS: Mapping[str, str] = {
 }
 _NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 _LONGEST_VALUE = 60
+_ABOUT_EXPRESSIONS = (
+    "Expressions are in JMESPath: a text is in single quotes ('up'), a name with other characters than letters, digits and _ in "
+    "double ones, in YAML '\"switch:0\".apower'. See docs/reference/mappings.md."
+)
+_TEMPLATE = re.compile(r"\{\w+\}")
+_ABOUT_TEMPLATES = 'A level of the topic is taken with `topic`, such as {topic: "{device}"}.'
 
 
 def explain(error: ValidationError, layers: Layers) -> list[ConfigurationError]:
@@ -45,6 +51,8 @@ def _follows(kind: str, place: Place, layers: Layers) -> bool:
     """Whether it is wrong only because something else is."""
     if kind == "missing":
         return place[:-1] in layers.incomplete
+    if kind == "value_error" and place[:-1] in layers.incomplete and layers.value(place) is None:
+        return True
     return kind == "default_factory_not_called" or (kind == "value_error" and place in layers.incomplete)
 
 
@@ -88,7 +96,7 @@ def _one(place: Place, details: Sequence[Any], layers: Layers) -> ConfigurationE
         return ConfigurationError(f"{_label(place)}{sentence} ({_origins_in(sentence, layers) or 'from ' + origin}).")
     message = " or ".join(dict.fromkeys(_message(detail, key) for detail in details)).replace(" or must be", " or")
     given = layers.value(place, first["input"])
-    absent = first["type"] == "missing" or (first["type"] == "value_error" and given is None)
+    absent = first["type"] == "missing" or (first["type"] == "value_error" and given is None) or given == {}
     value = "" if key.secret or absent else f"got {_shown(given)} "
     return ConfigurationError(f"{dotted(place)}: {message} ({value}from {origin}).", hint=_hint(key))
 
@@ -100,7 +108,7 @@ def _about_expression(place: Place, context: Mapping[str, Any], layers: Layers) 
     excerpt = _excerpt(expression, column) if column is not None and isinstance(expression, str) else None
     return ConfigurationError(
         f"{dotted(place)}: {context['error']}{where} (from {layers.origin(place)}).",
-        hint="Expressions are in JMESPath, see jmespath.org and the documentation of mappings.",
+        hint=_ABOUT_TEMPLATES if isinstance(expression, str) and _TEMPLATE.search(expression) else _ABOUT_EXPRESSIONS,
         excerpt=excerpt,
     )
 
@@ -109,6 +117,10 @@ def _message(detail: Any, key: Key | None) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
+    if kind == "tuple_type" and key is not None and key.items is not None:
+        return "must be a list, with a - before each entry"
+    if kind == "string_type" and isinstance(detail["input"], dict):
+        return "must be a text: put quotes around a value that begins with {"
     if kind == "literal_error":
         return f"must be {context['expected'].replace(chr(39), '')}"
     if kind.startswith("int_"):
@@ -152,6 +164,8 @@ def _hint(key: Key) -> str:
     example = key.example
     if key.items is not None or isinstance(example, dict):
         return key.description
+    if isinstance(example, bool):
+        return f"{key.description} For example: {str(example).lower()}"
     return f"{key.description} For example: {', '.join(map(str, example)) if isinstance(example, list) else example}"
 
 

@@ -125,11 +125,11 @@ def _faults(source: SourceSettings) -> Iterator[Fault]:
     if source.scale == 0:
         yield ("scale",), "must not be 0"
     if source.format not in TIME_FORMATS and "%" not in source.format:
-        near = nearest(source.format, TIME_FORMATS)
+        near = nearest(source.format, (*TIME_FORMATS, "unix_s"))
         yield (
             ("format",),
             f"must be {', '.join(TIME_FORMATS)} or a pattern of strptime such as %d.%m.%Y %H:%M:%S"
-            + (f": did you mean {near}?" if near else ""),
+            + (f": did you mean {near.removesuffix('_s')}?" if near else ""),
         )
 
 

@@ -35,8 +35,10 @@ def specifications(mappings: Sequence[MappingSettings], reading: ReadingSettings
     return tuple(_specification(mapping, reading, tables) for mapping in mappings)
 
 
-def faults_together(mappings: Sequence[MappingSettings], reading: ReadingSettings) -> Iterator[Fault]:
-    """What is wrong between mappings, or between them and `reading`."""
+def faults_together(
+    mappings: Sequence[MappingSettings], reading: ReadingSettings, *, max_age: float | None = None
+) -> Iterator[Fault]:
+    """What is wrong between mappings, or between them and `reading` and `security.max_age` (seconds)."""
     names: dict[str, int] = {}
     tables = {table.name: table for table in own_tables(mappings)}
     for place, mapping in enumerate(mappings):
@@ -50,6 +52,11 @@ def faults_together(mappings: Sequence[MappingSettings], reading: ReadingSetting
             )
         else:
             yield from _refused(place, mapping, reading, tables)
+        if max_age is not None and mapping.table is not None and mapping.ts is None and not mapping.table.has("ts"):
+            yield (
+                ("mappings", place, "table"),
+                "security.max_age asks how old a message is, and this mapping has no ts: say where its time is",
+            )
 
 
 def _refused(place: int, mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName) -> Iterator[Fault]:

@@ -87,5 +87,9 @@ class TableSettings(Section):
                     ("key", place),
                     f"{name} is when the message arrived: delivered again, it would become a second row",
                 )
+        names = [name.lower() for name in self.columns]
+        for place, column in enumerate(self.columns):
+            if names.index(column.lower()) < place:
+                yield ("columns", column), "is there twice: names of columns know no case"
         if len(set(self.key)) != len(self.key):
             yield ("key",), "has a column twice"

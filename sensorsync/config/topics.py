@@ -38,6 +38,20 @@ def overlap(one: str, other: str) -> bool:
     return not longer or longer == ["#"]
 
 
+def includes(wide: str, narrow: str) -> bool:
+    """Whether the filter `wide` matches every topic that the filter `narrow` matches."""
+    ours, theirs = wide.split("/"), narrow.split("/")
+    if ours[0] in {"+", "#"} and theirs[0].startswith("$"):
+        return False
+    for place, mine in enumerate(ours):
+        if mine == "#":  # it stands for the level above, too (section 4.7.1.2)
+            return True
+        yours = theirs[place] if place < len(theirs) else "#"
+        if yours == "#" or mine not in {"+", yours}:
+            return False
+    return len(ours) == len(theirs)
+
+
 def check_name(topic: str) -> str:
     """`topic` when it can be published to; raises ValueError with a sentence otherwise ([MQTT-3.3.2-2])."""
     _check_text(topic)

@@ -94,7 +94,7 @@ def parse(text: str, path: Path) -> Document:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         # No cause: the library's own message quotes the file, and what it quotes may be a secret.
         raise ConfigurationError(
-            f"{path}{where}: not valid YAML: {_explain(error)}.",
+            f"{path}{where}: not valid YAML: {_explain(error, text)}.",
             hint="Indent with blanks, and put quotes around values with special characters.",
         ) from None
     except RecursionError:
@@ -102,12 +102,21 @@ def parse(text: str, path: Path) -> Document:
     return document
 
 
-def _explain(error: yaml.MarkedYAMLError) -> str:
-    """The parser's own words, unless they quote the file."""
+def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
+    """What is wrong, for the mistakes that people make; else the parser's own words, unless they quote the file."""
     if isinstance(error, yaml.composer.ComposerError):
         if error.problem and "another document" in error.problem:
             return "a second document begins here (---); there may be only one"
         return "a value beginning with * or & refers to nothing; put quotes around it"
+    problem, here = error.problem or "", error.problem_mark
+    if problem.startswith("expected <block end>") and here:
+        if not text[: here.index].rpartition("\n")[2].strip():
+            return f"the indentation is wrong: {here.column} blanks fit none of the sections that are open here"
+        return "something stands behind a value that has ended"
+    if problem.startswith("expected ',' or"):
+        return "a comma or the closing bracket is missing before this"
+    if problem.startswith("mapping values"):
+        return f"{problem}: the line is indented too far, or a text has a colon in it"
     return _QUOTED.sub("'...'", error.problem or error.context or "it ends unexpectedly")
 
 

@@ -17,7 +17,7 @@ from sensorsync.console.escape import printable
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
-    """Every setting with its value and origin."""
+    """Every setting with its value and origin; lists of sections below the table, where they have the whole width."""
     console.print(Text(f"Configuration file: {printable(data['file'] or 'none')}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Setting", no_wrap=True)
@@ -25,10 +25,16 @@ def show(data: Mapping[str, Any], console: Console) -> None:
     table.add_column("From", overflow="fold")
     for name, entry in data["settings"].items():
         style = "" if entry["origin"] == "default" else "bold"
-        table.add_row(
-            name, Text("\n".join(map(printable, _lines(entry["value"])))), Text(printable(entry["origin"])), style=style
-        )
+        shown = "(below)" if _has_sections(entry["value"]) else printable(_text(entry["value"]))
+        table.add_row(name, Text(shown), Text(printable(entry["origin"])), style=style)
     console.print(table)
+    for name, entry in data["settings"].items():
+        if _has_sections(entry["value"]):
+            text = yaml.safe_dump(
+                entry["value"], default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
+            )
+            lines = [f"{name}:", *text.rstrip("\n").split("\n")]
+            console.print(Text("\n".join(map(printable, lines))), soft_wrap=True)
 
 
 def check(data: Mapping[str, Any], console: Console) -> None:
@@ -44,15 +50,14 @@ def schema(data: Mapping[str, Any], _console: Console) -> None:
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
-def _lines(value: Any) -> list[str]:
-    """A value as one would write it; lists of sections as YAML."""
+def _has_sections(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
+def _text(value: Any) -> str:
+    """A value as one would write it."""
     if value is None:
-        return ["-"]
-    if isinstance(value, bool):
-        return ["true" if value else "false"]
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return [", ".join(value) or "-"]
+        return "-"
     if isinstance(value, list):
-        text = yaml.safe_dump(value, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000)
-        return text.rstrip("\n").split("\n")
-    return [value if isinstance(value, str) else json.dumps(value)]
+        return ", ".join(value) or "-"
+    return value if isinstance(value, str) else json.dumps(value)

@@ -16,6 +16,11 @@ from sensorsync.console.table import as_text
 
 _BAR: Final = 24
 """Characters of the histogram's longest bar."""
+_WIDE: Final = 120
+"""Columns of the screen from which on all that is said of a letter has room."""
+_COLUMNS: Final = ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload")
+_NARROW: Final = ("Id", "Last seen", "Reason", "Topic", "Why")
+"""The rest is in `dlq show`."""
 _HEADERS: Final = (
     "state", "device", "topic", "qos", "first_seen", "last_seen", "seen", "attempts", "next_retry_at", "size", "sha256",
 )  # fmt: skip
@@ -36,7 +41,7 @@ def inspect(data: Mapping[str, Any], console: Console) -> None:
     console.print(_histogram(data))
     if data["letters"]:
         console.print(Text(f"The latest {len(data['letters'])}:"))
-        console.print(_letters(data))
+        console.print(_letters(data, console.width))
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
@@ -79,7 +84,7 @@ def replay(data: Mapping[str, Any], console: Console) -> None:
 def _histogram(data: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("Reason", "State", "Letters", "", "Newest"):
-        table.add_column(name, justify="right" if name == "Letters" else "left")
+        table.add_column(name, justify="right" if name == "Letters" else "left", no_wrap=name == "Newest")
     most = max(count["letters"] for count in data["counts"])
     for count in data["counts"]:
         bar = "#" * max(1, round(_BAR * count["letters"] / most))
@@ -87,25 +92,27 @@ def _histogram(data: Mapping[str, Any]) -> Table:
     return table
 
 
-def _letters(data: Mapping[str, Any]) -> Table:
+def _letters(data: Mapping[str, Any], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     # Numbers and times are never cut, least of all the id, which `dlq show` takes; texts share the room that is left, one line each.
-    for name in ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload"):
+    names = _COLUMNS if width >= _WIDE else _NARROW
+    for name in names:
         number = name in {"Id", "Seen", "Tries", "Bytes"}
-        table.add_column(name, justify="right" if number else "left", no_wrap=number or name == "Last seen")
+        table.add_column(name, justify="right" if number else "left", no_wrap=number or name in {"Last seen", "Reason"})
     for letter in data["letters"]:
         tries = f"{letter['attempts']}{'!' if letter['state'] == 'quarantined' else ''}"
-        table.add_row(
-            str(letter["id"]),
-            letter["last_seen"],
-            str(letter["seen"]),
-            tries,
-            _line(_reason(letter)),
-            _line(letter["topic"]),
-            f"{letter['size']:,}",
-            _line(letter["message"]),
-            _line(letter["payload"]),
-        )
+        cells: dict[str, str | Text] = {
+            "Id": str(letter["id"]),
+            "Last seen": letter["last_seen"],
+            "Seen": str(letter["seen"]),
+            "Tries": tries,
+            "Reason": _line(_reason(letter)),
+            "Topic": _line(letter["topic"]),
+            "Bytes": f"{letter['size']:,}",
+            "Why": _line(letter["message"]),
+            "Payload": _line(letter["payload"]),
+        }
+        table.add_row(*(cells[name] for name in names))
     return table
 
 

@@ -21,7 +21,8 @@ def with_causes(error: BaseException) -> str:
         text = str(cause).strip() or type(cause).__name__
         if not any(text in sentence for sentence in sentences):
             sentences.append(text)
-    return ". Cause: ".join(sentence.rstrip(".") for sentence in sentences) + "."
+    told = ". Cause: ".join(sentence.rstrip(".") for sentence in sentences)
+    return told if told.endswith("?") else f"{told}."
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -128,12 +128,18 @@ def _rows(name: str, rows: Sequence[Mapping[str, Any]], width: int, *, several: 
     if several:
         columns = ("#", *columns)
         cells = [[str(row["index"]), *line] for row, line in zip(rows, cells, strict=True)]
-    fits = sum(max(map(cell_len, column)) + _GAP for column in zip(columns, *cells, strict=True)) - _GAP <= width
     if name == READINGS:
-        return _across(columns, cells if fits else [[*line[:-1], f"{line[-1][:_ID]}…"] for line in cells])
-    table = _across(columns, cells) if fits else _down(columns, cells)
+        short = [[*line[:-1], f"{line[-1][:_ID]}…"] for line in cells]
+        if not _fit(columns, short, width):  # then everything else is shown whole, in lines that are folded
+            return _across(columns[:-1], [line[:-1] for line in cells])
+        return _across(columns, cells if _fit(columns, cells, width) else short)
+    table = _across(columns, cells) if _fit(columns, cells, width) else _down(columns, cells)
     table.title = Text(f"table {printable(name)}")
     return table
+
+
+def _fit(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> bool:
+    return sum(max(map(cell_len, column)) + _GAP for column in zip(columns, *cells, strict=True)) - _GAP <= width
 
 
 def _across(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
@@ -142,7 +148,7 @@ def _across(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
         number = column in {"#", "value"}
         table.add_column(Text(printable(column)), no_wrap=column in _WHOLE, justify="right" if number else "left")
     for line in cells:
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in line))
+        table.add_row(*(Text(cell, overflow="fold") for cell in line))
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from typing import Literal
@@ -15,6 +16,8 @@ from sensorsync.reading import Rejected
 Signatures = Literal["required", "optional", "off"]
 Encryption = Literal["required", "optional", "off"]
 
+_HEAD = re.compile(rb"e[A-Za-z0-9_-]*+")
+"""What a token begins with: base64url, of "{" first. `energy v=21.5,a=3.2` has three parts as well, and is none."""
 MAX_TOKEN = 512 * 1024
 """Bytes of a token. The largest reading (256 KiB), signed and encrypted, is 4/3 * 4/3 times as long."""
 
@@ -62,14 +65,14 @@ class Envelope:
         parts = payload.split(b".", 5)
         if len(parts) == 3:
             return self._unencrypted or self._verified(payload, parts)
-        if len(parts) == 5 and payload[:1] == b"e":
+        if len(parts) == 5 and _HEAD.fullmatch(parts[0]):
             return self._decrypted(parts)
         return self._plain or payload  # no token; the reading's decoder will say what is wrong with it
 
     def _verified(self, payload: bytes, parts: list[bytes]) -> bytes | Rejected:
         """What a JWS says; anything else as it is, if that need not be signed."""
         head, body, signature = parts
-        if head[:1] != b"e":  # base64url of "{"
+        if head not in self._known and not _HEAD.fullmatch(head):
             return self._unsigned or payload
         if self._checked:
             key = self._known.get(head)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from decimal import Context, Decimal
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ _LONGEST_NUMBER = 400
 """Characters: a double written out in full has no more digits before its point."""
 _MOST = 2**63
 """Integers of a column are smaller than this in size: what every database has."""
+_DECIMAL = Context(prec=50, traps=[])
+"""Of its own, for threads may have others: the same number has to become the same. Digits for any double and any unit."""
 _WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
 
 
@@ -54,16 +57,21 @@ def converter(kind: str, reason: str, label: str) -> Convert:
             return value
         if type(value) in (dict, list):
             raise fault(value, "a text")
+        check_digits(value, reason, label)
         return json_text(value)
 
     return {"number": number, "integer": integer, "boolean": boolean, "text": text, "json": json_text}[kind]
 
 
-def scaled(scale: float, offset: float, reason: str, label: str) -> Convert:
-    """A number -> number * scale + offset."""
+def scaled(scale: Decimal, offset: Decimal, reason: str, label: str) -> Convert:
+    """A number -> number * scale + offset, computed in decimal: 48.2 degF are 9 degC, and not 9.000000000000004.
+
+    Doubles cannot do that, and rounding cannot mend it: where the offset takes most of a number away, noise is left in any number of
+    digits (273.25 K are 0.10000000000002274 degC in doubles), and fewer digits would cut what was measured.
+    """
 
     def convert(value: float) -> float:
-        found = value * scale + offset
+        found = float(_DECIMAL.fma(Decimal(repr(value)), scale, offset))
         if not math.isfinite(found):
             raise Fault(reason, f"{label} is beyond the range of a double after its conversion")
         return found
@@ -79,6 +87,14 @@ def plain(value: Any, reason: str, label: str) -> float | int | bool | str:
     if found is None:
         raise Fault(reason, f"{label} is {_shown(value)}; a number, a boolean or a text is expected")
     return found
+
+
+def check_digits(value: Any, reason: str, label: str) -> None:
+    """For what becomes a text. Of an integer beyond 64 bits JSON's reader keeps a double: two serial numbers would be one text."""
+    if type(value) is float and abs(value) >= _MOST:
+        raise Fault(
+            reason, f"{label} is a number beyond 64 bits, whose digits are not kept: let the device send it as a text"
+        )
 
 
 def json_text(value: Any) -> str:

@@ -79,7 +79,8 @@ def _what(error: ParseError) -> str:
     message = str(getattr(error, "message", None) or error.msg)
     if error.token_type is None:
         return "the expression ends too early"
-    return message if "token" in message.lower() or "literal" in message else f"{message} at {error.token_value!r}"
+    is_clear = any(word in message for word in ("Unknown token", "Unclosed", "literal"))
+    return message if is_clear else f"{error.token_value!r} cannot stand here"
 
 
 def _nodes(tree: Node) -> Iterator[Node]:

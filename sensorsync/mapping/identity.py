@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorsync.mapping.conversions import json_text
+from sensorsync.mapping.conversions import check_digits, json_text
 from sensorsync.mapping.message import NO_MESSAGE, Get, Message
 from sensorsync.mapping.model import MappingError, MappingSpec, Source
 from sensorsync.mapping.sources import Sources
@@ -131,6 +131,7 @@ class Identity:
                 return None
             if type(value) in (dict, list):
                 raise Fault("event_id", f"a part of event_id is {fields.kind(value)}, not a text or a number")
+            check_digits(value, "event_id", "a part of event_id")
         return json_text(values)
 
     def _without_id(self, message: Message) -> bytes:

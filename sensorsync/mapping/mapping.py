@@ -43,7 +43,8 @@ class Mapping:
         self._each = _optional(spec.each, "each")
         self._where = _optional(spec.where, "where")
         whole = spec.each is None and not self.format.records
-        sources = Sources(self.pattern, whole=whole, arrival=spec.missing_ts == "arrival")
+        bare = whole and spec.format.name == "value"
+        sources = Sources(self.pattern, whole=whole, bare=bare, arrival=spec.missing_ts == "arrival")
         identity = Identity(spec, sources, Names(), max_age)
         kept = Kept(spec, whole=whole, made=self._each is not None and not self._each.plain)
         self._own = self._readings = None

@@ -26,8 +26,10 @@ class _Reading:
     value: Get
     unit: Get | None
     optional: bool
-    label: str
-    """Names it in faults."""
+    key: str
+    """Its place in the mapping."""
+    name: str | None
+    """Its metric, where that is the same in all messages."""
 
 
 class Readings:
@@ -58,7 +60,8 @@ class Readings:
             value=sources.compile(spec.value, f"{key}.value", "value", _VALUE_KINDS),
             unit=unit,
             optional=spec.optional,
-            label=key if spec.metric.constant is None else spec.metric.constant,
+            key=key,
+            name=spec.metric.constant,
         )
 
     def one(self, element: Any, message: Message) -> Reading | None:
@@ -84,9 +87,19 @@ class Readings:
                     _meet(row.metric, metrics)
                 part = Reading(fields.part_id(row.event_id, f"{index}/{row.metric}"), *row[1:])
             except Fault as fault:
-                yield Rejected(fault.rejected.reason, f"{reading.label}: {fault.rejected.message}")
+                label = reading.name or self._label(reading, fault.rejected, element, message)
+                yield Rejected(fault.rejected.reason, f"{label}: {fault.rejected.message}")
             else:
                 yield part
+
+    def _label(self, reading: _Reading, why: Rejected, element: Any, message: Message) -> str:
+        """What names a reading in its fault: its metric, else its place in the mapping."""
+        if why.reason == "metric":
+            return reading.key
+        try:
+            return self._identity.names.checked("metric", reading.metric(element, message))
+        except Fault:
+            return reading.key
 
     def _row(self, reading: _Reading, value: Any, identified: Identified, element: Any, message: Message) -> Reading:
         device_id, event_id, ts = identified

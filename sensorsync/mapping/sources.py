@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sensorsync.mapping import units
 from sensorsync.mapping.conversions import Convert, converter, json_text, scaled
 from sensorsync.mapping.expressions import Expression, ExpressionError
+from sensorsync.mapping.formats.value import written
 from sensorsync.mapping.message import NO_MESSAGE, Get, Message
 from sensorsync.mapping.model import MappingError, Source
 from sensorsync.mapping.times import time_of
@@ -38,11 +40,15 @@ def expression(text: str, key: str) -> Expression:
 
 
 class Sources:
-    """Compiles the sources of one mapping. `whole`: the element is always the document itself. `arrival`: missing_ts is arrival."""
+    """Compiles the sources of one mapping.
 
-    def __init__(self, pattern: TopicPattern, *, whole: bool, arrival: bool) -> None:
+    `whole`: the element is always the document itself. `bare`: and that is a bare value. `arrival`: missing_ts is arrival.
+    """
+
+    def __init__(self, pattern: TopicPattern, *, whole: bool, bare: bool, arrival: bool) -> None:
         self._names = pattern.names
         self._whole = whole
+        self._bare = bare
         self._arrival = arrival
         self.templates: list[Template] = []
         """The order of `Message.texts`."""
@@ -57,12 +63,14 @@ class Sources:
         get = self._take(source, at)
         if source.values is not None:
             get = _looked_up(get, source.values, at)
+        elif kind == "text" and self._bare and "@" in {source.path, source.root}:
+            get = _as_written(get)
         if kind == "time":
             get = self._timed(get, source, at)
         elif kind is not None and kind != "id":  # what an id is made of, only the row knows
             get = _converted(get, converter(kind, at.reason, at.label))
         scale, offset = _conversion(source, key)
-        if (scale, offset) != (1.0, 0.0):
+        if (scale, offset) != (Decimal(1), Decimal(0)):
             get = _converted(get, scaled(scale, offset, at.reason, at.label))
         return _fixed(get, key) if source.constant is not None else get
 
@@ -202,6 +210,16 @@ def _property(name: str, at: _At) -> Get:
     return get
 
 
+def _as_written(get: Get) -> Get:
+    """A bare number as the text that it was, with the zeros at its ends."""
+
+    def text(element: Any, message: Message) -> Any:
+        value = get(element, message)
+        return value if type(value) is str else written(message.payload)
+
+    return text
+
+
 def _looked_up(get: Get, values: Mapping[str, str], at: _At) -> Get:
     table = dict(values)
     _, reason, label = at
@@ -221,11 +239,11 @@ def _looked_up(get: Get, values: Mapping[str, str], at: _At) -> Get:
     return look_up
 
 
-def _conversion(source: Source, key: str) -> tuple[float, float]:
+def _conversion(source: Source, key: str) -> tuple[Decimal, Decimal]:
     """Scale and offset, those of the units first."""
-    scale, offset = source.scale, source.offset
-    if not (math.isfinite(scale) and math.isfinite(offset) and scale != 0):
+    if not (math.isfinite(source.scale) and math.isfinite(source.offset) and source.scale != 0):
         raise MappingError(f"{key}.scale", "scale and offset are finite numbers, and scale is not 0")
+    scale, offset = Decimal(repr(source.scale)), Decimal(repr(source.offset))
     if source.from_unit is None and source.to_unit is None:
         return scale, offset
     if source.from_unit is None or source.to_unit is None:

@@ -83,8 +83,14 @@ class OwnRows:
         facts = self._facts(element, index, message)
         values = tuple([cell(element, message, facts) for cell in self._cells])
         for place, name in self._key:
-            if values[place] is None:
+            value = values[place]
+            if value is None:
                 raise Fault("value", f"column {name} is missing, and belongs to the key of {self._table.name}")
+            if type(value) is str and value[-1:] == " ":
+                # Most collations pad with blanks, utf8mb4_bin too: `a` and `a ` would be one row, and one of the two messages lost.
+                raise Fault(
+                    "value", f"column {name} has a blank at its end, and belongs to the key of {self._table.name}"
+                )
         return TableRow(self._table, values, facts.ts)
 
     def _facts(self, element: Any, index: int | None, message: Message) -> _Facts:

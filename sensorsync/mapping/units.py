@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 
-def conversion(from_unit: str, to_unit: str) -> tuple[float, float]:
+def conversion(from_unit: str, to_unit: str) -> tuple[Decimal, Decimal]:
     """(scale, offset): a value in `to_unit` is value * scale + offset.
 
     Raises ValueError with a sentence for a unit that pint does not know, and for two that measure different things.
@@ -17,7 +17,7 @@ def conversion(from_unit: str, to_unit: str) -> tuple[float, float]:
     scale = one - zero
     if not math.isclose(many - zero, scale * 1000, rel_tol=1e-12):
         raise ValueError(f"{from_unit} and {to_unit} differ by more than a factor and an offset")
-    return float(scale), float(zero)
+    return scale, zero
 
 
 def _converted(number: int, from_unit: str, to_unit: str) -> Decimal:

@@ -178,6 +178,7 @@ FAULTS: Mapping[int, Fault] = _table(
             1292: "a date or number is malformed",
             1300: "a text is malformed in its character set",
             1366: "a value does not fit its column's type",
+            1365: "a division by zero",
             1367: "a number is malformed",
             1406: "a text is too long for its column",
             1411: "a value does not fit the function",

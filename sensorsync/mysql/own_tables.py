@@ -56,6 +56,10 @@ _COLUMNS: Final = (
     "SELECT column_name, column_type, is_nullable, column_default, extra, collation_name FROM information_schema.columns"
     " WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position"
 )
+_PARTITIONS: Final = (
+    "SELECT DISTINCT partition_method, partition_expression FROM information_schema.partitions"
+    " WHERE table_schema = DATABASE() AND table_name = %s AND partition_name IS NOT NULL"
+)
 _KEYS: Final = (
     "SELECT index_name, column_name, sub_part FROM information_schema.statistics"
     " WHERE table_schema = DATABASE() AND table_name = %s AND non_unique = 0 ORDER BY index_name, seq_in_index"
@@ -69,7 +73,7 @@ def table_differences(cursor: Any, tables: Sequence[OwnTable]) -> list[str]:
 
 
 def table_warnings(cursor: Any, tables: Sequence[OwnTable]) -> list[str]:
-    """Sentences: where these tables take rows whose identities differ for the same one."""
+    """Sentences: see `own_tables.warnings`."""
     dialect = MySqlDialect()
     return [line for table in tables for line in warnings(table, found_table(cursor, table.name), dialect)]
 
@@ -93,17 +97,30 @@ def found_table(cursor: Any, name: str) -> FoundTable | None:
     return FoundTable(columns, _keys(name, cursor.fetchall()), tuple(faults))
 
 
+def range_columns(cursor: Any, name: str) -> set[str]:
+    """The columns, in small letters, by whose ranges a table is partitioned; none where it is partitioned in another way."""
+    cursor.execute(_PARTITIONS, (name,))
+    return {
+        word
+        for method, expression in cursor.fetchall()
+        if _text(method).startswith("RANGE")
+        for word in re.split(r"[`(), ]+", _text(expression).lower())
+    }
+
+
 def _column(row: Sequence[Any]) -> FoundColumn:
     """From a row of information_schema.columns. MariaDB says `NULL` where the default is NULL, MySQL says nothing."""
     name, type_, nullable, default, extra, collation = (None if value is None else _text(value) for value in row)
     null, counted = nullable == "YES", "auto_increment" in (extra or "").lower()
+    generated = bool(re.search(r"\b(?:virtual|stored|persistent)\b", extra or "", re.IGNORECASE))
+    fresh = counted or (null and default in {None, "NULL"}) or bool(_NEVER_TWICE.search(default or ""))
     return FoundColumn(
         name or "",
         (type_ or "").lower(),
         nullable=null,
         filled=null or counted or default is not None,
-        always_new=counted or (null and default in {None, "NULL"}) or bool(_NEVER_TWICE.search(default or "")),
-        generated=bool(re.search(r"\b(?:virtual|stored|persistent)\b", extra or "", re.IGNORECASE)),
+        always_new=fresh and not generated,  # what is computed of columns that are written can meet another row
+        generated=generated,
         collation=collation,
     )
 
@@ -153,6 +170,13 @@ class MySqlDialect:
             return f"has the collation {found.collation}: texts that differ only in case or accents count as the same"
         if name in _TIMES and digits < 6:
             return f"is {found.type}: it keeps {digits} of 6 digits of a second, and times that differ by less count as the same"
+        if name in _FRACTIONS and found.type != "double":
+            return f"is {found.type}: it rounds, and numbers that differ by less than it keeps count as the same"
+        return None
+
+    def misreads(self, found: FoundColumn) -> str | None:
+        if _type(found)[0] in {"enum", "set"}:
+            return f"is {found.type}: a text of digits that is none of these is stored as the one in that place"
         return None
 
     def create(self, table: OwnTable) -> str:

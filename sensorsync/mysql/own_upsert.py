@@ -69,13 +69,20 @@ def _suffix(table: OwnTable, *, row_alias: bool) -> bytes:
     ON DUPLICATE KEY UPDATE asks no question: it changes the row that is there under *any* unique key, and that need not be ours, be it
     that somebody added a key, or that the AUTO_INCREMENT column of the table is used up (MySQL then meets the last row for ever, and a
     plain no-op would swallow every reading). So the first assignment keeps the key where all of it is the same, and else writes NULL
-    into a NOT NULL column, which is an error (1048).
+    into a NOT NULL column, which is an error (1048). Not into a time, if there is another column: MariaDB writes the present time into
+    a TIMESTAMP that is given NULL. Where there is none, a division by zero is the error (1365), by the session's sql_mode.
     """
     name = quoted_name(table.name)
     new = f"{_NEW}.{{}}".format if row_alias else "VALUES({})".format
     key = [quoted_name(column) for column in table.key]
     same = " AND ".join(f"{name}.{column}<=>{new(column)}" for column in key)
-    changes = [f"{key[0]}=IF({same},{name}.{key[0]},NULL)"]
+    kinds = {column.name: column.kind for column in table.columns}
+    guard = next((quoted_name(column) for column in table.key if kinds[column] != "time"), None)
+    changes = [
+        f"{key[0]}=IF(1 DIV({same}),{name}.{key[0]},NULL)"
+        if guard is None
+        else f"{guard}=IF({same},{name}.{guard},NULL)"
+    ]
     if table.conflict == "last":
         others = (quoted_name(column.name) for column in table.columns if column.name not in table.key)
         changes += [f"{column}={new(column)}" for column in others]

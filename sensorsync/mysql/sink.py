@@ -14,11 +14,12 @@ import pymysql
 from sensorsync.mysql.connect import Lease, Pool, outcome
 from sensorsync.mysql.diagnosis import Diagnosis, diagnose
 from sensorsync.mysql.faults import NO_PARTITION, STATEMENT_TIMEOUTS, TOO_LONG_PACKET, Fate
+from sensorsync.mysql.own_tables import range_columns
 from sensorsync.mysql.own_upsert import OwnUpsert
 from sensorsync.mysql.statement import Policy, ReadingUpsert, Upsert, statements
 from sensorsync.own_tables import grouped
 from sensorsync.pipeline.contract import BatchRefused, Row
-from sensorsync.reading import OwnTable, TableRow
+from sensorsync.reading import OwnTable, Reading
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ _PACKET_MARGIN: Final = 1024
 _ALL_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
-_NULL: Final = 1048
+_ANOTHER_KEY: Final = frozenset({1048, 1365})
+"""What the upsert of an own table makes the server say (`own_upsert`)."""
 _NOT_ITS_OWN: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
     " AUTO_INCREMENT is used up"
@@ -166,7 +168,7 @@ class MySqlSink:
             # The time counts per statement, not per transaction.
             self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
         if fate is Fate.REJECT:
-            note = _NOT_ITS_OWN if self._own and diagnosis.errno == _NULL else ""
+            note = _NOT_ITS_OWN if self._own and diagnosis.errno in _ANOTHER_KEY else ""
             raise BatchRefused(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
         decided = diagnosis._replace(fault=diagnosis.fault._replace(fate=fate))
         raise outcome(decided, self._pool.connector.where, ambiguous=committing and diagnosis.lost) from error
@@ -177,7 +179,7 @@ class MySqlSink:
             if len(chosen) > 1:
                 return Fate.REJECT  # bisect first
             return Fate.REJECT if usable and lease.alive() else Fate.OUTAGE
-        if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _plausible(chosen[0]):
+        if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _awaited(lease, chosen[0]):
             return Fate.OUTAGE  # the time is a likely one: somebody has to add its partition
         return fate
 
@@ -196,10 +198,28 @@ def _updated(cursor: Any, affected: int) -> int:
     return int(found[2]) if found else affected // 2
 
 
-def _plausible(row: Row) -> bool:
-    """Whether the row's time is within a year of its arrival; that of an own table arrived a moment ago. Without a time: no."""
-    if row.ts is None:
-        return False
-    arrival = datetime.now(UTC) if isinstance(row, TableRow) else datetime.fromtimestamp(row.received_at, UTC)
-    then = datetime.fromisoformat(f"{row.ts}+00:00")
-    return abs(arrival - then) < _PLAUSIBLE_AGE
+def _awaited(lease: Lease, row: Row) -> bool:
+    """Whether the partition that a row has not is one that somebody adds as time goes by.
+
+    Of an own table only where partitions are of times: no other value comes to its partition by waiting, and one row of a kind that
+    the table does not know would hold up all the others.
+    """
+    if isinstance(row, Reading):
+        return _plausible(row.ts, datetime.fromtimestamp(row.received_at, UTC))
+    try:
+        with lease.connection.cursor() as cursor:
+            by = range_columns(cursor, row.table.name)
+    except pymysql.MySQLError:
+        return True  # nobody knows: the same row again, on another connection
+    now = datetime.now(UTC)  # the row arrived a moment ago
+    times = [
+        str(value)
+        for column, value in zip(row.table.columns, row.values, strict=True)
+        if column.kind == "time" and column.name.lower() in by
+    ]
+    return bool(times) and all(_plausible(time, now) for time in times)
+
+
+def _plausible(ts: str, arrival: datetime) -> bool:
+    """Whether a time is within a year of its row's arrival."""
+    return abs(arrival - datetime.fromisoformat(f"{ts}+00:00")) < _PLAUSIBLE_AGE

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 PART_ROWS = 10_000
 PART_TEXT = 16 * 1024 * 1024
-"""A batch whose messages give more rows, or more characters, than these is decoded and committed in parts."""
+"""A batch whose messages give more rows (or reasons why there is none), or more characters, is decoded and committed in parts."""
 _NAMED = 10
 """So many different faults of one message are told in words, the rest by their index."""
 _SPANS = 100
@@ -38,7 +38,7 @@ def decoded(deliveries: Sequence[Delivery], decode: Decoder) -> Iterator[Decoded
             part.places.append(place)
         elif isinstance(found, FanOut):
             part.fan_out(place, found)
-            if len(part.rows) >= most or part.text >= PART_TEXT:
+            if len(part.rows) + part.rejects >= most or part.text >= PART_TEXT:
                 yield part
                 part = DecodedBatch()
         elif isinstance(found, Rejected):
@@ -61,6 +61,8 @@ class DecodedBatch:
         """Row -> place of its message; the rows of one message stand together."""
         self.text = 0
         """Characters in the rows of parted messages, about: they may be many times what the messages have."""
+        self.rejects = 0
+        """Parts of messages that are no rows."""
         self.faults: dict[int, list[tuple[int, Rejected]]] = {}
         """Place -> (index in the message, why) of what the decoder rejected."""
         self._parted: dict[int, tuple[int, dict[int, int]]] = {}
@@ -85,6 +87,7 @@ class DecodedBatch:
         for index, part in enumerate(decoded.parts):
             if isinstance(part, Rejected):
                 self.faults.setdefault(place, []).append((index, part))
+                self.rejects += 1
             else:
                 indices[len(self.rows)] = index
                 self.rows.append(part)
@@ -137,7 +140,9 @@ def _told(parts: int, faults: Mapping[int, str]) -> str:
     rest = sorted(index for indices in islice(by_words.values(), _NAMED, None) for index in indices)
     if rest:
         named.append(f"[{_listed(rest)}] for other reasons")
-    many = f"{len(faults):,} of {parts:,} rows, the others are stored" if len(faults) < parts else f"all {parts:,} rows"
+    many = "its only row" if parts == 1 else f"all {parts:,} rows"
+    if len(faults) < parts:
+        many = f"{len(faults):,} of {parts:,} rows, the others are stored"
     return f"rejected {many}: {'; '.join(named)}"
 
 

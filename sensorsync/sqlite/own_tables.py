@@ -46,7 +46,7 @@ def table_differences(connection: sqlite3.Connection, tables: Sequence[OwnTable]
 
 
 def table_warnings(connection: sqlite3.Connection, tables: Sequence[OwnTable]) -> list[str]:
-    """Sentences: where these tables take rows whose identities differ for the same one."""
+    """Sentences: see `own_tables.warnings`."""
     dialect = SqliteDialect()
     return [line for table in tables for line in warnings(table, found_table(connection, table.name), dialect)]
 
@@ -75,7 +75,7 @@ def found_table(connection: sqlite3.Connection, name: str) -> FoundTable | None:
             type_.lower(),
             nullable=not required,
             filled=not required or default is not None or column.lower() in alias,
-            always_new=column.lower() in alias or (not required and default in {None, "NULL"}),
+            always_new=column.lower() in alias or (not required and default in {None, "NULL"} and hidden not in {2, 3}),
             generated=hidden in {2, 3},
             collation=collations.get(column.lower()),
         )
@@ -116,6 +116,9 @@ class SqliteDialect:
         if found.collation in {None, "BINARY"}:
             return None
         return f"has the collation {found.collation}: texts that differ can count as the same"
+
+    def misreads(self, found: FoundColumn) -> None:  # noqa: ARG002 - see Dialect
+        return None
 
     def create(self, table: OwnTable) -> str:
         columns = [

@@ -17,7 +17,18 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.timeout(600)
 def test_every_part_runs_and_writes_its_figures(tmp_path: Path) -> None:
     need(Mosquitto)
     need(DatabaseServer)
-    parts = ("publish", "consume", "end-to-end", "window", "latency", "memory", "batches", "mapping", "durability", "crypto")
+    parts = (
+        "publish",
+        "consume",
+        "end-to-end",
+        "window",
+        "latency",
+        "memory",
+        "batches",
+        "mapping",
+        "durability",
+        "crypto",
+    )
     words = [sys.executable, "-m", "tests.bench", *parts, "--rounds", "1", "--scale", "0.01"]
     done = subprocess.run(
         [*words, "--json", str(tmp_path / "figures.json")], capture_output=True, text=True, check=False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -103,6 +104,10 @@ def test_a_table_that_is_fit_takes_rows(ground: Ground, opened: Open, create: st
         ),
         (f"CREATE TABLE t ({COLUMNS}, PRIMARY KEY (k, at), UNIQUE KEY u (n))", ["another unique key, u (n)"]),
         (
+            f"CREATE TABLE t ({COLUMNS}, odd INT AS (n % 2) STORED, PRIMARY KEY (k, at), UNIQUE KEY u (odd))",
+            ["another unique key, u (odd)"],
+        ),
+        (
             "CREATE TABLE t (k VARCHAR(9), at DATETIME(6), n INT)",
             ["no column v", "t.k is in the key", "t.at is in the key", "no unique"],
         ),
@@ -188,6 +193,26 @@ def test_where_two_identities_could_count_as_one_there_is_a_warning(ground: Grou
     assert store.sink(0).write(rows) == 1, "that is what the warning is about"
 
 
+@pytest.mark.parametrize("key", [("at",), ("at", "k")], ids=["time", "time and text"])
+@pytest.mark.parametrize("type_", ["TIMESTAMP(6)", "DATETIME(6)", "VARCHAR(26)"])
+def test_a_row_that_meets_another_key_than_its_own_is_refused_and_changes_nothing(
+    ground: Ground, opened: Open, type_: str, key: tuple[str, ...]
+) -> None:
+    ground.run(
+        f"CREATE TABLE t ({COLUMNS.replace('DATETIME(6)', type_)}, PRIMARY KEY ({', '.join(key)}), UNIQUE KEY added (n))"
+    )
+    table = replace(TABLE, key=key, conflict="last")
+    ground.allow(table)
+    sink = opened(table).sink(0)
+    assert sink.write([ROW._replace(table=table)]) == 1
+    assert sink.write([ROW._replace(table=table)]) == 0, "its own key"
+    before = ground.run("SELECT * FROM t")
+    with pytest.raises(BatchRefused, match="met another one under another unique key") as refused:
+        sink.write([TableRow(table, ("b", "2026-01-02 03:04:06.000000", 22.5, 7), None)])
+    assert refused.value.errno == (1365 if key == ("at",) else 1048)
+    assert ground.run("SELECT * FROM t") == before
+
+
 def test_an_account_that_may_not_see_the_table_is_told_so(ground: Ground, opened: Open) -> None:
     ground.run(f"CREATE TABLE hidden ({COLUMNS}, PRIMARY KEY (k, at))")
     table = OwnTable("hidden", TABLE.columns, TABLE.key)
@@ -244,11 +269,25 @@ def test_a_row_without_a_partition_waits_for_one_only_if_its_time_is_a_likely_on
     )
     ground.allow(TABLE)
     sink = opened(TABLE).sink(0)
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    for ts, outcome in ((now, SinkUnavailable), ("2999-01-01 00:00:00.000000", BatchRefused), (None, BatchRefused)):
+    for at, outcome in ((now(), SinkUnavailable), ("2999-01-01 00:00:00.000000", BatchRefused)):
         with pytest.raises(outcome) as refused:
-            sink.write([TableRow(TABLE, ("a", ts or now, 1.0, 1), ts)])
+            sink.write([TableRow(TABLE, ("a", at, 1.0, 1), None)])
         assert refused.value.errno == 1526  # type: ignore[attr-defined]
+
+
+def test_a_row_whose_partition_no_time_will_bring_holds_up_nothing(ground: Ground, opened: Open) -> None:
+    ground.run(f"CREATE TABLE t ({COLUMNS}, PRIMARY KEY (k, at, n)) PARTITION BY LIST (n) (PARTITION p VALUES IN (1))")
+    table = replace(TABLE, key=("k", "at", "n"))
+    ground.allow(table)
+    sink = opened(table).sink(0)
+    with pytest.raises(BatchRefused) as refused:
+        sink.write([TableRow(table, ("a", now(), 1.0, 7), now())])
+    assert refused.value.errno == 1526
+    assert sink.write([TableRow(table, ("a", now(), 1.0, 1), now())]) == 1
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def test_a_batch_of_long_rows_is_several_statements_and_one_transaction(ground: Ground, opened: Open) -> None:

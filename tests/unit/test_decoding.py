@@ -132,7 +132,7 @@ class TestAMessageThatAMappingIsFor:
         assert plain.reason == "signature"
 
     def test_is_parked_when_it_is_older_than_the_settings_allow(self) -> None:
-        chosen = settings(security={"max_age": "1h"}, **MAPPED)
+        chosen = settings(security={"max_age": "1h"}, mappings=[BOILER, METER])
         found = decoded(chosen, STATE, "boilers/b1/state", received_at=1767323045 + 3601)
         assert isinstance(found, FanOut)
         assert {part.reason for part in found.parts if isinstance(part, Rejected)} == {"age"}
@@ -146,6 +146,12 @@ class TestAMessageThatAMappingIsFor:
 def test_what_no_mapping_is_for_is_read_in_our_own_format(topic: str) -> None:
     assert decoded(settings(**MAPPED), PLAIN, topic) == decoded(settings(), PLAIN, topic)
     assert isinstance(decoded(settings(**MAPPED), PLAIN, topic), Reading)
+
+
+def test_what_is_no_reading_either_is_told_that_no_mapping_was_for_it() -> None:
+    assert decoded(settings(**MAPPED), b"{}", "boilers/b1") == Rejected(
+        "device_id", "no mapping is for this message; as a plain reading: device_id is missing"
+    )
 
 
 def test_a_mapping_whose_condition_does_not_hold_leaves_the_message_to_the_next_and_at_last_to_our_own_format() -> None:

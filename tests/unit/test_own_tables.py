@@ -226,13 +226,21 @@ def test_of_a_view_nothing_else_is_said() -> None:
         (FoundColumn("k", "varchar(9)", collation="utf8mb4_0900_ai_ci"), "differ only in case or accents"),
         (FoundColumn("at", "datetime(3)"), "keeps 3 of 6 digits"),
         (FoundColumn("at", "timestamp"), "keeps 0 of 6 digits"),
+        (FoundColumn("k", "float"), "is float: it rounds"),
+        (FoundColumn("k", "decimal(6,2)"), "is decimal(6,2): it rounds"),
+        (FoundColumn("k", "double(9,3)"), "is double(9,3): it rounds"),
+        (FoundColumn("k", "double"), None),
+        (FoundColumn("v", "float"), None),
+        (FoundColumn("v", "enum('off','on')"), "t.v is enum('off','on'): a text of digits"),
         (FoundColumn("k", "varchar(9)", collation="utf8mb4_0900_as_cs"), None),
         (FoundColumn("k", "varchar(9)", collation="utf8mb4_nopad_bin"), None),
         (FoundColumn("v", "varchar(9)", collation="utf8mb4_general_ci"), None),
         (FoundColumn("v", "datetime"), None),
     ],
 )
-def test_where_two_identities_could_count_as_one_there_is_a_warning(column: FoundColumn, words: str | None) -> None:
+def test_where_two_identities_or_values_could_count_as_one_there_is_a_warning(
+    column: FoundColumn, words: str | None
+) -> None:
     lines = warnings(TABLE, with_columns(column), MySqlDialect())
     assert len(lines) == (words is not None)
     assert words is None or words in lines[0]

@@ -15,6 +15,11 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 """RFC 8259, section 6."""
 
 
+def written(payload: bytes) -> str:
+    """The payload as a text, whether it is a number or not: `1.10` stays `1.10`. Raises Fault."""
+    return utf8(payload).strip(_BLANKS)
+
+
 class Value:
     """`231.7` -> 231.7, `12` -> 12, `"on"` -> on, and whatever else as it is: `ON`, `true`, `+5`, `nan`, `12 V` are texts.
 
@@ -26,7 +31,7 @@ class Value:
     records = False
 
     def parse(self, payload: bytes) -> str | int | float:
-        text = utf8(payload).strip(_BLANKS)
+        text = written(payload)
         if not text:
             raise Fault("format", "the payload is empty")
         is_number = _NUMBER.fullmatch(text) is not None

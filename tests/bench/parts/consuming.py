@@ -76,6 +76,7 @@ def end_to_end(scale: Scale, say: Say) -> Part:
     with arena() as place:
         contestants: dict[str, Contestant] = {
             "sensorsync, HS256 verified": partial(ours, place, messages),
+            "the same, one connection": partial(ours, place, messages, SENSORSYNC_MQTT__CONNECTIONS="1"),
             "reference with our publisher": partial(reference, place, few, by_ours=True),
             "reference, nothing verified": partial(reference, place, few),
         }

@@ -420,6 +420,7 @@ def test_a_bad_expression_is_shown_with_its_line_and_a_caret(
         (TABLE.replace("[x]", "[y]"), "mappings[0].table.key[0]: y is none of the columns that the mapping writes"),
         (TABLE.replace("[x]", "[]"), "mappings[0].table.key: must have at least one entry"),
         (TABLE.replace("[x]", "[x, x]"), "mappings[0].table.key: has a column twice"),
+        (TABLE + "      X: b\n", "mappings[0].table.columns.X: is there twice: names of columns know no case"),
         (TABLE.replace("x: a", "x: {field: received_at}"), "mappings[0].table.key[0]: x is when the message arrived"),
         (
             TABLE.replace("x: a", "x: {field: device_id}"),
@@ -443,8 +444,21 @@ def test_a_bad_expression_is_shown_with_its_line_and_a_caret(
             .replace("x: a", "x: {path: a, type: text}"),
             "mappings[1].table: another mapping writes to mine with other columns",
         ),
+        (
+            TABLE + "security: {max_age: 7d}\n",
+            "mappings[0].table: security.max_age asks how old a message is, and this mapping has no ts",
+        ),
+        (
+            READING.replace("ts: t", "ts: {path: t, format: unix_s}"),
+            "did you mean unix? (got 'unix_s' from file {file}:6).",
+        ),
+        (
+            READING.replace("device_id: d", "device_id: {topic: {room}}"),
+            "mappings[0].device_id.topic: must be a text: put quotes around a value that begins with {{",
+        ),
+        ("mappings: {lamp: {topic: x}}\n", "mappings: must be a list, with a - before each entry"),
         ("mappings: [x]\n", "mappings[0]: must be a section with keys below it (got 'x' from file {file}:1)."),
-        ("mappings: x\n", "mappings: must be a list (got 'x' from file {file}:1)."),
+        ("mappings: x\n", "mappings: must be a list, with a - before each entry (got 'x' from file {file}:1)."),
         ("mappings:\n- topic: x\n", "mappings[0].name: is missing (from file {file}:2)."),
     ],
 )

@@ -75,20 +75,29 @@ def test_an_expression_cannot_drive_the_terminal(cli: Cli) -> None:
     assert r"    w\x1b[2J[" in err
 
 
+def test_a_level_of_the_topic_in_place_of_an_expression_is_told_how_to_write_it(cli: Cli) -> None:
+    _, _, err = cli(GOOD.replace('{topic: "{room}"}', '"{room}"'), "config", "check")
+    assert """Hint: A level of the topic is taken with `topic`, such as {topic: "{device}"}.""" in err
+
+
+def test_a_question_ends_without_a_full_stop(cli: Cli) -> None:
+    _, _, err = cli(GOOD.replace("optional", "optionl"), "config", "check")
+    assert err.splitlines()[0].endswith(": did you mean optional?")
+
+
 def test_config_show_has_mappings_as_one_would_write_them(cli: Cli) -> None:
     code, out, _ = cli(GOOD, "config", "show")
     assert code == 0
-    rows = [line.strip() for line in out.partition("mappings ")[2].splitlines()]
-    assert rows[0].startswith("- name: lamp")
-    assert rows[1:9] == [
-        "topic: home/{room}/lamp",
-        "device_id: {topic: '{room}'}",
-        "event_id:",
-        "- {path: id}",
-        "ts: {path: t}",
-        "readings:",
-        "- metric: {constant: brightness}",
-        "value: {path: level, scale: 0.1}",
+    assert out.partition("\nmappings:\n")[2].splitlines()[:9] == [
+        "- name: lamp",
+        "  topic: home/{room}/lamp",
+        "  device_id: {topic: '{room}'}",
+        "  event_id:",
+        "  - {path: id}",
+        "  ts: {path: t}",
+        "  readings:",
+        "  - metric: {constant: brightness}",
+        "    value: {path: level, scale: 0.1}",
     ]
     shown = json.loads(cli(GOOD, "config", "show", "--json")[1])["data"]["settings"]["mappings"]
     assert shown["value"][0]["readings"][1] == {
@@ -103,3 +112,17 @@ def test_a_mapping_that_no_subscription_is_for_is_warned_of(cli: Cli) -> None:
     data = json.loads(cli(GOOD.replace("home/#", "other/#"), "config", "check", "--json")[1])["data"]
     assert data["valid"]
     assert data["warnings"] == ["The mapping lamp gets no message: mqtt.topics has nothing of home/+/lamp."]
+
+
+def test_a_mapping_behind_one_that_takes_all_of_its_messages_is_warned_of(cli: Cli) -> None:
+    second = (
+        GOOD.partition("mappings:\n")[2].replace("name: lamp", "name: kitchen").replace("{room}/lamp", "kitchen/lamp")
+    )
+    both = (GOOD + second).replace('topic: "{room}"', "constant: x")
+    data = json.loads(cli(both, "config", "check", "--json")[1])["data"]
+    (warning,) = data["warnings"]
+    assert warning.startswith(
+        "The mapping kitchen gets no message: lamp, which stands before it, takes all of home/kitchen"
+    )
+    conditional = both.replace("  ts: t\n", "  ts: t\n  when: level\n", 1)
+    assert json.loads(cli(conditional, "config", "check", "--json")[1])["data"]["warnings"] == []

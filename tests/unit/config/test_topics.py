@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from sensorsync.config.topics import check_filter, check_group, check_identifier, check_name, covers, overlap
+from sensorsync.config.topics import (
+    check_filter,
+    check_group,
+    check_identifier,
+    check_name,
+    covers,
+    includes,
+    overlap,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +92,26 @@ def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: s
 def test_two_filters_overlap_where_a_topic_fits_both(one: str, other: str, expected: bool) -> None:
     assert overlap(one, other) is expected
     assert overlap(other, one) is expected
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        ("a/b", "a/b", True),
+        ("a/+", "a/b", True),
+        ("a/b", "a/+", False),
+        ("a/#", "a/+/c", True),
+        ("a/#", "a", True),
+        ("a/#", "a/#", True),
+        ("a/+/#", "a/#", False),
+        ("a/+", "a/#", False),
+        ("a/+", "a", False),
+        ("a", "a/b", False),
+        ("#", "a/b", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("$SYS/#", "$SYS/x", True),
+    ],
+)
+def test_a_filter_includes_another_when_it_matches_all_of_its_topics(wide: str, narrow: str, expected: bool) -> None:
+    assert includes(wide, narrow) is expected

@@ -16,6 +16,12 @@ FILE = Path("/c.yaml")
         ("mqtt:\n  host: [a\n", "/c.yaml, line 3, column 1: not valid YAML"),
         ("mqtt:\n\thost: a\n", "/c.yaml, line 2, column 1: not valid YAML: found character '\\t'"),
         ("mqtt:\n  host: a: b\n", "/c.yaml, line 2, column 10: not valid YAML: mapping values are not allowed here"),
+        (
+            "a:\n  - b: 1\n    c: 2\n   d: 3\n",
+            "/c.yaml, line 4, column 4: not valid YAML: the indentation is wrong: 3 blanks fit",
+        ),
+        ("a: {b}/c\n", "/c.yaml, line 1, column 7: not valid YAML: something stands behind a value that has ended"),
+        ("a: {b: 1 c: 2}\n", "/c.yaml, line 1, column 11: not valid YAML: a comma or the closing bracket is missing"),
         ("a: 1\n---\nb: 2\n", "/c.yaml, line 2, column 1: not valid YAML: a second document begins here"),
         ("- a\n- b\n", "/c.yaml, line 1, column 1: must have sections such as mqtt: at its top, but it is a list"),
         (

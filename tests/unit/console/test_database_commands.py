@@ -278,3 +278,19 @@ def test_a_file_that_is_no_box_ends_with_4(tmp_path: Path, capsys: pytest.Captur
     assert shown.out == ""
     assert "Cannot open the dead-letter box" in shown.err
     assert "Traceback" not in shown.err
+
+
+def test_several_differences_of_own_tables_are_listed_once_and_then_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = {"machine": {"topic": "{machine}"}, "celsius": {"path": "t", "type": "number"}}
+    table = {"name": "machine_state", "key": ["machine"], "columns": columns}
+    mapping = {"name": "a", "topic": "plant/{machine}", "table": table}
+    monkeypatch.setenv("SENSORSYNC_MAPPINGS", json.dumps([mapping]))
+    with sqlite3.connect(tmp_path / "readings.sqlite") as file:
+        file.execute("CREATE TABLE machine_state (machine TEXT)")
+    file.close()
+    assert main(["init-db"]) == 5
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines() if "machine_state" in line].count("differs") == 2
+    assert err.splitlines()[0].endswith(" (and 1 more).")

@@ -132,12 +132,13 @@ def test_inspect_counts_and_lists_what_fits_the_filters(full: Cli, words: list[s
     assert (data["total"], data["due"], len(data["letters"])) == (found, found, found)
 
 
-def test_on_a_narrow_terminal_the_ids_are_whole(full: Cli) -> None:
-    letter = {**full("inspect", "--limit", "1", "--json").data["letters"][0], "id": 1_234_567, "payload": "x" * 200}
+def test_on_a_narrow_terminal_ids_and_reasons_are_whole(full: Cli) -> None:
+    letter = {**full("inspect", "--limit", "1", "--json").data["letters"][0], "id": 1_234_567, "message": "x" * 200}
     data = {**full("inspect", "--json").data, "letters": [letter]}
     out = io.StringIO()
     inspect(data, Console(file=out, width=80))
     assert [line.split()[0] for line in out.getvalue().splitlines() if "xx" in line] == ["1234567"]
+    assert f" {letter['reason']} " in out.getvalue().partition("The latest")[2]
     assert letter["last_seen"] in out.getvalue()
     assert max(map(len, out.getvalue().splitlines())) <= 80
 

@@ -273,6 +273,15 @@ def test_on_a_narrow_screen_ids_are_shortened_and_times_and_numbers_are_not(cli:
     assert row[5] == f"{data['messages'][0]['rows'][0]['columns']['event_id'][:8]}…"
 
 
+def test_where_not_even_that_fits_the_id_is_left_out_and_nothing_else(cli: Cli) -> None:
+    data = cli.message("zigbee/the-window-above-the-door-of-the-kitchen", {"t": 21.5, "seen": SEEN}, "--json").data
+    shown = drawn(data, 60)
+    rows = shown[next(place for place, line in enumerate(shown) if "device_id" in line) + 1 : -1]
+    assert "event_id" not in "".join(shown)
+    assert not any("…" in line for line in rows)
+    assert SEEN in "".join(rows)
+
+
 def test_on_a_narrow_screen_the_columns_of_an_own_table_are_one_below_the_other(cli: Cli) -> None:
     data = cli.message(
         "plant/press", {"t": 60, "at": SEEN}, "--property", f"id={'0' * 8}-0000-0000-0000-{'0' * 12}", "--json"

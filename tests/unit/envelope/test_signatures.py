@@ -27,6 +27,16 @@ def test_a_public_key_verifies_and_does_not_sign(algorithm: str) -> None:
         half.signature.sign(b"x")
 
 
+@pytest.mark.parametrize("dots", [2, 4])
+def test_a_text_that_is_no_base64url_before_its_first_dot_is_no_token(dots: int) -> None:
+    line = b"energy,site=roof " + b",".join(b"v%d=1.5" % number for number in range(dots))
+    for envelope in (Envelope(), Envelope([key("HS256")]), Envelope(signatures="off")):
+        assert envelope.open(line) == line
+    found = Envelope([key("HS256")], signatures="required").open(line)
+    assert isinstance(found, Rejected)
+    assert found.reason == "signature"
+
+
 def test_keys_of_all_algorithms_work_side_by_side() -> None:
     keys = [key(algorithm, f"key-{algorithm}") for algorithm in SIGNATURES]
     envelope = Envelope([*keys, key("A256GCM", "content")], signatures="required")

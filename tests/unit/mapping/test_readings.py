@@ -182,6 +182,10 @@ def test_several_sources_make_one_id_that_no_other_values_have() -> None:
     assert found.event_id != one(several, message(a="x", b="7")).event_id
     assert refused(several, message(a="x"))[0] == "event_id"
     assert refused(several, message(a="x", b=[1]))[0] == "event_id"
+    assert refused(several, message(a="x", b=2**64 + 1)) == (
+        "event_id",
+        "a part of event_id is a number beyond 64 bits, whose digits are not kept: let the device send it as a text",
+    )
 
 
 def test_a_missing_id_may_be_made_of_topic_and_payload() -> None:
@@ -265,9 +269,18 @@ def test_a_part_that_is_no_reading_leaves_the_others() -> None:
         listed, message(items=[{"name": "a", "v": 1}, {"name": "b", "v": [1]}, {"name": "c", "v": "x"}])
     )
     assert isinstance(first, Reading)
-    assert second == Rejected("value", "m: readings[0]: value is an array; a number, a boolean or a string is expected")
+    assert second == Rejected("value", "m: b: value is an array; a number, a boolean or a string is expected")
     assert isinstance(third, Reading)
     assert third.event_id == uuid5(EVENT_BYTES, "2/c")
+
+
+def test_a_part_is_named_by_its_metric_or_by_its_place_where_that_cannot_be_told() -> None:
+    listed = spec(each="items", readings=(ReadingSpec(path("name"), path("v"), path("u")),), **OF_MESSAGE)
+    first, second = parts(listed, message(items=[{"name": "a", "v": 1, "u": 5}, {"name": [], "v": 1, "u": 5}]))
+    assert isinstance(first, Rejected)
+    assert first.message.startswith("m: a: unit ")
+    assert isinstance(second, Rejected)
+    assert second.message.startswith("m: readings[0]: metric ")
 
 
 def test_two_readings_of_one_element_never_become_one_row() -> None:

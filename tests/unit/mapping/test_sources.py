@@ -239,6 +239,24 @@ def test_units_come_before_scale_and_offset() -> None:
     assert one(single(path("value", scale=2)), message(value=True)).value == 2.0
 
 
+@pytest.mark.parametrize(
+    ("source", "given", "expected"),
+    [
+        (path("v", from_unit="degF", to_unit="degC"), 48.2, 9.0),
+        (path("v", from_unit="degF", to_unit="degC"), 32.18, 0.1),
+        (path("v", from_unit="K", to_unit="degC"), 273.25, 0.1),
+        (path("v", from_unit="kWh", to_unit="J"), 0.1, 360_000.0),
+        (path("v", scale=0.1), 3, 0.3),
+        (path("v", scale=0.1, offset=-40), 401, 0.1),
+        (path("v", scale=10), 21.299999237060547, 212.99999237060547),
+        (path("v", scale=2), 2**62, 2.0**63),
+    ],
+)
+def test_a_conversion_gives_the_number_that_a_person_would_write(source: Source, given: float, expected: float) -> None:
+    assert value(source, given) == expected
+    assert value(source, str(given)) == expected
+
+
 def test_a_conversion_never_makes_an_infinite_number() -> None:
     assert why(path("v", scale=1e300), 1e300) == "column c is beyond the range of a double after its conversion"
     assert why(path("v", scale=2), "warm") == "column c is 'warm', not a number"
@@ -323,3 +341,12 @@ def test_the_value_format_has_no_members() -> None:
     bare = single(path("@", type="number"), format=FormatSpec("value"), **ANY)
     assert one(bare, b"231.7").value == 231.7
     assert decode(single(path("v"), format=FormatSpec("value"), **ANY), b"231.7")[0] == "value"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [(b" 1.10\n", "1.10"), (b"12345678901234567890123", "12345678901234567890123"), (b'"on"', "on"), (b"ON", "ON")],
+)
+def test_a_bare_number_stays_as_it_was_written_where_a_text_is_wanted(payload: bytes, expected: str) -> None:
+    for source in (path("@", type="text"), Source(root="@", type="text")):
+        assert one(single(source, format=FormatSpec("value"), **ANY), payload).value_text == expected

@@ -150,3 +150,23 @@ def test_every_column_has_one_source() -> None:
         with pytest.raises(MappingError) as caught:
             Mapping(spec(table=OwnTable("t", columns, ("a",)), columns=sources, device_id=None, event_id=(), ts=None))
         assert caught.value.key == place
+
+
+@pytest.mark.parametrize("machine", ["a ", "a  ", " "])
+def test_a_key_with_a_blank_at_its_end_is_no_row_as_a_collation_that_pads_would_merge_two(machine: str) -> None:
+    mapped = table({"machine": path("machine"), "note": path("note")}, ("machine",))
+    assert refused(mapped, message(machine=machine)) == (
+        "value",
+        "column machine has a blank at its end, and belongs to the key of machine_state",
+    )
+    assert row(mapped, message(machine=" a", note="b ")).values == (" a", "b ")
+
+
+@pytest.mark.parametrize("digits", [89490200001234567890, -(2**63) - 1])
+def test_a_number_whose_digits_are_gone_is_no_text_as_two_would_be_the_same(digits: int) -> None:
+    mapped = table({"sim": path("sim", type="text"), "note": path("note")}, ("sim",))
+    reason, said = refused(mapped, message(sim=digits))
+    assert reason == "value"
+    assert "column sim is a number beyond 64 bits" in said
+    assert row(mapped, message(sim=2**63 - 1)).values[0] == str(2**63 - 1)
+    assert row(mapped, message(sim=21.5)).values[0] == "21.5"

@@ -27,7 +27,7 @@ def test_a_value_is_converted_by_a_factor_and_an_offset(
     from_unit: str, to_unit: str, value: float, expected: float
 ) -> None:
     scale, offset = conversion(from_unit, to_unit)
-    assert value * scale + offset == pytest.approx(expected, rel=1e-14, abs=1e-12)
+    assert float(Decimal(value) * scale + offset) == expected
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,19 @@ def test_a_statement_names_the_table_and_its_columns_in_backticks() -> None:
     )
 
 
+def test_a_time_is_not_what_guards_the_key_unless_it_is_all_of_it() -> None:
+    machines = replace(STATE, key=("at", "machine"), conflict="first")
+    assert (
+        OwnUpsert(machines)
+        .suffix(row_alias=False)
+        .startswith(b"ON DUPLICATE KEY UPDATE `machine`=IF(`machine_state`.`at`<=>")
+    )
+    times = replace(STATE, key=("at",), conflict="first")
+    assert OwnUpsert(times).suffix(row_alias=False) == (
+        b"ON DUPLICATE KEY UPDATE `at`=IF(1 DIV(`machine_state`.`at`<=>VALUES(`at`)),`machine_state`.`at`,NULL)"
+    )
+
+
 @pytest.mark.parametrize("alias", [True, False])
 def test_last_updates_every_column_but_the_key_and_first_none(alias: bool) -> None:
     suffix = OwnUpsert(STATE).suffix(row_alias=alias).decode()

@@ -75,6 +75,7 @@ def test_a_message_of_one_row_is_told_as_it_is() -> None:
 
 def test_where_no_row_is_stored_the_letter_does_not_say_that_others_are() -> None:
     assert said(bad(), bad()) == "rejected all 2 rows: [0-1] value is missing"
+    assert said(bad()) == "rejected its only row: [0] value is missing"
 
 
 def test_thousands_of_faults_are_told_in_a_few_lines() -> None:
@@ -141,6 +142,14 @@ def test_what_fans_out_far_is_decoded_in_parts_and_no_message_is_torn(
     monkeypatch.setattr(module, "PART_TEXT", 12 * 50)
     by_text = [batch.places for batch in decoded(deliveries, decode)]
     assert by_text == [[0] * 4 + [1] * 4 + [2] * 4, [3] * 4 + [4] * 4 + [5] * 4, [6]]
+
+
+def test_what_is_rejected_in_thousands_is_kept_no_longer_than_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = [delivery(str(number)) for number in range(5)]
+    monkeypatch.setattr(module, "PART_ROWS", 8)
+    parts = list(decoded(deliveries, lambda _: FanOut((bad(),) * 4)))
+    assert [list(part.faults) for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [place for part in parts for place in part.letters(deliveries)] == [0, 1, 2, 3, 4]
 
 
 def test_a_batch_of_plain_readings_is_one_part_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
