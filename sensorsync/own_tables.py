@@ -5,9 +5,9 @@ Pure: `mysql` and `sqlite` look into the database, and say types and statements 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from sensorsync.reading import Column, OwnTable, Row, TableRow
 from sensorsync.reading.rows import Kind
@@ -20,6 +20,9 @@ OWN_TABLE_HINT: Final = (
 
 KEY_NAME: Final = "sensorsync_identity"
 READINGS: Final = "sensor_readings"
+
+Upsert = TypeVar("Upsert")
+"""What a sink has for each table."""
 
 _HOLDS: Final[dict[Kind | None, str]] = {
     "number": "numbers with a fraction",
@@ -58,6 +61,35 @@ def grouped(rows: Sequence[Row]) -> list[Group]:
     if readings:
         groups.append(Group(None, readings))
     return sorted(groups, key=lambda group: group.table.name if group.table else READINGS)
+
+
+class Upserts(Generic[Upsert]):
+    """How one writer stores the rows of each table. Without own tables all rows are readings."""
+
+    def __init__(self, readings: Upsert, own: Callable[[OwnTable], Upsert], tables: Sequence[OwnTable]) -> None:
+        self._readings = readings
+        self._make = own
+        self._own = {id(table): (table, own(table)) for table in tables}
+
+    @property
+    def only_readings(self) -> bool:
+        """No row goes into a table of the user's own."""
+        return not self._own
+
+    def batch(self, rows: Sequence[Row]) -> list[tuple[Upsert, Sequence[Row]]]:
+        """A batch by table, as `grouped` has it."""
+        if self.only_readings:
+            return [(self._readings, rows)]
+        return [(self._of(table), some) for table, some in grouped(rows)]
+
+    def _of(self, table: OwnTable | None) -> Upsert:
+        if table is None:
+            return self._readings
+        # By identity, as in `grouped`; a table is kept beside its upsert, so that no other object gets its id.
+        known = self._own.get(id(table))
+        if known is None:
+            known = self._own[id(table)] = (table, self._make(table))
+        return known[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sensorsync.mysql.migrations import quoted_name
+from sensorsync.mysql.server import as_text
 from sensorsync.own_tables import FoundColumn, FoundKey, FoundTable, differences, said, warnings
 from sensorsync.reading import Column, OwnTable
 from sensorsync.reading.rows import Kind
@@ -142,8 +143,7 @@ def _keys(table: str, rows: Sequence[Sequence[Any]]) -> tuple[FoundKey, ...]:
 
 
 def _text(value: Any) -> str:
-    """MySQL hands out some columns of information_schema as bytes."""
-    return "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
+    return "" if value is None else as_text(value)
 
 
 class MySqlDialect:

@@ -16,6 +16,7 @@ from sensorsync.mysql.diagnosis import diagnose
 from sensorsync.mysql.faults import UNKNOWN_DATABASE
 from sensorsync.mysql.migrations import MIGRATIONS_TABLE, RECORD, create_database, migrations
 from sensorsync.mysql.own_tables import table_differences as own_differences
+from sensorsync.mysql.server import as_text
 from sensorsync.reading import OwnTable
 from sensorsync.store import READING_KEY, Migrated, SchemaState
 
@@ -186,7 +187,7 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
             said.append(f"sensor_readings has no column {name}")
             continue
         _, actual_kind, is_nullable, _, collation, _ = actual[name]
-        actual_kind = _text(actual_kind).lower()
+        actual_kind = as_text(actual_kind).lower()
         if kind == "json" and actual_kind == "longtext":
             actual_kind = "json"
         if actual_kind != kind:
@@ -198,11 +199,11 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
                 f"sensor_readings.{name} has the collation {collation}: ids that differ would count as the same"
             )
     for name, _, is_nullable, default, _, extra in rows:
-        if name not in COLUMNS and is_nullable == "NO" and default is None and "generated" not in _text(extra).lower():
+        if (
+            name not in COLUMNS
+            and is_nullable == "NO"
+            and default is None
+            and "generated" not in as_text(extra).lower()
+        ):
             said.append(f"sensor_readings.{name} is a column of its own that demands a value")
     return said
-
-
-def _text(value: Any) -> str:
-    """MySQL hands out some columns of information_schema as bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)

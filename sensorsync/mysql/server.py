@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _ROW_ALIAS_SINCE = (8, 0, 19)
 """MySQL 8.0.19: `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE c = new.c`; 8.0.20 began to warn about VALUES()."""
 
 PROBE = "SELECT VERSION(), @@max_allowed_packet"
+
+
+def as_text(value: Any) -> str:
+    """A value that the server says of itself: MySQL hands out some of them, as in information_schema, as bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 class Server(NamedTuple):

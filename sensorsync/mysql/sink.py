@@ -17,7 +17,7 @@ from sensorsync.mysql.faults import NO_PARTITION, STATEMENT_TIMEOUTS, TOO_LONG_P
 from sensorsync.mysql.own_tables import range_columns
 from sensorsync.mysql.own_upsert import OwnUpsert
 from sensorsync.mysql.statement import Policy, ReadingUpsert, Upsert, statements
-from sensorsync.own_tables import grouped
+from sensorsync.own_tables import Upserts
 from sensorsync.pipeline.contract import BatchRefused, Row
 from sensorsync.reading import OwnTable, Reading
 
@@ -51,8 +51,7 @@ class MySqlSink:
         self._pool = pool
         pool.join(self)
         self._worker = worker
-        self._readings: Upsert = ReadingUpsert(conflict)
-        self._own = {id(table): OwnUpsert(table) for table in own_tables}
+        self._upserts: Upserts[Upsert] = Upserts(ReadingUpsert(conflict), OwnUpsert, own_tables)
         self._lease: Lease | None = None
         self._used = 0.0
         self._max_rows = _ALL_ROWS
@@ -78,7 +77,7 @@ class MySqlSink:
 
     def _write(self, rows: Sequence[Row]) -> int:
         try:
-            batch = self._batch(rows)
+            batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.batch(rows)]
             texts = [(upsert, upsert.rows(chosen)) for upsert, chosen in batch]
             lease = self._connected()
             parts = self._parts(lease, texts)
@@ -87,17 +86,6 @@ class MySqlSink:
         new = self._transact(lease, parts, batch)
         self._max_rows = min(self._max_rows * 2, _ALL_ROWS)
         return new
-
-    def _batch(self, rows: Sequence[Row]) -> Batch:
-        if not self._own:
-            return [(self._readings, self._readings.distinct(rows))]
-        return [(upsert, upsert.distinct(some)) for table, some in grouped(rows) for upsert in [self._upsert(table)]]
-
-    def _upsert(self, table: OwnTable | None) -> Upsert:
-        if table is None:
-            return self._readings
-        # One that is equal but another object; it is kept, so that no other object gets its id.
-        return self._own.get(id(table)) or self._own.setdefault(id(table), OwnUpsert(table))
 
     def _parts(self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]) -> list[tuple[bytes, bool]]:
         """The statements, each with `Upsert.no_op`. BatchRefused when a row alone is too long for one."""
@@ -168,7 +156,7 @@ class MySqlSink:
             # The time counts per statement, not per transaction.
             self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
         if fate is Fate.REJECT:
-            note = _NOT_ITS_OWN if self._own and diagnosis.errno in _ANOTHER_KEY else ""
+            note = _NOT_ITS_OWN if not self._upserts.only_readings and diagnosis.errno in _ANOTHER_KEY else ""
             raise BatchRefused(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
         decided = diagnosis._replace(fault=diagnosis.fault._replace(fate=fate))
         raise outcome(decided, self._pool.connector.where, ambiguous=committing and diagnosis.lost) from error

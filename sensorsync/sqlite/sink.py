@@ -10,7 +10,7 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from sensorsync.own_tables import grouped
+from sensorsync.own_tables import Upserts
 from sensorsync.pipeline.contract import BatchRefused, Reading, Row
 from sensorsync.reading import OwnTable
 from sensorsync.sqlite.connect import connect
@@ -76,15 +76,14 @@ class SqliteSink:
 
     def __init__(self, path: Path, conflict: Policy = "first", own_tables: Sequence[OwnTable] = ()) -> None:
         self._path = path
-        self._readings: Upsert = ReadingUpsert(conflict)
-        self._own = {id(table): OwnUpsert(table) for table in own_tables}
+        self._upserts: Upserts[Upsert] = Upserts(ReadingUpsert(conflict), OwnUpsert, own_tables)
         self._connection: sqlite3.Connection | None = None
 
     def write(self, rows: Sequence[Row]) -> int:
         """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
         if not rows:
             return 0
-        work = [(upsert, upsert.values(some)) for upsert, some in self._batch(rows)]
+        work = [(upsert, upsert.values(some)) for upsert, some in self._upserts.batch(rows)]
         try:
             if self._connection is None:
                 self._connection = connect(self._path)
@@ -96,15 +95,6 @@ class SqliteSink:
         except BaseException:
             self._recover(keep=False)
             raise
-
-    def _batch(self, rows: Sequence[Row]) -> list[tuple[Upsert, Sequence[Row]]]:
-        return [(self._upsert(table), some) for table, some in grouped(rows)] if self._own else [(self._readings, rows)]
-
-    def _upsert(self, table: OwnTable | None) -> Upsert:
-        if table is None:
-            return self._readings
-        # One that is equal but another object; it is kept, so that no other object gets its id.
-        return self._own.get(id(table)) or self._own.setdefault(id(table), OwnUpsert(table))
 
     def _transact(self, connection: sqlite3.Connection, work: Sequence[tuple[Upsert, Sequence[Any]]]) -> int:
         # IMMEDIATE: take the write lock now, where waiting for it is still possible.

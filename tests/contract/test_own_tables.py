@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from sensorsync.reading import Column, OwnTable, TableRow
 from sensorsync.reading.rows import Value
 from sensorsync.store import Store
 from tests.contract.conftest import Place
+from tests.contract.writers import four_at_once
 from tests.own_tables import ALARMS, STATE, Ground, alarm, first, state
 from tests.rows import reading
 
@@ -263,31 +263,14 @@ def test_what_a_trigger_writes_is_not_counted(store: Store, ground: Ground) -> N
 def test_four_writers_on_shuffled_overlapping_keys_of_several_tables_do_not_deadlock(
     store: Store, ground: Ground
 ) -> None:
-    errors: list[Exception] = []
-    new: list[int] = []
-    barrier = threading.Barrier(4)
+    def rows(random_numbers: random.Random, numbers: Sequence[int], turn: int) -> list[Row]:
+        mixed: list[Row] = [
+            row for n in numbers for row in (alarm(n), state(n, celsius=float(turn)), reading(n, value=float(turn)))
+        ]
+        random_numbers.shuffle(mixed)
+        return mixed
 
-    def work(worker: int) -> None:
-        random_numbers = random.Random(worker)
-        sink = store.sink(worker)
-        barrier.wait(10)
-        for turn in range(20):
-            numbers = random_numbers.sample(range(60), 40)
-            rows: list[Row] = [
-                row for n in numbers for row in (alarm(n), state(n, celsius=float(turn)), reading(n, value=float(turn)))
-            ]
-            random_numbers.shuffle(rows)
-            try:
-                new.append(sink.write(rows))
-            except SinkUnavailable as error:
-                errors.append(error)
-        sink.close()
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(50)
+    new, errors = four_at_once(store, 20, rows)
     assert errors == []
     assert sum(new) == 180
     assert ground.count(*TABLES) == [60, 60, 60]

@@ -12,9 +12,10 @@ from typing import Any, Literal, Protocol
 import pytest
 
 from sensorsync.drivers import open_store
-from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import BatchRefused, Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.store import Store
 from tests.contract.conftest import Place
+from tests.contract.writers import four_at_once
 from tests.rows import ARRIVAL, reading, readings
 
 Policy = Literal["first", "last", "newest"]
@@ -219,27 +220,11 @@ def test_every_part_of_the_key_tells_rows_apart(bench: Bench) -> None:
 def test_four_writers_on_shuffled_overlapping_keys_do_not_deadlock(bench: Bench, policy: Policy) -> None:
     """Trap 8: unsorted, 90 of 240 such batches end in a deadlock."""
     store = bench(policy)
-    errors: list[Exception] = []
-    new: list[int] = []
-    barrier = threading.Barrier(4)
 
-    def work(worker: int) -> None:
-        random_numbers = random.Random(worker)
-        sink = store.sink(worker)
-        barrier.wait(10)
-        for turn in range(30):
-            numbers = random_numbers.sample(range(60), 40)
-            try:
-                new.append(sink.write([reading(n, value=float(turn), received_at=ARRIVAL + turn) for n in numbers]))
-            except SinkUnavailable as error:
-                errors.append(error)
-        sink.close()
+    def rows(_: random.Random, numbers: Sequence[int], turn: int) -> list[Reading]:
+        return [reading(n, value=float(turn), received_at=ARRIVAL + turn) for n in numbers]
 
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(50)
+    new, errors = four_at_once(store, 30, rows)
     assert errors == []
     assert sum(new) == store.count_run("run") == 60
 

@@ -11,30 +11,18 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer
 
 from sensorsync import __version__
-from sensorsync.cli import main
 from sensorsync.cli.wiring import app, duration
 from sensorsync.config import yaml_file
 from sensorsync.config.reference import keys
 from sensorsync.console.results import RENDERERS
 from sensorsync.errors import BrokerError, UsageError
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def envelope(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.out)
-        return document
-
+from tests.in_process import Ended, run_here
 
 Cli = Callable[..., Ended]
 
@@ -48,8 +36,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     handlers = list(logging.getLogger().handlers)
 
     def cli(*arguments: str) -> Ended:
-        code = main(arguments)
-        return Ended(code, *capsys.readouterr())
+        return run_here(capsys, *arguments)
 
     yield cli
     logging.getLogger().handlers[:] = handlers

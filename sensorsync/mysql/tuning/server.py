@@ -16,6 +16,7 @@ from sensorsync.errors import AlreadyRunningError
 from sensorsync.mysql.connect import Connector
 from sensorsync.mysql.diagnosis import diagnose
 from sensorsync.mysql.schema import connected
+from sensorsync.mysql.server import as_text
 from sensorsync.pipeline.contract import SinkUnavailable
 
 _LOCK: Final = "sensorsync.tune-db"
@@ -67,18 +68,18 @@ class TunedServer:
     def variables(self) -> dict[str, str]:
         """SHOW GLOBAL VARIABLES, names in lower case."""
         self._cursor.execute("SHOW GLOBAL VARIABLES")
-        return {str(name).lower(): _text(value) for name, value in self._cursor.fetchall()}
+        return {str(name).lower(): as_text(value) for name, value in self._cursor.fetchall()}
 
     def variable(self, name: str) -> str | None:
         """One of them; None when the server has none of that name."""
         self._cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name = %s", (name,))
         row = self._cursor.fetchone()
-        return None if row is None else _text(row[1])
+        return None if row is None else as_text(row[1])
 
     def persisted(self) -> dict[str, str]:
         """What SET PERSIST has written down (mysqld-auto.cnf); MySQL only."""
         self._cursor.execute("SELECT variable_name, variable_value FROM performance_schema.persisted_variables")
-        return {str(name).lower(): _text(value) for name, value in self._cursor.fetchall()}
+        return {str(name).lower(): as_text(value) for name, value in self._cursor.fetchall()}
 
     def started(self) -> float:
         """When the server started, by its own clock: Unix time in seconds, right to about a second."""
@@ -131,7 +132,7 @@ class TunedServer:
 
     def _resizing(self) -> bool:
         self._cursor.execute("SHOW GLOBAL STATUS WHERE variable_name LIKE 'Innodb_buffer_pool_resize_status%'")
-        status = {str(key).lower(): _text(value) for key, value in self._cursor.fetchall()}
+        status = {str(key).lower(): as_text(value) for key, value in self._cursor.fetchall()}
         code = status.get("innodb_buffer_pool_resize_status_code")  # MySQL 8.0.31
         text = status.get("innodb_buffer_pool_resize_status", "")
         return (
@@ -160,7 +161,3 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise Refused(f"{name!r} is no name of a variable")
     return name
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

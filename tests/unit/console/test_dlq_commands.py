@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer
@@ -21,18 +21,8 @@ from sensorsync.cli.wiring import app, moment
 from sensorsync.console.dlq import inspect
 from sensorsync.deadletters import Criteria
 from sensorsync.errors import UsageError
+from tests.in_process import Ended, run_here
 from tests.letters import ARRIVAL, good, in_box, junk, left, park
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)["data"]
-        return found
 
 
 class Cli:
@@ -43,8 +33,7 @@ class Cli:
         self._capsys = capsys
 
     def __call__(self, *words: str) -> Ended:
-        code = main(["--log-level", "ERROR", "dlq", *words])
-        return Ended(code, *self._capsys.readouterr())
+        return run_here(self._capsys, "--log-level", "ERROR", "dlq", *words)
 
 
 @pytest.fixture

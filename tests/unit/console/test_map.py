@@ -6,16 +6,16 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from sensorsync.cli import main
 from sensorsync.commands.map import MAX_MESSAGE
 from sensorsync.config import yaml_file
 from sensorsync.console.map import render
 from sensorsync.envelope import Key, sealing
+from tests.in_process import Ended, run_here
 
 CONFIG = """
 mqtt:
@@ -51,17 +51,6 @@ mappings:
 SEEN = "2026-03-01T06:15:42.5Z"
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)["data"]
-        return found
-
-
 class Cli:
     """`sensorsync map` with the configuration above."""
 
@@ -71,8 +60,7 @@ class Cli:
         self._capsys = capsys
 
     def __call__(self, *words: str) -> Ended:
-        code = main(["--config", str(self.config), "--log-level", "ERROR", "map", *words])
-        return Ended(code, *self._capsys.readouterr())
+        return run_here(self._capsys, "--config", str(self.config), "--log-level", "ERROR", "map", *words)
 
     def message(self, topic: str, payload: object, *words: str) -> Ended:
         """One message."""
