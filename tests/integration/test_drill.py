@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_subscribers_killed_in_turn_on_the_embedded_broker_lose_nothing(tmp_path
     pytest.importorskip("iotcore")
     envelope, log = demo(tmp_path, "--drill", "--messages", "20000")
 
-    assert envelope["ok"], envelope
+    assert envelope["ok"], f"{json.dumps(envelope)}\n{log}"  # a text is shown whole
     data = envelope["data"]
     assert (data["published"], data["acked"], data["stored"], data["missing"]) == (20000, 20000, 20000, 0)
     assert len(data["faults"]) >= 2
