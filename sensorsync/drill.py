@@ -28,7 +28,16 @@ STALL_SECONDS = 30.0
 """Without a new row for so long, what is not stored by then does not come any more."""
 _POLL = 0.02
 _FIRST, _LAST = 0.08, 0.8
-"""Of all messages: how many are stored when the first fault strikes, and when the last one does."""
+"""Of all messages: how many are stored when the first fault strikes, and when the last one does. Later, when a restart took long."""
+APART = 500
+"""Messages that are stored between two faults, at least."""
+BEFORE_THE_END = 1000
+"""Messages that are still to be stored when a fault strikes, and a tenth of all, at least.
+
+Both are several windows of two subscribers on the embedded broker. It loses messages when the second one is killed before it has
+acknowledged what it held when the first one was, and it never delivers what a killed one held of the last messages of all.
+See docs/explanation/embedded-broker.md.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +94,24 @@ class Drill:
     async def provoke(self) -> None:
         """Break one thing after the other, spread over the load; return once every message is stored, or none comes any more.
 
-        A fault that would come after the last message is left out: it would prove nothing.
+        A fault that would come too near to the last message is left out.
         """
         loop = asyncio.get_running_loop()
         step = (_LAST - _FIRST) / max(1, len(self._plan) - 1)
         due = deque((self._total * (_FIRST + number * step), plan) for number, plan in enumerate(self._plan))
+        end = self._total - max(BEFORE_THE_END, self._total / 10)
         began = moved = loop.time()
-        stored = 0
+        stored = struck = 0
         with closing(open_store(self._settings)) as store:
             while stored < self._total and loop.time() - moved < STALL_SECONDS:
                 before, stored = stored, await self._stored(store, stored)
                 if stored > before:
                     moved = loop.time()
                     began = began if before else moved
-                if due and due[0][0] <= stored < self._total:
+                if due and max(due[0][0], struck + APART) <= stored <= end:
                     await self._break(due.popleft()[1], began, stored)
+                    # Counted once the fault is mended: what the others stored meanwhile says nothing of what they hold since.
+                    stored = struck = await self._stored(store, stored)
                     moved = loop.time()
                 elif stored == before:
                     await asyncio.sleep(_POLL)
