@@ -50,9 +50,14 @@ async def serving(listen: str, board: Board) -> AsyncIterator[None]:
         if len(clients) >= MOST:
             writer.transport.abort()
             return
+
+        def ended(task: asyncio.Task[None]) -> None:
+            clients.discard(task)
+            writer.transport.abort()  # here, for a task that is cancelled before it begins, too
+
         task = asyncio.get_running_loop().create_task(_serve(board, reader, writer))
         clients.add(task)
-        task.add_done_callback(clients.discard)
+        task.add_done_callback(ended)
 
     try:
         server = await asyncio.start_server(connected, host, port, limit=_LONGEST_HEAD)
@@ -83,8 +88,6 @@ async def _serve(board: Board, reader: asyncio.StreamReader, writer: asyncio.Str
                 await writer.wait_closed()
     except TimeoutError:
         logger.debug("a client of metrics.listen was too slow", extra={"event": "metrics_client_slow"})
-    finally:
-        writer.transport.abort()
 
 
 def _response(board: Board, head: bytes) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import suppress
 from dataclasses import dataclass, field
+
+from tests.fakes.listener import Listener, Talks
 
 
 @dataclass(eq=False)
@@ -24,32 +25,17 @@ class Answering:
     """All that clients have sent, over all connections."""
 
     def __post_init__(self) -> None:
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._talks = Talks(self._talk)
+        self._listener = Listener(self._talks.protocol)
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.ssl)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(self.port, self.ssl)
 
     async def stop(self) -> None:
         """Stop listening and hang up."""
-        if self._server:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        with suppress(OSError, asyncio.CancelledError):
-            try:
-                await self._talk(reader, writer)
-            finally:
-                writer.transport.abort()
-                self._tasks.discard(task)
+        await self._listener.stop()
+        await self._talks.stop()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.read(4096)

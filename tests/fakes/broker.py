@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 import mqtt5
 
 from tests.fakes.connection import ServerConnection
+from tests.fakes.listener import Listener
 from tests.fakes.routing import Routing
 from tests.fakes.session import Message, Seen, Session
 
@@ -33,7 +34,7 @@ class FakeBroker(Routing):
     """(client id, connection number) of each TCP connection that ended, in order."""
 
     def __post_init__(self) -> None:
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._accept)
         self._connections: dict[int, ServerConnection] = {}
         self._count = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -42,17 +43,12 @@ class FakeBroker(Routing):
 
     async def start(self) -> None:
         """Listen; a second start after `stop` takes the same port and keeps the sessions (call `lose_sessions` to lose them)."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", self.port, ssl=self.ssl)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(self.port, self.ssl)
 
     async def stop(self) -> None:
         """Stop listening and drop all connections."""
-        if self._server:
-            self._server.close()
-        self.drop_connection()
+        await self._listener.stop()
         await self.wait_for(lambda _: not self._connections)
-        self._server = None
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from tests.fakes.listener import Listener, Talks
+
 CHUNK = 1 << 16
 
 
@@ -49,22 +51,17 @@ class TcpProxy:
     accepted: int = 0
 
     def __post_init__(self) -> None:
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._talks = Talks(self._serve)
+        self._listener = Listener(self._talks.protocol)
 
     async def start(self) -> None:
         """Listen; a second start after `stop` takes the same port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(self.port)
 
     async def stop(self) -> None:
         """Stop listening and cut everything."""
-        if self._server:
-            self._server.close()
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.stop()
+        await self._talks.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -97,33 +94,20 @@ class TcpProxy:
         return data
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.accepted += 1
+        if self.refusing:
+            return
+        server_reader, server_writer = await asyncio.open_connection(self.host, self.target)
+        link = Link(writer, server_writer, self.swallowing)
+        self.links.append(link)
         try:
-            if self.refusing:
-                writer.transport.abort()
-                return
-            try:
-                server_reader, server_writer = await asyncio.open_connection(self.host, self.target)
-            except OSError:
-                writer.transport.abort()
-                return
-            link = Link(writer, server_writer, self.swallowing)
-            self.links.append(link)
-            try:
-                await asyncio.gather(
-                    self._pass(link, reader, server_writer, self.upward, lambda: self.delay_up),
-                    self._pass(link, server_reader, writer, self.downward, lambda: self.delay_down),
-                )
-            finally:
-                link.cut()
-                self.links.remove(link)
-        except asyncio.CancelledError:
-            pass  # stop() asked for it; the streams module would report it as an error
+            await asyncio.gather(
+                self._pass(link, reader, server_writer, self.upward, lambda: self.delay_up),
+                self._pass(link, server_reader, writer, self.downward, lambda: self.delay_down),
+            )
         finally:
-            self._tasks.discard(task)
+            link.cut()
+            self.links.remove(link)
 
     async def _pass(
         self,

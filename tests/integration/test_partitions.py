@@ -196,8 +196,8 @@ def test_days_come_and_go_while_others_write_and_no_write_fails(place: Database)
     written: list[int] = []
 
     def writer(number: int) -> int:
-        with closing(MySqlStore(place.settings())) as store:
-            sink, batches = store.sink(number), 0
+        batches = 0
+        with closing(MySqlStore(place.settings())) as store, closing(store.sink(number)) as sink:
             while not stop.is_set():
                 batch = [
                     one._replace(device_id=f"w{number}-{batches}") for one in aged(*(0.001 * n for n in range(50)))

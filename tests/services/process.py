@@ -23,7 +23,7 @@ STOP_SECONDS = 40.0
 _GUARD = 'trap "" INT TERM HUP; read -r _; kill -9 "$1" 2>/dev/null; rm -rf "$2"'
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
     """Return as soon as `condition()` is true; AssertionError saying `what` was awaited after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

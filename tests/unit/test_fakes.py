@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from tests.fakes import FakeBroker, Fault, InThread, MySqlProxy, TcpProxy
+from tests.fakes import Answering, FakeBroker, Fault, InThread, MySqlProxy, TcpProxy
 
 Broker = InThread[FakeBroker]
 
@@ -65,6 +67,9 @@ class PahoClient:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        # It closes its two inner sockets when nothing refers to it any more. In a cycle with us they may be collected before it.
+        self.client.on_connect = self.client.on_message = self.client.on_subscribe = None
+        self.client.on_publish = self.client.on_disconnect = None
 
 
 @pytest.fixture
@@ -275,6 +280,20 @@ def test_a_second_client_with_the_same_id_takes_over(broker: Broker, client: Mak
     second.connect()
     assert first.disconnects.get(timeout=5) == 0x8E
     assert broker.do(lambda fake: fake.connected()) == ["same"]
+
+
+@pytest.mark.parametrize("make", [FakeBroker, Answering, lambda: TcpProxy(1)])
+def test_a_fake_that_stops_while_somebody_connects_leaves_no_socket_open(
+    make: Callable[[], FakeBroker | Answering | TcpProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unclosed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: unclosed.append(unraisable.exc_value))
+    for _ in range(20):
+        with contextlib.ExitStack() as stack, InThread(make()) as fake:
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(("127.0.0.1", fake.port), 5))
+    gc.collect()
+    assert unclosed == []
 
 
 def test_publisher_acks_are_withheld_and_the_receive_maximum_is_enforced(broker: Broker, client: Make) -> None:
