@@ -52,6 +52,7 @@ class Listener:
         with suppress(BlockingIOError, ConnectionAbortedError):
             connection, _ = listening.accept()
             connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as asyncio's own servers do
             greeting = asyncio.get_running_loop().create_task(self._greet(connection))
             self._greetings.add(greeting)
             greeting.add_done_callback(self._greetings.discard)

@@ -294,7 +294,7 @@ def test_a_websocket_that_takes_a_packet_in_parts_loses_none() -> None:
             )
             await asyncio.sleep(0.1)  # the buffers are full
             broker.go_on.set()
-            await link.close(timeout=20)
+            assert await link.close(timeout=50)
         assert len(broker.received) == sum(len(payload) + 9 for payload in payloads) + 2
         assert all(payload in broker.received for payload in payloads)
 
