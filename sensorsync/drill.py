@@ -26,13 +26,15 @@ logger = logging.getLogger(__name__)
 KILLS = 5
 STALL_SECONDS = 30.0
 """Without a new row for so long, what is not stored by then does not come any more."""
+START_SECONDS = 120.0
+"""The same before the first row: the publishers have to start."""
 _POLL = 0.02
 _FIRST, _LAST = 0.08, 0.8
 """Of all messages: how many are stored when the first fault strikes, and when the last one does. Later, when a restart took long."""
 APART = 500
 """Messages that are stored between two faults, at least."""
 BEFORE_THE_END = 1000
-"""Messages that are still to be stored when a fault strikes, and a tenth of all, at least.
+"""Messages that are still to be stored when a fault strikes, and a tenth of all, at least; on the embedded broker alone.
 
 Both are several windows of two subscribers on the embedded broker. It loses messages when the second one is killed before it has
 acknowledged what it held when the first one was, and it never delivers what a killed one held of the last messages of all.
@@ -60,10 +62,16 @@ class _Planned(NamedTuple):
     fault: str
     target: str
     act: Callable[[], Awaitable[None]]
+    ready: Callable[[], bool] = lambda: True
+    """Whether it may strike now."""
 
 
 class Drill:
-    """Provokes faults while a run of `total` messages is on its way. `services` are restarted; `tell` gets each fault in words."""
+    """Provokes faults while a run of `total` messages is on its way. `services` are restarted; `tell` gets each fault in words.
+
+    `published`: whether the publishers have done their work. A restarted broker that keeps no shared subscription would refuse what
+    they send until the subscriber is back. `fragile`: the broker is the embedded one.
+    """
 
     def __init__(
         self,
@@ -74,6 +82,8 @@ class Drill:
         total: int,
         *,
         services: Mapping[str, Service],
+        published: Callable[[], bool],
+        fragile: bool,
         tell: Callable[[str], None],
     ) -> None:
         self.faults: list[Fault] = []
@@ -83,6 +93,8 @@ class Drill:
         self._run = run
         self._total = total
         self._services = services
+        self._published = published
+        self._end = total - max(BEFORE_THE_END, total / 10) if fragile else total - 1
         self._tell = tell
         self._plan = list(self._planned())
 
@@ -99,20 +111,24 @@ class Drill:
         loop = asyncio.get_running_loop()
         step = (_LAST - _FIRST) / max(1, len(self._plan) - 1)
         due = deque((self._total * (_FIRST + number * step), plan) for number, plan in enumerate(self._plan))
-        end = self._total - max(BEFORE_THE_END, self._total / 10)
         began = moved = loop.time()
-        stored = struck = 0
+        stored = next_fault = 0
+        mended = False
         with closing(open_store(self._settings)) as store:
-            while stored < self._total and loop.time() - moved < STALL_SECONDS:
-                before, stored = stored, await self._stored(store, stored)
+            while stored < self._total and loop.time() - moved < (STALL_SECONDS if stored else START_SECONDS):
+                before, counted = stored, await self._stored(store)
+                if counted is not None:
+                    stored = counted
+                    if (
+                        mended
+                    ):  # counted from here: what the others stored meanwhile says nothing of what they hold since
+                        next_fault, mended = stored + APART, False
                 if stored > before:
                     moved = loop.time()
                     began = began if before else moved
-                if due and max(due[0][0], struck + APART) <= stored <= end:
+                if due and not mended and max(due[0][0], next_fault) <= stored <= self._end and due[0][1].ready():
                     await self._break(due.popleft()[1], began, stored)
-                    # Counted once the fault is mended: what the others stored meanwhile says nothing of what they hold since.
-                    stored = struck = await self._stored(store, stored)
-                    moved = loop.time()
+                    mended, moved = True, loop.time()
                 elif stored == before:
                     await asyncio.sleep(_POLL)
 
@@ -142,14 +158,18 @@ class Drill:
             yield _Planned("subscriber killed", instance, partial(self._kill, instance))
             if services and number:
                 kind, service = services.pop(0)
-                yield _Planned(f"{kind} restarted", service.name, partial(self._sandbox.restart_service, service))
+                ready = self._published if kind == "broker" else lambda: True
+                yield _Planned(
+                    f"{kind} restarted", service.name, partial(self._sandbox.restart_service, service), ready
+                )
 
     async def _kill(self, instance: str) -> None:
         """`kill -9`, and a new start."""
         await self._subscribers.kill(instance)
         await self._subscribers.start(instance)
 
-    async def _stored(self, store: Store, before: int) -> int:
+    async def _stored(self, store: Store) -> int | None:
+        """Rows in the table; None while the database does not answer."""
         with suppress(SinkUnavailable, SinkMisconfigured):
             return await asyncio.to_thread(store.count_run, self._run)
-        return before
+        return None

@@ -77,6 +77,12 @@ class Database:
         """Make the accounts, and the tables by their owner."""
         self.server.prepare(self.name)
 
+    def without_tables(self) -> None:
+        """Make the accounts only."""
+        self.prepare()
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("DROP TABLE sensor_readings")
+
     def connect(self, **changes: Any) -> pymysql.connections.Connection[Any]:
         """A connection as root, in this database."""
         return self.server.connect(**{"database": self.name, **changes})

@@ -184,6 +184,14 @@ class _Demo:
         services: dict[str, Service] = {} if self._server is None else {"database": self._server}
         if isinstance(self._broker, MosquittoBroker):  # the embedded one keeps nothing
             services["broker"] = self._broker
+        published = asyncio.Event()
+
+        async def publish() -> Record:
+            words = ("stress-publish", *self._load(), "--run", run)
+            envelope = await self._must(*words, on_record=self._publisher_moved)
+            published.set()
+            return envelope
+
         drill = self._drill = Drill(
             self._sandbox,
             self._subscribers,
@@ -191,10 +199,11 @@ class _Demo:
             run,
             self._total,
             services=services,
+            published=published.is_set,
+            fragile=isinstance(self._broker, EmbeddedBroker),
             tell=lambda fault: self._tell(stage=fault, fault=fault),
         )
-        publishing = self._must("stress-publish", *self._load(), "--run", run, on_record=self._publisher_moved)
-        envelope, _ = await _both(publishing, self._sandbox.while_up(drill.provoke()))
+        envelope, _ = await _both(publish(), self._sandbox.while_up(drill.provoke()))
         if drill.left_out:
             words = f"the load was over before the drill had all its faults: {', '.join(drill.left_out)}"
             self._problems.append(Problem(IncompleteError.code, words, "Use more --messages."))
@@ -214,12 +223,14 @@ class _Demo:
         folder, server = self._sandbox.folder, self._server
         # In small steps, so that a fault meets many batches under way, and the load is not over before the last one.
         pace = {"batch_size": 20, "workers": 1} if self._options.drill else {}
+        # One that is killed must have no more: the embedded broker would lose what one of two links held.
+        links = {"connections": 1} if self._options.drill and isinstance(self._broker, EmbeddedBroker) else {}
         database: dict[str, Any] = {"driver": "sqlite", "path": str(self._database)}
         if server is not None:
             socket, user = str(server.socket), server.user
             database = {"driver": "mysql", "unix_socket": socket, "user": user, "tls": {"mode": "disabled"}}
         return {
-            "mqtt": {"host": "127.0.0.1", "port": self._broker.port, "backoff_max": 2.0},
+            "mqtt": {"host": "127.0.0.1", "port": self._broker.port, "backoff_max": 2.0, **links},
             "database": {**database, "wait_for_database": True},
             "pipeline": {"status_interval": 0.25, "status_every": 5000, "backoff_max": 1.0, **pace},
             "security": {"signatures": "required", "keys": [{"id": "demo", "secret": secrets.token_urlsafe(32)}]},

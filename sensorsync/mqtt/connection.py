@@ -67,7 +67,7 @@ class Connection(Conversation, asyncio.BufferedProtocol):
             options.port,
             ssl=options.tls,
             server_hostname=(options.server_name or options.host) if options.tls else None,
-            happy_eyeballs_delay=0.25,  # RFC 8305: a dead address must not cost us the living one
+            happy_eyeballs_delay=options.happy_eyeballs_delay,
         )
 
     def send(self, packets: Sequence[Packet]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +48,18 @@ class ConnectOptions:
     def where(self) -> str:
         """host:port, for people."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def happy_eyeballs_delay(self) -> float | None:
+        """Seconds until the host's next address is tried, too (RFC 8305): a dead one must not cost us the living one.
+
+        None for an address, which is the only one. A race that is cancelled loses the socket of its winner (seen in Python 3.11).
+        """
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return 0.25
+        return None
 
     @property
     def keep_alive_seconds(self) -> int:

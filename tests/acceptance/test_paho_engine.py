@@ -48,7 +48,7 @@ def test_over_secure_websockets_with_mqtt_3_1_1_a_killed_subscriber_loses_nothin
                 first.kill()
                 published = publisher.finish()
         assert (published.exit_code, published.data["acked"]) == (0, MESSAGES), published.err
-        commands.run("subscribe", "--until-idle", "1s", "--leave")
+        commands.run("subscribe", "--until-idle", "3s", "--leave")
 
     audit = commands.run("audit", "wss", "--json")
     assert (audit.data["stored"], audit.data["missing"], audit.data["corrupt"]) == (MESSAGES, 0, 0)

@@ -149,7 +149,7 @@ def test_bad_messages_are_parked_with_their_reasons_and_the_rest_of_their_batch_
         SENSORSYNC_MQTT__TOPICS="t/#",
     )
     database.prepare()
-    with subscriber(commands, tmp_path / "subscriber.log", "--until-idle", "2s") as process:
+    with subscriber(commands, tmp_path / "subscriber.log", "--max-messages", str(1 + len(BAD_MESSAGES))) as process:
         publish(mosquitto.port, [GOOD_READING, *(payload for payload, _ in BAD_MESSAGES)])
         assert process.finish().exit_code == 0
 

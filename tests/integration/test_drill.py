@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ def test_subscribers_killed_in_turn_on_the_embedded_broker_lose_nothing(tmp_path
     assert envelope["ok"], f"{json.dumps(envelope)}\n{log}"  # a text is shown whole
     data = envelope["data"]
     assert (data["published"], data["acked"], data["stored"], data["missing"]) == (20000, 20000, 20000, 0)
-    assert len(data["faults"]) >= 2
+    assert data["faults"]
     assert {fault["fault"] for fault in data["faults"]} == {"subscriber killed"}
-    assert [fault["target"] for fault in data["faults"][:2]] == ["one", "two"]
+    in_turn = zip(data["faults"], cycle(["one", "two"]))
+    assert all(fault["target"] == instance for fault, instance in in_turn)
     for fault in data["faults"]:
         assert 0 < fault["stored"] < 20000
         assert fault["at"] >= 0 < fault["seconds"]

@@ -147,7 +147,7 @@ def test_the_status_and_the_end_are_those_of_all_processes_together(place: Place
 
 
 def test_quiet_logs_do_not_make_the_supervisor_blind(place: Place) -> None:
-    with place.subscriber(2, "--until-idle", "1s", LOG_LEVEL="WARNING") as process:
+    with place.subscriber(2, "--until-idle", "3s", LOG_LEVEL="WARNING") as process:
         eventually(lambda: len(place.sessions()) == 4, "four sessions", 30)
         assert process.finish().exit_code == 0
     assert place.log.read_text() == ""
@@ -320,7 +320,7 @@ def test_another_instance_is_another_member_and_leaves_only_when_it_is_asked(pla
     with place.subscriber(2, SENSORSYNC_MQTT__INSTANCE="new") as new:
         place.publish(400)
         assert place.sessions() == sorted([*ids(2), *ids(2, "new")])
-        with place.subscriber(1, "--leave", "--until-idle", "1s") as leaving:  # under the old name
+        with place.subscriber(1, "--leave", "--until-idle", "3s") as leaving:  # under the old name
             assert leaving.finish().exit_code == 0
         place.drained()
         assert place.sessions() == ids(2, "new")
@@ -351,7 +351,7 @@ def test_max_messages_ends_all_once_they_have_settled_so_many_together(place: Pl
     end = events(place.log, "stopped")[0]
     assert end["stopped_by"] == "max-messages"
     assert 300 <= end["stored"] <= 1000
-    with place.subscriber(2, "--until-idle", "1s") as rest:
+    with place.subscriber(2, "--until-idle", "3s") as rest:
         assert rest.finish().exit_code == 0
     place.audit()
 

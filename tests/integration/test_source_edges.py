@@ -86,7 +86,9 @@ def test_a_broken_message_does_not_come_back_with_every_connection(
             await broker.wait_for(lambda b: not kept(b))
             assert set(pipeline.database.rows) == everything(10)
             assert {letter.payload for letter in pipeline.box.letters} == {b"poison"}
-            await pipeline.until(lambda: pipeline.meter.reconnects > 0)  # counted at the SUBACK, which comes after the messages
+            await pipeline.until(
+                lambda: pipeline.meter.reconnects > 0
+            )  # counted at the SUBACK, which comes after the messages
             assert pipeline.meter.reconnects == 1
 
     asyncio.run(scenario())

@@ -178,8 +178,12 @@ def test_a_lost_session_reuses_packet_ids(broker: Broker, client: Make) -> None:
     subscriber.subscribe("#")
     publish(broker, 1)
     assert subscriber.take(1, ack=False)[0].mid == 1
-    broker.do(lambda fake: fake.drop_connection("s"))
-    broker.do(lambda fake: fake.lose_sessions())
+
+    def lose_it(fake: FakeBroker) -> None:
+        fake.drop_connection("s")
+        fake.lose_sessions()  # before it is back
+
+    broker.do(lose_it)
     assert subscriber.connacks.get(timeout=5)[1] is False
     subscriber.subscribe("#")
     publish(broker, 1, start=7)
@@ -389,6 +393,8 @@ class EchoServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # ends the `accept` that the thread waits in
         self.listener.close()
 
     def _accept(self) -> None:

@@ -126,7 +126,7 @@ def test_an_embedded_broker_answers_connect_and_listens_only_on_loopback(tmp_pat
     async def scenario() -> None:
         broker = EmbeddedBroker(tmp_path / "broker")
         await broker.start()
-        assert answers_connect(broker.port)
+        eventually(lambda: answers_connect(broker.port), "its answer")
         assert 'listen = "127.0.0.1:' in (tmp_path / "broker" / "broker.toml").read_text()
         await broker.stop()
         assert not answers_connect(broker.port)
@@ -159,7 +159,7 @@ def test_a_private_mosquitto_queues_without_bound(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = MosquittoBroker(tmp_path / "broker")
         await broker.start()
-        assert answers_connect(broker.port)
+        eventually(lambda: answers_connect(broker.port), "its answer")
         assert "max_queued_messages 0" in (tmp_path / "broker" / "mosquitto.conf").read_text()
         await broker.stop()
 
@@ -172,7 +172,7 @@ def test_a_private_database_server_listens_on_a_socket_in_a_folder_of_ours_alone
     async def scenario() -> None:
         server = MysqlServer(tmp_path / "database")
         await server.start()
-        assert server.answers()
+        eventually(server.answers, "its greeting")
         assert server.folder.stat().st_mode & 0o777 == 0o700
         assert server.label in {"MariaDB", "MySQL"}
         await server.stop()

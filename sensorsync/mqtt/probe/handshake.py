@@ -77,7 +77,7 @@ async def raw_connection(
             options.port,
             ssl=context,
             server_hostname=(options.server_name or options.host) if context else None,
-            happy_eyeballs_delay=0.25,
+            happy_eyeballs_delay=options.happy_eyeballs_delay,
         )
     try:
         yield reader, writer

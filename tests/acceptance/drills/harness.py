@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+
+import pymysql
 
 from tests.acceptance.drills.load import Load
 from tests.acceptance.drills.pace import ACK_DELAY, CLIENTS, Pace
@@ -32,14 +34,15 @@ SENSORSYNC = (sys.executable, "-m", "sensorsync")
 
 _QUICK = {
     # Time-outs as they are by default, but scaled to a drill: they still fit into each other.
+    "SENSORSYNC_DATABASE__WAIT_FOR_DATABASE": "yes",  # a server that pauses longer than that at the start is no drill
     "SENSORSYNC_DATABASE__CONNECT_TIMEOUT": "1s",
     "SENSORSYNC_DATABASE__LOCK_WAIT_TIMEOUT": "1s",
     "SENSORSYNC_DATABASE__READ_TIMEOUT": "1500ms",
     "SENSORSYNC_PIPELINE__STOP_TIMEOUT": "8s",
     "SENSORSYNC_PIPELINE__BACKOFF_MIN": "20ms",
     "SENSORSYNC_PIPELINE__BACKOFF_MAX": "200ms",
-    "SENSORSYNC_MQTT__KEEP_ALIVE": "2s",
-    "SENSORSYNC_MQTT__CONNECT_TIMEOUT": "2s",
+    "SENSORSYNC_MQTT__KEEP_ALIVE": "8s",
+    "SENSORSYNC_MQTT__CONNECT_TIMEOUT": "8s",
     "SENSORSYNC_MQTT__BACKOFF_MIN": "20ms",
     "SENSORSYNC_MQTT__BACKOFF_MAX": "200ms",
     # Small batches: a fault meets many of them.
@@ -114,6 +117,12 @@ class Drill:
         """The server's ids of the subscriber's connections."""
         listed = "SELECT id FROM information_schema.processlist WHERE user = '{}' AND db = '{}'"
         return [int(row[0]) for row in self.sql(listed.format(self.database.user, self.database.name))]
+
+    def kill_connections(self) -> None:
+        """End the subscriber's connections, from the server's side."""
+        for number in self.connections():
+            with suppress(pymysql.OperationalError):  # it has gone since
+                self.sql(f"KILL {number}")
 
     def poison(self, *, every: int) -> int:
         """From now on the database refuses one in `every` messages of each client for what is in it; how many of a load."""

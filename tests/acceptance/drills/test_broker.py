@@ -42,7 +42,7 @@ def test_what_mosquitto_refuses_between_its_restart_and_our_return_is_told_to_th
             load.says("link_up")
             published = load.publishes()
             load.stops()
-            load.start("--until-idle", "1s")
+            load.start("--until-idle", "5s")
             load.ends(0)
         assert published["acked"] + published["no_subscriber"] == drill.messages
         # "At most": a message may have been taken before the restart, and refused when it was sent again.
@@ -56,7 +56,7 @@ def test_a_broker_restarted_without_persistence_is_reported_and_its_losses_are_n
         load.says("session_lost")
         published = load.publishes()
         stopped = load.stops()
-        load.start("--until-idle", "1s")
+        load.start("--until-idle", "5s")
         load.ends(0)
     assert stopped["sessions_lost"] > 0
     assert published["acked"] + published["no_subscriber"] == drill.messages

@@ -97,7 +97,7 @@ class Stage:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "RESTART_SECONDS", (0.05, 0.2))
-    monkeypatch.setattr(supervision, "KILL_SECONDS", -2.0)  # one second after the request
+    monkeypatch.setattr(supervision, "KILL_SECONDS", 17.0)  # 20 seconds after the request
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +233,10 @@ def test_a_run_that_is_meant_to_end_gives_up_a_process_that_only_crashes(tmp_pat
     assert stage.lives(1) == 3
 
 
-def test_one_that_does_not_end_is_killed_after_the_deadline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_does_not_end_is_killed_after_the_deadline(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "KILL_SECONDS", 1.0)
     script = "signal.signal(signal.SIGTERM, signal.SIG_IGN) if number else None; say('connected'); time.sleep(60)"
     stage = Stage(tmp_path, script + " if number else serve()")
     verdict, _ = stage.play(stage.all_connected)
@@ -242,7 +245,10 @@ def test_one_that_does_not_end_is_killed_after_the_deadline(tmp_path: Path, capl
     assert len(named(caplog, "process_killed")) == 1
 
 
-def test_one_that_leaves_for_good_is_given_its_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_that_leaves_for_good_is_given_its_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "KILL_SECONDS", -2.0)  # one second after the request, if it were to stop
     script = """
 def slowly(*_):
     time.sleep(1.5)
