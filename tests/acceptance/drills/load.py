@@ -60,6 +60,13 @@ class Load:
         """Return once so many rows are stored."""
         self.waits(lambda: self._stored() >= rows, f"{rows} rows")
 
+    def goes_on(self, messages: int) -> None:
+        """Return once the broker has taken so many more from the publisher: the subscriber gets them."""
+        pace = self.pace
+        assert pace is not None, "not started"
+        wanted = pace.do(lambda one: one.passed) + messages
+        self.waits(lambda: pace.do(lambda one: one.passed) >= wanted, f"{messages} messages")
+
     def says(self, event: str, *, times: int = 1, **fields: object) -> list[dict[str, Any]]:
         """Return once the subscriber has logged `event`, with these fields, so many times since it last reached a point."""
         found: list[dict[str, Any]] = []

@@ -38,6 +38,11 @@ class Pace(TcpProxy):
             await self._free.wait()
         return data
 
+    @property
+    def passed(self) -> int:
+        """Messages that the broker has acknowledged to the publisher."""
+        return self._passed // _ACK_BYTES
+
     def begin(self) -> None:
         """The subscriber is there."""
         self._begun.set()
