@@ -71,7 +71,7 @@ def test_a_link_that_comes_back_under_back_pressure_is_not_read_either(tmp_path:
         limits = Limits(queue_limit=100, stop_timeout=5.0)
         async with (
             FakeBroker(queue_limit=None) as broker,
-            running(broker.port, tmp_path, connections=1, keep_alive=1, limits=limits) as pipeline,
+            running(broker.port, tmp_path, connections=1, keep_alive=4, limits=limits) as pipeline,
         ):
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()
@@ -79,7 +79,7 @@ def test_a_link_that_comes_back_under_back_pressure_is_not_read_either(tmp_path:
                 await broker.publish("t/x", b"-", qos=0)
             await pipeline.until(lambda: pipeline.source._paused)
             broker.drop_connection()  # which only a write can notice now: the next ping
-            await broker.wait_for(lambda b: len(b.packets(mqtt5.SubscribePacket)) == 2)
+            await broker.wait_for(lambda b: len(b.packets(mqtt5.SubscribePacket)) == 2, timeout=20)
             await pipeline.until(lambda: pipeline.meter.reconnects == 1)
             assert left_alone(pipeline.source._links[0])
 
@@ -119,17 +119,17 @@ def test_while_a_socket_is_left_alone_pings_go_out_at_their_pace_and_no_answer_i
         limits = Limits(queue_bytes=1000, stop_timeout=5.0)
         async with (
             FakeBroker() as broker,
-            running(broker.port, tmp_path, connections=1, keep_alive=1, limits=limits) as pipeline,
+            running(broker.port, tmp_path, connections=1, keep_alive=4, limits=limits) as pipeline,
         ):
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()
             await send(broker, 10, b"%d" + b"-" * 900)
             await pipeline.until(lambda: pipeline.source._paused)
             pinged = len(broker.packets(mqtt5.PingReqPacket))
-            await broker.wait_for(lambda b: len(b.packets(mqtt5.PingReqPacket)) >= pinged + 5)
+            await broker.wait_for(lambda b: len(b.packets(mqtt5.PingReqPacket)) >= pinged + 3, timeout=20)
 
             at = [entry.at for entry in broker.seen if isinstance(entry.packet, mqtt5.PingReqPacket)][pinged:]
-            assert (at[-1] - at[0]) / (len(at) - 1) > 0.3  # half of the keep-alive interval is their pace
+            assert (at[-1] - at[0]) / (len(at) - 1) > 1.2  # half of the keep-alive interval is their pace
             assert pipeline.meter.reconnects == 0
 
     asyncio.run(scenario())

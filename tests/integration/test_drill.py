@@ -38,11 +38,11 @@ def test_database_and_broker_restarted_and_the_subscriber_killed_lose_nothing(tm
     need(Mosquitto)
     if not find_program("mariadbd", "mysqld"):
         need(DatabaseServer)
-    envelope, _ = demo(tmp_path, "--drill", "--messages", "15000", "--mysql", "--broker", "mosquitto")
+    envelope, _ = demo(tmp_path, "--drill", "--messages", "30000", "--mysql", "--broker", "mosquitto")
 
     assert envelope["ok"], envelope
     data = envelope["data"]
-    assert (data["acked"], data["stored"], data["missing"]) == (15000, 15000, 0)
+    assert (data["acked"], data["stored"], data["missing"]) == (30000, 30000, 0)
     kinds = [fault["fault"] for fault in data["faults"]]
     assert set(kinds) == {"subscriber killed", "database restarted", "broker restarted"}
     assert kinds.count("subscriber killed") >= 2

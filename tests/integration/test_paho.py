@@ -84,14 +84,14 @@ def test_while_the_socket_is_left_alone_the_broker_hears_of_us(tmp_path: Path) -
         limits = Limits(queue_bytes=1000, stop_timeout=5.0)
         async with (
             FakeBroker() as broker,
-            running(broker.port, tmp_path, client="paho", connections=1, keep_alive=1, limits=limits) as pipeline,
+            running(broker.port, tmp_path, client="paho", connections=1, keep_alive=4, limits=limits) as pipeline,
         ):
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()
             await send(broker, 10, b"%d" + b"-" * 900)
             await pipeline.until(lambda: pipeline.source._paused)
             # paho's own PINGREQ would be followed by its time-out, for nobody reads the answer.
-            await broker.wait_for(lambda b: len(b.packets(mqtt5.UnsubscribePacket)) >= 3)
+            await broker.wait_for(lambda b: len(b.packets(mqtt5.UnsubscribePacket)) >= 3, timeout=20)
             assert pipeline.meter.reconnects == 0
             pipeline.database.gate.set()
             await pipeline.until(lambda: len(pipeline.database.rows) == 10)
