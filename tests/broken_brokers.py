@@ -426,12 +426,12 @@ class Everyone(FakeBroker):
 
 @way("publish", "probes_lost", "3 of 3 did not come back", "queue", exit_code=5)
 def nothing_delivered(place: Place) -> Mqtt:
-    return place.fake(Forgetful()) | {"connect_timeout": 0.5}
+    return place.fake(Forgetful())
 
 
 @way("share", "share_lost", "0 of 10 arrived", exit_code=5)
 def shares_are_plain_topics(place: Place) -> Mqtt:
-    return place.fake(Literal()) | {"connect_timeout": 0.5}
+    return place.fake(Literal())
 
 
 @way("share", "share_repeated", "10 messages came 20 times", exit_code=5)
@@ -451,7 +451,7 @@ def session_not_granted(place: Place) -> Mqtt:
 
 @way("persistence", "queued_message_lost", "did not come", "max_queued_messages", exit_code=5)
 def queue_lost(place: Place) -> Mqtt:
-    return place.fake(queue_limit=0) | {"connect_timeout": 0.5}
+    return place.fake(queue_limit=0)
 
 
 @way("window", "window_too_small", "32 unacknowledged", "mqtt.connections: 32", "mqtt.max_inflight", exit_code=5)

@@ -77,6 +77,7 @@ class Link:
         self._receiving = True
         self._paused = False
         self._quiet_since = 0.0
+        self._subscribed = False
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
@@ -84,6 +85,11 @@ class Link:
     def connected(self) -> bool:
         """Whether the connection is up."""
         return self._connection is not None and self._connection.alive
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and subscribed: `open` has nothing under way any more."""
+        return self.connected and self._subscribed
 
     @property
     def connection(self) -> Conversation | None:
@@ -102,7 +108,7 @@ class Link:
             self._error = error
             self._lost.set()  # so that `keep` tries again
             raise
-        self.admitted = True
+        self.admitted = self._subscribed = True
         self._backoff.reset()
         if self._paused:
             self.pause()
@@ -223,6 +229,7 @@ class Link:
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """The connection is gone."""
         self._meter.links -= 1
+        self._subscribed = False
         self.drained = False
         self._error = error
         if self._granted is not None and not self._granted.done():

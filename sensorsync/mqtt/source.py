@@ -272,7 +272,7 @@ class MqttSource:
         while not link.drained and loop.time() - seen < self._settings.pipeline.stop_timeout:
             if self._registry is not None and self._registry.get(link.options.client_id) is None:
                 return  # it has no session: a quota never let it in
-            if link.connected:
+            if link.ready:
                 try:
                     await link.drain()
                 except BrokerError as error:

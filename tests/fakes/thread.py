@@ -41,7 +41,11 @@ class InThread(Generic[F]):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self.do(lambda fake: fake.start())
+        try:
+            self.do(lambda fake: fake.start())
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

@@ -30,7 +30,7 @@ def test_a_start_that_meets_more_than_it_may_hold_still_reads_the_suback(tmp_pat
             database.gate.clear()
             limits = Limits(queue_bytes=10_000, stop_timeout=5.0)
             async with running(
-                broker.port, tmp_path, connections=1, database=database, limits=limits, connect_timeout=0.5
+                broker.port, tmp_path, connections=1, database=database, limits=limits, connect_timeout=5
             ) as pipeline:
                 await pipeline.until(lambda: any(link.admitted for link in pipeline.source._links))
                 assert left_alone(pipeline.source._links[0])

@@ -144,7 +144,7 @@ def failure(**knobs: object) -> SensorsyncError:
     async def scenario() -> None:
         async with FakeBroker(**knobs) as broker:  # type: ignore[arg-type]
             settings = Settings.model_validate(
-                {"mqtt": {"host": "127.0.0.1", "port": broker.port, "connect_timeout": 0.5}}
+                {"mqtt": {"host": "127.0.0.1", "port": broker.port, "connect_timeout": 4}}
             )
             await command.live(settings, command.Live(1))
 

@@ -202,11 +202,15 @@ def test_a_statement_that_takes_too_long_is_tried_in_smaller_pieces(store: MySql
     assert sink._lease is not None
     with sink._lease.connection.cursor() as cursor:
         cursor.execute("SET SESSION max_statement_time = 0.3")
-    for _ in range(2):  # 40 rows take 0.8 s, 20 take 0.4 s
-        with pytest.raises(SinkUnavailable) as error:
-            sink.write(readings(40))
-        assert (error.value.errno, error.value.prompt) == (1969, True)
-    assert sink.write(readings(40)) == 40
+    refused: list[SinkUnavailable] = []
+    stored = 0
+    while not stored and len(refused) < 8:  # 40 rows take 0.8 s, 20 take 0.4 s; fewer may, on a busy machine
+        try:
+            stored = sink.write(readings(40))
+        except SinkUnavailable as error:
+            refused.append(error)
+    assert {(error.errno, error.prompt) for error in refused} == {(1969, True)}
+    assert (len(refused) >= 2, stored) == (True, 40)
     sink.close()
 
 

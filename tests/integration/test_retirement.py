@@ -12,7 +12,7 @@ from sensorsync.mqtt.sessions import SessionRegistry
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
-from tests.pipelines import Running, running
+from tests.pipelines import Running, running, subscribed
 
 FIRST, LAST = "sensorsync-test-0-0", "sensorsync-test-0-2"
 
@@ -77,7 +77,7 @@ def test_a_session_that_is_to_be_left_is_kept_when_the_database_refuses_what_it_
             limits = Limits(leave=True, stop_timeout=5.0)
             async with running(broker.port, tmp_path, connections=1, on_stop="leave", limits=limits) as pipeline:
                 pipeline.database.before_commit = no_table
-                await pipeline.until(lambda: pipeline.source.connected and FIRST in broker.sessions)
+                await subscribed(broker, pipeline)
                 await broker.publish("t/x", b"precious")
                 with pytest.raises(SinkMisconfigured):
                     await asyncio.wait_for(pipeline.task, 10)
@@ -94,7 +94,7 @@ def test_a_connection_lost_while_leaving_is_made_again_and_the_session_drained(t
         async with FakeBroker(queue_limit=None) as broker:
             limits = Limits(leave=True, stop_timeout=5.0)
             async with running(broker.port, tmp_path, connections=1, on_stop="leave", limits=limits) as pipeline:
-                await pipeline.until(lambda: pipeline.source.connected and FIRST in broker.sessions)
+                await subscribed(broker, pipeline)
                 pipeline.database.gate.clear()
                 for number in range(100):
                     await broker.publish("t/x", b"%d" % number)
@@ -120,7 +120,7 @@ def test_a_broker_that_is_away_when_the_sessions_are_to_be_left_is_not_waited_fo
             settings = pipeline.settings
             quick = settings.pipeline.model_copy(update={"stop_timeout": 1.0})
             pipeline.source._settings = settings.model_copy(update={"pipeline": quick})
-            await pipeline.until(lambda: pipeline.source.connected and FIRST in broker.sessions)
+            await subscribed(broker, pipeline)
             await broker.stop()
             pipeline.stop.ask("test")
             await asyncio.wait_for(pipeline.task, 10)

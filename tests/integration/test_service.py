@@ -42,7 +42,7 @@ def test_a_service_is_ready_when_it_is_subscribed_and_alive_until_its_end(
                 "SENSORSYNC_DATABASE__WAIT_FOR_DATABASE": "true",
                 "SENSORSYNC_PIPELINE__PROCESSES": processes,
                 "NOTIFY_SOCKET": str(tmp_path / "notify"),
-                "WATCHDOG_USEC": "600000",
+                "WATCHDOG_USEC": "6000000",
             }
         )
         log = tmp_path / "log"

@@ -159,14 +159,14 @@ def test_a_broker_that_restarts_in_the_middle_answers_every_message_in_the_end(t
     with Mosquitto(persistence=True) as broker:
         commands = commands_for(broker.port, tmp_path)
         log = tmp_path / "publisher.log"
-        words = ("--log-format", "json", "stress-publish", "--messages", "100000", "--run", "restart", "--json")
+        words = ("--log-format", "json", "stress-publish", "--messages", "300000", "--run", "restart", "--json")
         with commands.start(log, *words) as publisher:
             eventually(lambda: answered(log) > 5000, "some messages", 30)
             broker.stop()
             broker.start()
             data = publisher.finish().data
-        assert (data["sent"], data["unacknowledged"]) == (100_000, 0)
-        assert data["acked"] + data["no_subscriber"] == 100_000
+        assert (data["sent"], data["unacknowledged"]) == (300_000, 0)
+        assert data["acked"] + data["no_subscriber"] == 300_000
         assert data["reconnects"] >= 1
         assert data["retransmitted"] >= 1
 
