@@ -112,23 +112,23 @@ class Drill:
         step = (_LAST - _FIRST) / max(1, len(self._plan) - 1)
         due = deque((self._total * (_FIRST + number * step), plan) for number, plan in enumerate(self._plan))
         began = moved = loop.time()
-        stored = next_fault = 0
-        mended = False
+        stored = 0
+        next_fault: int | None = 0
+        """Rows that have to be there; None from a fault until they are counted once more."""
         with closing(open_store(self._settings)) as store:
             while stored < self._total and loop.time() - moved < (STALL_SECONDS if stored else START_SECONDS):
                 before, counted = stored, await self._stored(store)
                 if counted is not None:
                     stored = counted
-                    if (
-                        mended
-                    ):  # counted from here: what the others stored meanwhile says nothing of what they hold since
-                        next_fault, mended = stored + APART, False
+                    if next_fault is None:  # what the others stored before says nothing of what they hold since
+                        next_fault = stored + APART
                 if stored > before:
                     moved = loop.time()
                     began = began if before else moved
-                if due and not mended and max(due[0][0], next_fault) <= stored <= self._end and due[0][1].ready():
+                may_strike = next_fault is not None and next_fault <= stored <= self._end
+                if may_strike and due and due[0][0] <= stored and due[0][1].ready():
                     await self._break(due.popleft()[1], began, stored)
-                    mended, moved = True, loop.time()
+                    next_fault, moved = None, loop.time()
                 elif stored == before:
                     await asyncio.sleep(_POLL)
 

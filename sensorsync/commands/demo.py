@@ -136,7 +136,9 @@ class _Demo:
         self._began = 0.0
         self._progress = Progress("starting", self._total)
         # rumqttd's router panics when the last member of a group goes away with something unacknowledged: so there are two of them.
-        instances = ["one", "two"] if options.drill and options.broker == "embedded" else ["demo"]
+        # With two links, one that is killed would lose what one of them held: so it has one.
+        self._fragile = options.drill and options.broker == "embedded"
+        instances = ["one", "two"] if self._fragile else ["demo"]
         self._subscribers = Subscribers(sandbox, instances, self._subscriber_moved)
         self._drill: Drill | None = None
         self._broker: EmbeddedBroker | MosquittoBroker
@@ -200,7 +202,7 @@ class _Demo:
             self._total,
             services=services,
             published=published.is_set,
-            fragile=isinstance(self._broker, EmbeddedBroker),
+            fragile=self._fragile,
             tell=lambda fault: self._tell(stage=fault, fault=fault),
         )
         envelope, _ = await _both(publish(), self._sandbox.while_up(drill.provoke()))
@@ -223,8 +225,7 @@ class _Demo:
         folder, server = self._sandbox.folder, self._server
         # In small steps, so that a fault meets many batches under way, and the load is not over before the last one.
         pace = {"batch_size": 20, "workers": 1} if self._options.drill else {}
-        # One that is killed must have no more: the embedded broker would lose what one of two links held.
-        links = {"connections": 1} if self._options.drill and isinstance(self._broker, EmbeddedBroker) else {}
+        links = {"connections": 1} if self._fragile else {}
         database: dict[str, Any] = {"driver": "sqlite", "path": str(self._database)}
         if server is not None:
             socket, user = str(server.socket), server.user

@@ -77,7 +77,8 @@ class Link:
         self._receiving = True
         self._paused = False
         self._quiet_since = 0.0
-        self._subscribed = False
+        self._subscribed: Conversation | None = None
+        """The connection that `open` was done with last."""
 
     # -- life ----------------------------------------------------------------------------------------------------------------
 
@@ -89,7 +90,7 @@ class Link:
     @property
     def ready(self) -> bool:
         """Connected, and subscribed: `open` has nothing under way any more."""
-        return self.connected and self._subscribed
+        return self.connected and self._subscribed is self._connection
 
     @property
     def connection(self) -> Conversation | None:
@@ -108,7 +109,7 @@ class Link:
             self._error = error
             self._lost.set()  # so that `keep` tries again
             raise
-        self.admitted = self._subscribed = True
+        self.admitted, self._subscribed = True, self._connection
         self._backoff.reset()
         if self._paused:
             self.pause()
@@ -229,7 +230,6 @@ class Link:
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """The connection is gone."""
         self._meter.links -= 1
-        self._subscribed = False
         self.drained = False
         self._error = error
         if self._granted is not None and not self._granted.done():

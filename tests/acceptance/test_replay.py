@@ -135,9 +135,10 @@ def test_a_replay_killed_five_times_loses_no_letter_and_counts_none_twice(
     total, poison = 10_000, 100
     park(box, [good(number) for number in range(1, total + 1)])
     for kill in range(1, 6):
-        with commands.start(tmp_path / "replay.log", "dlq", "replay", "--rate", "2000") as running:
+        with commands.start(tmp_path / "replay.log", "dlq", "replay", "--rate", "1000") as running:
             goal = total - kill * 1500
             eventually(lambda goal=goal: left(box) < goal or not running.running, f"progress {kill}", 60)  # type: ignore[misc]
+            assert running.running, (tmp_path / "replay.log").read_text()[-2000:]
             running.kill()
         # What is not in the database is in the box; a batch that the kill fell into may be in both.
         assert total <= stored(database) + left(box) <= total + 2 * 100
