@@ -165,7 +165,7 @@ class _Demo:
 
         arrived = await self._audited(published)
         await sandbox.stop_services()
-        self._tell(stage="done")
+        self._tell(stage="done", stored=arrived["stored"])
         data = self._data(published, arrived, seconds)
         return CommandResult(
             "demo", data, ExitCode.INCOMPLETE if self._problems else ExitCode.OK, tuple(self._problems)
@@ -192,6 +192,7 @@ class _Demo:
             words = ("stress-publish", *self._load(), "--run", run)
             envelope = await self._must(*words, on_record=self._publisher_moved)
             published.set()
+            self._tell(acked=envelope["data"]["acked"])
             return envelope
 
         drill = self._drill = Drill(

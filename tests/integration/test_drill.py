@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 
+from sensorsync.commands.demo import Options, Progress, run
 from sensorsync.private.service import find_program
 from tests.conftest import need
 from tests.integration.test_demo import demo, processes_with
@@ -56,6 +58,14 @@ def test_a_load_that_is_over_before_the_faults_is_no_drill(tmp_path: Path) -> No
         "the load was over before the drill had all its faults: subscriber killed" in envelope["errors"][0]["message"]
     )
     assert (envelope["data"]["stored"], envelope["data"]["faults"]) == (1, [])
+
+
+def test_the_last_picture_of_a_drill_says_what_its_end_says() -> None:
+    pytest.importorskip("iotcore")
+    pictures: list[Progress] = []
+    result = asyncio.run(run(Options(messages=3000, drill=True), pictures.append))
+    assert (result.data["acked"], result.data["stored"]) == (3000, 3000)
+    assert (pictures[-1].stage, pictures[-1].acked, pictures[-1].stored) == ("done", 3000, 3000)
 
 
 def test_a_drill_makes_its_own_load(tmp_path: Path) -> None:
