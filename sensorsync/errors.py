@@ -7,6 +7,7 @@ An error's docstring is its message when none is given. A class stands for a fam
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from inspect import cleandoc
 from typing import ClassVar
@@ -101,3 +102,26 @@ class AlreadyRunningError(SensorsyncError):
 
     exit_code = ExitCode.ALREADY_RUNNING
     code = "already_running"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that went wrong: a stable code for machines, a message and a hint for people."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    excerpt: str | None = None
+    """Lines that show where, on a terminal."""
+
+    @classmethod
+    def of(cls, error: SensorsyncError) -> Problem:
+        """The problem that an error tells of."""
+        excerpt = error.excerpt if isinstance(error, ConfigurationError) else None
+        return cls(error.code, str(error), error.hint, excerpt)
+
+    @classmethod
+    def all_of(cls, error: SensorsyncError) -> tuple[Problem, ...]:
+        """The problems that an error tells of: its parts when it sums up several."""
+        parts = error.parts if isinstance(error, ConfigurationError) else ()
+        return tuple(cls.of(part) for part in parts or (error,))

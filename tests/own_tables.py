@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sensorsync.config import DatabaseSettings
-from sensorsync.mysql import grants
-from sensorsync.mysql.own_tables import MySqlDialect
-from sensorsync.reading import Column, OwnTable, TableRow
-from sensorsync.reading.rows import Value
-from sensorsync.sqlite.own_tables import SqliteDialect
+from sensorsync.messages.reading import Column, OwnTable, TableRow
+from sensorsync.messages.reading.rows import Value
+from sensorsync.storage.mysql import grants
+from sensorsync.storage.mysql.own_tables import MySqlDialect
+from sensorsync.storage.sqlite.own_tables import SqliteDialect
 from tests.conftest import Database
 from tests.services.database import is_oracle_mysql
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sensorsync.config import Settings
-from sensorsync.lifecycle import Backoff, SoftStop
-from sensorsync.meter import Meter
-from sensorsync.mqtt.source import MqttSource
+from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
 from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery, Reading, Rejected, Row
+from sensorsync.pipeline.counters import Meter
 from sensorsync.pipeline.ingest import Ingest, Limits
 from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.runtime.shutdown import SoftStop
 from tests.fakes.broker import FakeBroker
 
 CLIENT = "sensorsync-test-0-0"

@@ -1,7 +1,7 @@
 """The parts of docs/ that come from the code: `python -m tests.references` writes them.
 
-A page says where each goes, between `<!-- generated: NAME -->` and `<!-- /generated -->`; tests/unit/test_docs.py fails when one is
-stale.
+A page says where each goes, between `<!-- generated: NAME -->` and `<!-- /generated -->`;
+tests/unit/project/test_docs.py fails when one is stale.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import typer
 
 import sensorsync
 from sensorsync.cli.wiring import app
-from sensorsync.config.fields import Section
-from sensorsync.config.reference import Key, describe, item_keys, item_models, item_title, keys, sections
-from sensorsync.config.sample import shown_value
+from sensorsync.config.reference.keys import Key, describe, item_keys, item_models, item_title, keys, sections
+from sensorsync.config.reference.sample import shown_value
+from sensorsync.config.sections.fields import Section
 from sensorsync.errors import ExitCode, SensorsyncError
-from sensorsync.meter import Kept
-from sensorsync.metrics.definitions import CHECKS, METRICS, PROCESS_METRICS, Merge
-from sensorsync.mqtt.causes import CAUSES, Cause, Chapter
-from sensorsync.mysql.migrations import migrations
-from sensorsync.mysql.schema import COLUMNS
-from sensorsync.reading import REASONS
-from sensorsync.store import READING_KEY
+from sensorsync.messages.reading import REASONS
+from sensorsync.mqtt.client.causes import CAUSES, Cause, Chapter
+from sensorsync.pipeline.counters import Kept
+from sensorsync.service.metrics.definitions import CHECKS, METRICS, PROCESS_METRICS, Merge
+from sensorsync.storage.mysql.migrations import migrations
+from sensorsync.storage.mysql.schema import COLUMNS
+from sensorsync.storage.store import READING_KEY
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

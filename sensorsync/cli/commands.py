@@ -26,8 +26,8 @@ from sensorsync.cli.wiring import (
 )
 
 if TYPE_CHECKING:
+    from sensorsync.commands.result import CommandResult
     from sensorsync.config import Loaded
-    from sensorsync.result import CommandResult
 
 Flavor = Literal["mysql", "mariadb"]
 

@@ -13,8 +13,8 @@ from sensorsync.cli.filters import Filters, filtered
 from sensorsync.cli.wiring import Json, agreed, dlq_app, run
 
 if TYPE_CHECKING:
+    from sensorsync.commands.result import CommandResult
     from sensorsync.config import Loaded
-    from sensorsync.result import CommandResult
 
 
 @dlq_app.command("inspect")
@@ -132,8 +132,8 @@ def dlq_export(
 ) -> None:
     """Write letters as JSON lines, payloads in base64. They stay in the box; `dlq import` restores them."""
     from sensorsync.commands import dlq_transfer as command
+    from sensorsync.commands.result import CommandResult
     from sensorsync.console.execution import leave_stdout
-    from sensorsync.result import CommandResult
 
     if json and str(file) == "-":
         raise typer.BadParameter("--json needs standard output for itself: name a file.")

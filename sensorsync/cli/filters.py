@@ -56,8 +56,8 @@ class Filters:
 
     def criteria(self, *, older_than: str | None = None) -> Criteria:
         """The letters that all of them mean; `older_than`: and whose latest arrival is longer ago than that. Raises UsageError."""
-        from sensorsync.config.topics import check_filter
         from sensorsync.deadletters import Criteria
+        from sensorsync.messages.topics import check_filter
 
         try:
             topic = None if self.topic is None else check_filter(self.topic)

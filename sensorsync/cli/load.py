@@ -11,8 +11,8 @@ import typer
 from sensorsync.cli.wiring import Client, Json, Plain, app, run
 
 if TYPE_CHECKING:
+    from sensorsync.commands.result import CommandResult
     from sensorsync.config import Loaded
-    from sensorsync.result import CommandResult
 
 
 @app.command("stress-publish")

@@ -13,9 +13,9 @@ from sensorsync.cli.wiring import Client, Json, app, duration, run
 from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
+    from sensorsync.commands.result import CommandResult
     from sensorsync.config import Loaded, Settings
     from sensorsync.console.execution import Outcome
-    from sensorsync.result import CommandResult
 
 _WAYS = "--topic T --payload P, --topic T --payload-file FILE, --file samples.jsonl, --live 20"
 

@@ -10,8 +10,8 @@ import typer
 from sensorsync.cli.wiring import Json, app, duration, run, size
 
 if TYPE_CHECKING:
+    from sensorsync.commands.result import CommandResult
     from sensorsync.config import Loaded
-    from sensorsync.result import CommandResult
 
 ProfileName = Literal["durable", "balanced", "throughput"]
 

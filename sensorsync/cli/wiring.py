@@ -122,11 +122,11 @@ def run_process(context: typer.Context, number: int) -> NoReturn:
     def receive_and_work() -> Outcome:
         from sensorsync.commands import subscribe
         from sensorsync.console import logs
-        from sensorsync.supervisor import receive
+        from sensorsync.service.supervisor import receive
 
         handover = receive(sys.stdin.buffer)
         logs.configure(handover.settings.log.level, handover.settings.log.format)
-        return subscribe.run_process(handover.settings, process=number, supervised=True, until_idle=handover.until_idle)
+        return subscribe.run_supervised(handover.settings, process=number, until_idle=handover.until_idle)
 
     configure_first_logs(context.obj)
     raise typer.Exit(execute("subscribe", receive_and_work, as_json=False))
@@ -141,14 +141,14 @@ def configure_first_logs(options: GlobalOptions) -> None:
 
 def duration(flag: str, text: str | None) -> float | None:
     """A flag that is no setting, in seconds. Raises UsageError."""
-    from sensorsync.config.units import parse_duration
+    from sensorsync.config.sections.units import parse_duration
 
     return _parsed(parse_duration, flag, text)
 
 
 def size(flag: str, text: str | None) -> int | None:
     """A flag that is no setting, in bytes. Raises UsageError."""
-    from sensorsync.config.units import parse_size
+    from sensorsync.config.sections.units import parse_size
 
     return _parsed(parse_size, flag, text)
 
@@ -169,7 +169,7 @@ def agreed(question: str, *, unasked: str, hint: str) -> bool:
 
 def moment(flag: str, text: str | None) -> float | None:
     """A time as a flag has it, RFC 3339 or so long ago (`2h`), as Unix time in seconds. Raises UsageError."""
-    from sensorsync.config.units import parse_duration
+    from sensorsync.config.sections.units import parse_duration
 
     if text is None:
         return None

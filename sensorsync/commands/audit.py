@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sensorsync.auditing import audit, report_problem
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.drivers import database_errors, open_store
 from sensorsync.errors import ExitCode, UsageError
-from sensorsync.result import CommandResult
-from sensorsync.workload import is_run_id
+from sensorsync.loadtest import is_run_id
+from sensorsync.loadtest.audit import audit, report_problem
+from sensorsync.storage.open import database_errors, open_store
 
 COMMAND = "audit"
 

@@ -6,13 +6,13 @@ import logging
 import time
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.exposure import broker_exposure
-from sensorsync.config.topics import check_name
-from sensorsync.errors import ExitCode, UsageError
-from sensorsync.mqtt.causes import CAUSES
-from sensorsync.mqtt.probe import Concern, Options, Show, StepResult, probe
-from sensorsync.result import CommandResult, Problem
+from sensorsync.config.checks import broker_exposure
+from sensorsync.errors import ExitCode, Problem, UsageError
+from sensorsync.messages.topics import check_name
+from sensorsync.mqtt.check import Concern, Options, Show, StepResult, probe
+from sensorsync.mqtt.client.causes import CAUSES
 
 COMMAND = "check-cloud"
 logger = logging.getLogger(__name__)

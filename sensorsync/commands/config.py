@@ -9,14 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Loaded, Settings
-from sensorsync.config.exposure import broker_exposure, database_exposure
-from sensorsync.config.fields import UNSET
-from sensorsync.config.idle import idle_mappings
-from sensorsync.config.reference import Key, item_keys, keys
-from sensorsync.decoding import envelope, loaded_key
-from sensorsync.errors import ConfigurationError, ExitCode
-from sensorsync.result import CommandResult, Problem
+from sensorsync.config.checks import broker_exposure, database_exposure, idle_mappings
+from sensorsync.config.reference.keys import Key, item_keys, keys
+from sensorsync.config.sections.fields import UNSET
+from sensorsync.errors import ConfigurationError, ExitCode, Problem
+from sensorsync.wiring import envelope, loaded_key
 
 
 def show(loaded: Loaded) -> CommandResult:

@@ -14,11 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import DatabaseSettings
-from sensorsync.drill import Drill
-from sensorsync.errors import ExitCode, IncompleteError, InterruptedByUser, UsageError
-from sensorsync.lifecycle import SoftStop
-from sensorsync.private import (
+from sensorsync.demo import (
     CommandFailed,
     EmbeddedBroker,
     MosquittoBroker,
@@ -30,8 +28,10 @@ from sensorsync.private import (
     envelope_failed,
     problems_of,
 )
-from sensorsync.result import CommandResult, Problem
-from sensorsync.workload.contents import Contents
+from sensorsync.demo.fault_injection import Drill
+from sensorsync.errors import ExitCode, IncompleteError, InterruptedByUser, Problem, UsageError
+from sensorsync.loadtest.contents import Contents
+from sensorsync.runtime.shutdown import SoftStop
 
 T = TypeVar("T")
 S = TypeVar("S")

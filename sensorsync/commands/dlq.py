@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.errors import IncompleteError, InterruptedByUser, UsageError
-from sensorsync.result import CommandResult
 
 PREVIEW_BYTES: Final = 200
 """How much of a payload a list shows."""

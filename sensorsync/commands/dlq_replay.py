@@ -11,19 +11,20 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.deadletters import Criteria, DeadLetters
 from sensorsync.deadletters.lock import replay_lock
 from sensorsync.deadletters.replay import LeaveInBox, Replay, RetryPolicy, Tally
-from sensorsync.decoding import message_decoder
-from sensorsync.drivers import database_errors, open_store
-from sensorsync.errors import DatabaseError, ExitCode, IncompleteError, InterruptedByUser
-from sensorsync.lifecycle import Backoff, SoftStop
+from sensorsync.errors import DatabaseError, ExitCode, IncompleteError, InterruptedByUser, Problem
 from sensorsync.pipeline.contract import SinkMisconfigured
-from sensorsync.pipeline.decoded import decoded
+from sensorsync.pipeline.decoded_batch import decoded
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
-from sensorsync.result import CommandResult, Problem
-from sensorsync.store import Store
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.storage.open import database_errors, open_store
+from sensorsync.storage.store import Store
+from sensorsync.wiring import message_decoder
 
 COMMAND: Final = "dlq replay"
 

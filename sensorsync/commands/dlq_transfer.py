@@ -10,11 +10,11 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.deadletters.transfer import letter_of, line_of
 from sensorsync.errors import UsageError
-from sensorsync.result import CommandResult
 
 logger = logging.getLogger(__name__)
 

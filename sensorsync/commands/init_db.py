@@ -7,12 +7,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from sensorsync import drivers
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.errors import ConfigurationError, ExitCode, InterruptedByUser, UsageError
-from sensorsync.own_tables import OWN_TABLE_HINT
-from sensorsync.result import CommandResult, Problem
-from sensorsync.store import SchemaState, Store, Upkeep
+from sensorsync.errors import ConfigurationError, ExitCode, InterruptedByUser, Problem, UsageError
+from sensorsync.storage import open as drivers
+from sensorsync.storage.store import SchemaState, Store, Upkeep
+from sensorsync.storage.target_table import OWN_TABLE_HINT
 
 COMMAND = "init-db"
 

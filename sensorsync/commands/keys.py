@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import KeySettings, Loaded
-from sensorsync.decoding import envelope, loaded_key
-from sensorsync.envelope import ALGORITHMS, Key, generated
-from sensorsync.errors import ConfigurationError, ExitCode, UsageError
-from sensorsync.result import CommandResult, Problem
+from sensorsync.errors import ConfigurationError, ExitCode, Problem, UsageError
+from sensorsync.messages.envelope import ALGORITHMS, Key, generated
+from sensorsync.wiring import envelope, loaded_key
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _MODE = 0o600

@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from sensorsync.commands.map_dry_run import Outcome, Trial
+from sensorsync.commands.map_samples import BadLine, Sample, message_properties, read_samples
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.exposure import broker_exposure
-from sensorsync.config.topics import check_filter, check_name, covers
-from sensorsync.errors import ExitCode, InterruptedByUser, UsageError
-from sensorsync.lifecycle import SoftStop
-from sensorsync.mqtt.listening import listening
+from sensorsync.config.checks import broker_exposure
+from sensorsync.errors import ExitCode, InterruptedByUser, Problem, UsageError
+from sensorsync.messages.reading import TableRow
+from sensorsync.messages.topics import check_filter, check_name, covers
+from sensorsync.mqtt.sampler import listening
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
-from sensorsync.reading import TableRow
-from sensorsync.result import CommandResult, Problem
-from sensorsync.samples import BadLine, Sample, message_properties, read_samples
-from sensorsync.trial import Outcome, Trial
+from sensorsync.runtime.shutdown import SoftStop
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def message(settings: Settings, given: Message) -> CommandResult:
 
 
 def samples(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
-    """What becomes of the messages of a file (None: of `stdin`), one JSON object a line, see `sensorsync.samples`.
+    """What becomes of the messages of a file (None: of `stdin`), one JSON object a line, see `sensorsync.commands.map_samples`.
 
     A line that is no sample is named, and the others are shown all the same. Exit code 5 for such a line, and for a file without any
     message. Raises UsageError when the file cannot be read, ConfigurationError.

@@ -10,20 +10,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sensorsync.auditing import audit, report_problem, rows_arrived
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.exposure import broker_exposure, database_exposure
-from sensorsync.decoding import sealer, signing_key
-from sensorsync.drivers import database_errors, open_store
-from sensorsync.errors import ExitCode, InterruptedByUser, UsageError
-from sensorsync.lifecycle import SoftStop
-from sensorsync.mqtt.causes import cause_of_code
-from sensorsync.mqtt.fleet import Fleet
-from sensorsync.mqtt.fleet_child import Job
-from sensorsync.mqtt.fleet_counts import Counts
-from sensorsync.result import CommandResult, Problem
-from sensorsync.store import Store
-from sensorsync.workload import AuditReport, Run, new_run_id
+from sensorsync.config.checks import broker_exposure, database_exposure
+from sensorsync.errors import ExitCode, InterruptedByUser, Problem, UsageError
+from sensorsync.loadtest import AuditReport, Run, new_run_id
+from sensorsync.loadtest.audit import audit, report_problem, rows_arrived
+from sensorsync.loadtest.counts import Counts
+from sensorsync.loadtest.process import Job
+from sensorsync.loadtest.processes import Fleet
+from sensorsync.mqtt.client.causes import cause_of_code
+from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.storage.open import database_errors, open_store
+from sensorsync.storage.store import Store
+from sensorsync.wiring import sealer, signing_key
 
 COMMAND = "stress-publish"
 logger = logging.getLogger(__name__)

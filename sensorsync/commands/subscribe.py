@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable
-from contextlib import closing
-from typing import Any, Never
+from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.exposure import broker_exposure, database_exposure
-from sensorsync.config.idle import idle_mappings
-from sensorsync.deadletters import DeadLetters
-from sensorsync.decoding import message_decoder
-from sensorsync.drivers import open_store
-from sensorsync.errors import DatabaseError, ExitCode, IncompleteError
-from sensorsync.lifecycle import Backoff, SoftStop, quieten_collector
-from sensorsync.meter import Meter, Status
-from sensorsync.metrics.board import Board
-from sensorsync.metrics.picture import picture_of
-from sensorsync.monitoring import monitored, reporter, reporting
-from sensorsync.mqtt.sessions import only_instance
-from sensorsync.mqtt.source import MqttSource
-from sensorsync.pipeline.batcher import Batcher
-from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
-from sensorsync.pipeline.ingest import Ingest, Limits
-from sensorsync.pipeline.writer import BatchWriter, Refusals
-from sensorsync.result import CommandResult, Problem
-from sensorsync.service_manager import ServiceManager, keep_told
-from sensorsync.status_line import StatusLine
-from sensorsync.store import Store
-from sensorsync.supervisor import Supervisor
-from sensorsync.supervisor.totals import Totals
-from sensorsync.watching import Show, watch
+from sensorsync.config.checks import broker_exposure, database_exposure, idle_mappings
+from sensorsync.errors import ExitCode
+from sensorsync.mqtt.subscriber.session_registry import only_instance
+from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.service.health import monitored
+from sensorsync.service.live_status import Show, watch
+from sensorsync.service.metrics.board import Board
+from sensorsync.service.process import PipelineResult, run_process, service_manager_tasks
+from sensorsync.service.status_line import StatusLine
+from sensorsync.service.supervisor import Supervisor
+from sensorsync.service.supervisor.totals import Totals
 
 logger = logging.getLogger(__name__)
 
@@ -55,99 +40,17 @@ async def run(
     with only_instance(settings):
         async with monitored(settings) as board:
             if settings.pipeline.processes == 1:
-                return await run_process(
-                    settings, until_idle=until_idle, max_messages=max_messages, show=show, board=board
+                return _as_result(
+                    await run_process(
+                        settings, until_idle=until_idle, max_messages=max_messages, show=show, board=board
+                    )
                 )
             return await _supervise(settings, until_idle, max_messages, show, board)
 
 
-async def run_process(
-    settings: Settings,
-    *,
-    process: int = 0,
-    supervised: bool = False,
-    until_idle: float | None = None,
-    max_messages: int | None = None,
-    show: Show | None = None,
-    board: Board | None = None,
-) -> CommandResult:
-    """Be process number `process` of the instance; a supervisor, if there is one, holds the instance's lock."""
-    loop = asyncio.get_running_loop()
-    pipeline = settings.pipeline
-    decode = message_decoder(settings)
-    meter = Meter(loop.time())
-    began = loop.time()
-    source: MqttSource | None = None
-    box = DeadLetters.of(settings)
-    box.open()
-    for warning in box.warnings():
-        logger.warning("%s", warning, extra={"event": "dead_letter_box"})
-    with SoftStop() as stop, closing(box):
-        store = open_store(settings.database, settings.own_tables)
-        try:
-            await _database_ready(store, settings, stop)
-            refusals = Refusals()
-            status = StatusLine(meter, settings)
-
-            stall_after = settings.metrics.stall_after
-            report = reporter(
-                board, process, stop, lambda: picture_of(meter, store.pool, loop.time(), stall_after=stall_after)
-            )
-
-            def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
-                return BatchWriter(
-                    number,
-                    store.sink(number),
-                    box,
-                    decode,
-                    backoff=Backoff(pipeline.backoff_min, pipeline.backoff_max),
-                    pause=pause,
-                    refusals=refusals,
-                    wait_for_database=settings.database.wait_for_database,
-                    meter=meter.writer(),
-                )
-
-            source = MqttSource(settings, meter, process=process)
-            ingest = Ingest(
-                source,
-                Batcher(pipeline.batch_size, pipeline.batch_timeout),
-                make_writer,
-                workers=pipeline.workers,
-                meter=meter,
-                limits=Limits(
-                    queue_limit=pipeline.queue_limit,
-                    queue_bytes=pipeline.queue_bytes,
-                    stop_timeout=pipeline.stop_timeout,
-                    until_idle=until_idle,
-                    max_messages=max_messages,
-                    leave=settings.mqtt.on_stop == "leave",
-                ),
-                on_settled=status.landed,
-            )
-            tickers = [loop.create_task(status.tick())]
-            if show is not None:
-                tickers.append(loop.create_task(watch(settings, meter, show)))
-            if settings.metrics.listen is not None:
-                tickers.append(loop.create_task(reporting(report)))
-            if not supervised:
-                tickers += _told(stop, lambda: meter.status(loop.time()), lambda: meter.status(loop.time()).links > 0)
-            try:
-                if not stop.asked:
-                    quieten_collector()
-                    await ingest.run(stop)
-            except SinkMisconfigured as error:
-                raise DatabaseError(str(error), hint=error.hint) from error
-            finally:
-                for ticker in tickers:
-                    ticker.cancel()
-                if supervised:
-                    status.report()
-                if settings.metrics.listen is not None:
-                    report()
-        finally:
-            await asyncio.to_thread(store.close)
-    kept = None if source is None else source.sessions_kept
-    return _result(meter.status(loop.time()), stop.reason, loop.time() - began, _sessions_left(settings, kept))
+async def run_supervised(settings: Settings, *, process: int, until_idle: float | None) -> CommandResult:
+    """Run one of several processes; its supervisor has checked the settings and holds the instance's lock."""
+    return _as_result(await run_process(settings, process=process, supervised=True, until_idle=until_idle))
 
 
 async def _supervise(
@@ -169,7 +72,9 @@ async def _supervise(
         if show is not None:
             tickers.append(loop.create_task(watch(settings, totals, show, totals.present)))
         everybody = settings.pipeline.processes
-        tickers += _told(stop, lambda: totals.status(loop.time()), lambda: supervisor.running == everybody)
+        tickers += service_manager_tasks(
+            stop, lambda: totals.status(loop.time()), lambda: supervisor.running == everybody
+        )
         try:
             verdict = await supervisor.run(stop)
         finally:
@@ -178,66 +83,13 @@ async def _supervise(
     if verdict.fault:
         return CommandResult("subscribe", {}, verdict.exit_code, verdict.problems)
     more = {"processes": settings.pipeline.processes, "restarts": verdict.restarts}
-    return _result(totals.status(loop.time()), stop.reason, loop.time() - began, verdict.problems, **more)
+    ended = PipelineResult(totals.status(loop.time()), stop.reason, loop.time() - began, verdict.problems)
+    return _as_result(ended, **more)
 
 
-def _told(stop: SoftStop, status: Callable[[], Status], ready: Callable[[], bool]) -> list[asyncio.Task[Never]]:
-    """What keeps the service manager told, if there is one."""
-
-    def line() -> str:
-        now = status()
-        return (
-            f"{now.landed:,} stored, {now.parked:,} parked, {now.queue_depth:,} on their way, {now.links} connection(s)"
-        )
-
-    manager = ServiceManager.of(os.environ)
-    if manager is None:
-        return []
-    return [asyncio.get_running_loop().create_task(keep_told(manager, stop, ready, line))]
-
-
-async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> None:
-    """Return once rows can be written. Raises DatabaseError, unless the settings say to wait for the database."""
-    backoff = Backoff(settings.pipeline.backoff_min, settings.pipeline.backoff_max)
-    while not stop.asked:
-        try:
-            await asyncio.to_thread(store.check_schema)
-            for warning in await asyncio.to_thread(store.durability_warnings):
-                logger.warning("%s", warning, extra={"event": "durability"})
-        except (SinkUnavailable, SinkMisconfigured) as error:
-            hint = (
-                error.hint
-                if isinstance(error, SinkMisconfigured)
-                else "check the database.* settings (DB_HOST, DB_PORT)"
-            )
-            if not settings.database.wait_for_database:
-                raise DatabaseError(str(error), hint=hint) from error
-            delay = backoff.next()
-            logger.warning(
-                "waiting for the database: %s; next try in %.1fs", error, delay, extra={"event": "database_awaited"}
-            )
-            try:
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        else:
-            logger.info("storing into %s", store.label, extra={"event": "database_ready"})
-            return
-
-
-def _sessions_left(settings: Settings, kept: int | None) -> tuple[Problem, ...]:
-    """What went wrong with leaving for good; `kept` is None when it did not come to that."""
-    if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or kept == 0:
-        return ()
-    which = "The sessions" if kept is None else f"{kept} session(s)"
-    message = f"{which} of {settings.mqtt.instance} could not be ended: the broker goes on collecting for them"
-    return (Problem(IncompleteError.code, message, "Run `sensorsync subscribe --leave --until-idle 5s` again."),)
-
-
-def _result(
-    status: Status, reason: str | None, seconds: float, problems: tuple[Problem, ...] = (), **more: Any
-) -> CommandResult:
+def _as_result(ended: PipelineResult, **more: Any) -> CommandResult:
+    """Return the command's result for what the pipeline reported, and log it."""
+    status = ended.status
     data = {
         "received": status.received,
         "stored": status.landed,
@@ -250,14 +102,14 @@ def _result(
         "retries": status.retries,
         "reconnects": status.reconnects,
         "sessions_lost": status.sessions_lost,
-        "stopped_by": reason,
-        "seconds": round(seconds, 3),
+        "stopped_by": ended.stopped_by,
+        "seconds": round(ended.seconds, 3),
         "rate": round(status.overall_rate, 1),
         **more,
     }
     logger.info(
         "stopped (%s): %s stored (%s/s), %s redelivered, %s parked, %s left to the broker",
-        reason,
+        ended.stopped_by,
         f"{status.landed:,}",
         f"{status.overall_rate:,.0f}",
         f"{status.duplicates:,}",
@@ -265,5 +117,5 @@ def _result(
         f"{status.queue_depth:,}",
         extra={"event": "stopped", **data},
     )
-    incomplete = status.queue_depth or problems
-    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if incomplete else ExitCode.OK, problems)
+    incomplete = status.queue_depth or ended.problems
+    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if incomplete else ExitCode.OK, ended.problems)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import DatabaseSettings, Settings
-from sensorsync.drivers import database_errors
-from sensorsync.errors import ConfigurationError, ExitCode, UsageError
-from sensorsync.mysql import tuning
-from sensorsync.mysql.tuning import Advice, Outcome, Product, Profile, Situation, Status, UndoFile, machine
+from sensorsync.errors import ConfigurationError, ExitCode, Problem, UsageError
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
-from sensorsync.result import CommandResult, Problem
+from sensorsync.storage.mysql import tuning
+from sensorsync.storage.mysql.tuning import Advice, Outcome, Product, Profile, Situation, Status, UndoFile, machine
+from sensorsync.storage.open import database_errors
 
 COMMAND = "tune-db"
 logger = logging.getLogger(__name__)

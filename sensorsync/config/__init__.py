@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from sensorsync.config.broker import MqttSettings, PublishSettings, TlsSettings
-from sensorsync.config.loading import Loaded, load
-from sensorsync.config.messages import KeySettings, ReadingSettings, SecuritySettings
-from sensorsync.config.models import LogSettings, Settings
-from sensorsync.config.storage import DatabaseSettings, DatabaseTlsSettings, DeadLetterSettings, PipelineSettings
+from sensorsync.config.loading.loader import Loaded, load
+from sensorsync.config.sections.database import DatabaseSettings, DatabaseTlsSettings
+from sensorsync.config.sections.dead_letters import DeadLetterSettings
+from sensorsync.config.sections.log import LogSettings
+from sensorsync.config.sections.mqtt import MqttSettings, TlsSettings
+from sensorsync.config.sections.pipeline import PipelineSettings
+from sensorsync.config.sections.publish import PublishSettings
+from sensorsync.config.sections.reading import ReadingSettings
+from sensorsync.config.sections.security import KeySettings, SecuritySettings
+from sensorsync.config.settings import Settings
 
 __all__ = [
     "DatabaseSettings",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sensorsync.console.escape import printable
 from sensorsync.console.live import Display, screen
-from sensorsync.mqtt.probe import Step
+from sensorsync.mqtt.check import Step
 
 _MARKS = {
     "passed": ("ok", "green"),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sensorsync.console import logs
 from sensorsync.console.escape import printable
-from sensorsync.result import Problem
+from sensorsync.errors import Problem
 
 log = logging.getLogger(__name__)
 

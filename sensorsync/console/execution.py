@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.console.errors import with_causes
 from sensorsync.console.results import render_result
-from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError
-from sensorsync.result import CommandResult, Problem
+from sensorsync.errors import ExitCode, InterruptedByUser, Problem, SensorsyncError
 
 log = logging.getLogger(__name__)
 

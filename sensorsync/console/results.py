@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.console import logs
 from sensorsync.console.errors import print_problems
-from sensorsync.result import CommandResult
 
 Renderer = Callable[[Mapping[str, Any], Any], None]
 """`render(data, console)`: print a command's data to a rich console."""

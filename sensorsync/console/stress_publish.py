@@ -30,7 +30,7 @@ from sensorsync.console.live import (
 )
 from sensorsync.console.logs import is_json
 from sensorsync.console.table import as_text
-from sensorsync.mqtt.fleet_counts import Counts
+from sensorsync.loadtest.counts import Counts
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from sensorsync.console.live import (
     some,
     troubles,
 )
-from sensorsync.meter import Status
-from sensorsync.watching import Picture, Show
+from sensorsync.pipeline.counters import Status
+from sensorsync.service.live_status import Picture, Show
 
 
 class View(Display):

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sensorsync.config.topics import covers
+from sensorsync.messages.topics import covers
 
 State = Literal["parked", "quarantined"]
 

@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from sensorsync import sqlite_file
 from sensorsync.deadletters.criteria import topic_matches
 from sensorsync.errors import DeadLetterBoxError
+from sensorsync.storage import sqlite_file
 
 _APPLICATION_ID: Final = 0x53534C42
 """Marks the file as ours (`PRAGMA application_id`): "SSLB"."""

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from sensorsync.messages.reading import Rejected
 from sensorsync.pipeline.contract import DeadLetter
-from sensorsync.reading import Rejected
 
 MAX_HISTORY: Final = 20
 """Earlier refusals that a letter remembers."""
@@ -154,7 +154,7 @@ def device_of(topic: str, payload: bytes, level: int | None = None) -> str | Non
 
 @functools.cache
 def _opener() -> Callable[[bytes], bytes | Rejected]:
-    from sensorsync.envelope import Envelope  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
+    from sensorsync.messages.envelope import Envelope  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
 
     return Envelope(signatures="off").open
 

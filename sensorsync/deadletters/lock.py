@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sensorsync.errors import AlreadyRunningError, DeadLetterBoxError
-from sensorsync.lifecycle import SoftStop
+from sensorsync.runtime.shutdown import SoftStop
 
 _POLL: Final = 0.1
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from sensorsync.reading import FanOut, Reading, Rejected, Row
+from sensorsync.messages.reading import FanOut, Reading, Rejected, Row
 
 __all__ = [
     "AckToken",

@@ -15,11 +15,11 @@ from itertools import chain
 from typing import Any
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.lifecycle import SoftStop
-from sensorsync.meter import Meter
 from sensorsync.pipeline.batcher import Batch, Batcher
 from sensorsync.pipeline.contract import AckToken, Delivery, SinkMisconfigured, Source, WriteReport
-from sensorsync.pipeline.crew import Crew, MakeWriter
+from sensorsync.pipeline.counters import Meter
+from sensorsync.pipeline.worker_pool import Crew, MakeWriter
+from sensorsync.runtime.shutdown import SoftStop
 
 logger = logging.getLogger(__name__)
 

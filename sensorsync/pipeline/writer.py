@@ -11,8 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from sensorsync.lifecycle import Backoff
-from sensorsync.meter import Kept, WriterMeter
 from sensorsync.pipeline.contract import (
     BatchRefused,
     BoxUnavailable,
@@ -26,7 +24,9 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
     WriteReport,
 )
-from sensorsync.pipeline.decoded import decoded
+from sensorsync.pipeline.counters import Kept, WriterMeter
+from sensorsync.pipeline.decoded_batch import decoded
+from sensorsync.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 

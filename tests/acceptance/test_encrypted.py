@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sensorsync.config import DatabaseTlsSettings
-from sensorsync.envelope import generated
+from sensorsync.messages.envelope import generated
 from tests.commands import Commands
 from tests.conftest import Certificates, DatabaseServer, Mosquitto, need
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from sensorsync import sqlite_file
 from sensorsync.config import DatabaseSettings
-from sensorsync.drivers import open_store
+from sensorsync.storage import sqlite_file
+from sensorsync.storage.open import open_store
 from tests.conftest import Database
 
 

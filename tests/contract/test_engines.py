@@ -15,17 +15,18 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import SensorsyncError
-from sensorsync.lifecycle import Backoff
-from sensorsync.meter import Meter
-from sensorsync.mqtt import connecting, link
-from sensorsync.mqtt.options import connect_options
-from sensorsync.mqtt.paho import connection
-from sensorsync.mqtt.paho.connection import _Nobody as Nobody
-from sensorsync.mqtt.publisher import Publisher
-from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
-from sensorsync.mqtt.source import MqttSource
+from sensorsync.mqtt.client import open as connecting
+from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable
+from sensorsync.mqtt.client.options import connect_options
+from sensorsync.mqtt.client.paho import connection
+from sensorsync.mqtt.client.paho.connection import _Nobody as Nobody
+from sensorsync.mqtt.publisher.feed import Burst
+from sensorsync.mqtt.publisher.publisher import Publisher
+from sensorsync.mqtt.subscriber import link
+from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.contract import AckToken, Delivery
-from sensorsync.workload import Burst
+from sensorsync.pipeline.counters import Meter
+from sensorsync.runtime.backoff import Backoff
 from tests.conftest import Certificates, Mosquitto, need
 
 pytestmark = pytest.mark.broker

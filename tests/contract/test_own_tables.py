@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sensorsync.drivers import open_store
+from sensorsync.messages.reading import Column, OwnTable, TableRow
+from sensorsync.messages.reading.rows import Value
 from sensorsync.pipeline.contract import BatchRefused, Row, SinkMisconfigured, SinkUnavailable
-from sensorsync.reading import Column, OwnTable, TableRow
-from sensorsync.reading.rows import Value
-from sensorsync.store import Store
+from sensorsync.storage.open import open_store
+from sensorsync.storage.store import Store
 from tests.contract.conftest import Place
 from tests.contract.writers import four_at_once
 from tests.own_tables import ALARMS, STATE, Ground, alarm, first, state

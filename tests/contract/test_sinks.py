@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol
 
 import pytest
 
-from sensorsync.drivers import open_store
 from sensorsync.pipeline.contract import BatchRefused, Reading, SinkMisconfigured, SinkUnavailable
-from sensorsync.store import Store
+from sensorsync.storage.open import open_store
+from sensorsync.storage.store import Store
 from tests.contract.conftest import Place
 from tests.contract.writers import four_at_once
 from tests.rows import ARRIVAL, reading, readings

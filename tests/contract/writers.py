@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from sensorsync.pipeline.contract import Row, SinkUnavailable
-from sensorsync.store import Store
+from sensorsync.storage.store import Store
 
 RowsOf = Callable[[random.Random, Sequence[int], int], Sequence[Row]]
 """(random numbers, numbers of the rows from 0 to 59, turn) -> a batch."""

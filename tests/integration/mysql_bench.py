@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
-from sensorsync.mysql.store import MySqlStore
+from sensorsync.storage.mysql.store import MySqlStore
 from tests.services import DatabaseServer
 
 PLAIN = DatabaseTlsSettings(mode="disabled")

@@ -10,8 +10,8 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError
-from sensorsync.mqtt import link
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry, only_instance
+from sensorsync.mqtt.subscriber import link
+from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry, only_instance
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import everything, kept, running, send, standing_at_the_gate, subscribed
 from tests.processes import registries

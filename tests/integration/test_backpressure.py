@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mqtt5
 
-from sensorsync.mqtt.link import Link
+from sensorsync.mqtt.subscriber.link import Link
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import Database, everything, running, send, subscribed

@@ -16,10 +16,11 @@ import mqtt5
 import pytest
 
 from sensorsync.commands import check_cloud
-from sensorsync.config import Settings, exposure
+from sensorsync.commands.result import CommandResult
+from sensorsync.config import Settings
+from sensorsync.config import checks as exposure
 from sensorsync.errors import UsageError
-from sensorsync.mqtt.probe import Step
-from sensorsync.result import CommandResult
+from sensorsync.mqtt.check import Step
 from tests.commands import Commands
 from tests.conftest import Certificates, Mosquitto, need, not_installed
 from tests.fakes import Answering, FakeBroker, InThread

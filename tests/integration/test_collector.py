@@ -14,13 +14,13 @@ import pytest
 from mqtt5 import PubAckReasonCode
 
 from sensorsync.config import Settings
-from sensorsync.decoding import message_decoder, sealer
-from sensorsync.lifecycle import GC_THRESHOLD
-from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.publisher import Publisher
+from sensorsync.loadtest import Messages, Run
+from sensorsync.messages.reading import Reading, Rejected
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.publisher.publisher import Publisher
 from sensorsync.pipeline.contract import Delivery
-from sensorsync.reading import Reading, Rejected
-from sensorsync.workload import Messages, Run
+from sensorsync.runtime.process import GC_THRESHOLD
+from sensorsync.wiring import message_decoder, sealer
 from tests.commands import Commands
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker

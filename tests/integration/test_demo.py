@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sensorsync.private.service import find_program
+from sensorsync.demo.service import find_program
 from tests.conftest import need
 from tests.services import DatabaseServer, Mosquitto, eventually
 

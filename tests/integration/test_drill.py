@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sensorsync.commands.demo import Options, Progress, run
-from sensorsync.private.service import find_program
+from sensorsync.demo.service import find_program
 from tests.conftest import need
 from tests.integration.test_demo import demo, processes_with
 from tests.services import DatabaseServer, Mosquitto, eventually

@@ -12,8 +12,8 @@ import pytest
 from sensorsync.cli import main
 from sensorsync.commands import init_db
 from sensorsync.config import DatabaseTlsSettings, Settings
-from sensorsync.drivers import open_store
-from sensorsync.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
+from sensorsync.storage.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
+from sensorsync.storage.open import open_store
 from tests.acceptance.test_promise import commands_for, stored, subscriber
 from tests.bad_input import GOOD_READING, publish
 from tests.conftest import Certificates, Database, DatabaseServer, Mosquitto, need

@@ -11,7 +11,7 @@ from typing import Any
 import mqtt5
 import pytest
 
-from sensorsync.mqtt.frames import MAX_PACKET
+from sensorsync.mqtt.client.broken_packets import MAX_PACKET
 from tests.bad_input import GOOD_READING
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import CLIENT, running, subscribed

@@ -14,8 +14,8 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.config import DatabaseSettings
-from sensorsync.mysql.clear_text import login_arguments
-from sensorsync.mysql.connect import Connector
+from sensorsync.storage.mysql.clear_text import login_arguments
+from sensorsync.storage.mysql.connect import Connector
 from tests.unit.console.test_hostile_text import EVIL, harmless
 
 PASSWORD = "marker-s3cret"

@@ -15,7 +15,7 @@ import typer
 
 from sensorsync.cli import main
 from sensorsync.cli.wiring import app
-from sensorsync.config import yaml_file
+from sensorsync.config.loading import yaml_file
 from tests.commands import Commands
 from tests.conftest import DatabaseServer, Mosquitto, need
 from tests.references import DOCS

@@ -15,10 +15,10 @@ import mqtt5
 import pytest
 
 from sensorsync.commands import map as command
+from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.errors import SensorsyncError, UsageError
-from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable
-from sensorsync.result import CommandResult
+from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable
 from tests.commands import Commands
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker

@@ -12,21 +12,21 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from sensorsync import sqlite_file
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
-from sensorsync.drivers import open_store
-from sensorsync.metrics.board import Board
-from sensorsync.metrics.picture import picture_of
-from sensorsync.monitoring import monitored
 from sensorsync.pipeline.contract import DeadLetter, SinkUnavailable
+from sensorsync.service.health import monitored
+from sensorsync.service.metrics.board import Board
+from sensorsync.service.metrics.picture import picture_of
+from sensorsync.storage import sqlite_file
+from sensorsync.storage.open import open_store
 from tests.conftest import Database
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import Database as HeldDatabase
 from tests.pipelines import running, send, standing_at_the_gate, subscribed
 from tests.rows import readings
 from tests.services.process import free_port
-from tests.unit.metrics.pictures import picture
+from tests.unit.service.metrics.pictures import picture
 
 
 def test_what_a_pipeline_holds_is_seen_while_it_waits_for_its_commit_and_gone_after_it(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("sensorsync.metrics.watch._SHARE", 1)
+    monkeypatch.setattr("sensorsync.service.metrics.watch._SHARE", 1)
     settings = Settings.model_validate(
         {
             "metrics": {"listen": f"127.0.0.1:{free_port()}", "check_interval": 0.02},

@@ -14,13 +14,13 @@ import pymysql
 import pytest
 
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
-from sensorsync.lifecycle import Backoff
-from sensorsync.mysql import connect
-from sensorsync.mysql.connect import Pool
-from sensorsync.mysql.sink import MySqlSink
-from sensorsync.mysql.store import MySqlStore
 from sensorsync.pipeline.contract import DeadLetter, Delivery, SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.storage.mysql import connect
+from sensorsync.storage.mysql.connect import Pool
+from sensorsync.storage.mysql.sink import MySqlSink
+from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
 from tests.fakes import Fault, InThread, MySqlProxy, TcpProxy
 from tests.integration.mysql_bench import PLAIN, migrated, run_as_root, settings_for
@@ -280,8 +280,8 @@ def test_every_session_is_set_up_alike(database: Database) -> None:
     isolation = "transaction_isolation" if is_oracle_mysql() else "tx_isolation"
     with lease.connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT @@time_zone, @@{isolation}, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@wait_timeout,"
-            " @@character_set_client, @@collation_connection, @@autocommit, @@sql_mode"
+            f"SELECT time_zone, {isolation}, innodb_lock_wait_timeout, lock_wait_timeout, wait_timeout,"
+            " character_set_client, collation_connection, autocommit, sql_mode"
         )
         *found, sql_mode = cursor.fetchone() or ()
     assert found == ["+00:00", "READ-COMMITTED", 3, 3, 30, "utf8mb4", "utf8mb4_bin", 1]

@@ -11,11 +11,11 @@ from typing import Any
 import pymysql
 import pytest
 
-from sensorsync.mysql.connect import Pool
-from sensorsync.mysql.sink import MySqlSink
-from sensorsync.mysql.statement import Policy
-from sensorsync.mysql.store import MySqlStore
 from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.storage.mysql.connect import Pool
+from sensorsync.storage.mysql.sink import MySqlSink
+from sensorsync.storage.mysql.statement import Policy
+from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
 from tests.integration.mysql_bench import migrated, run_as_root, settings_for
 from tests.rows import ARRIVAL, reading, readings

@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 
 from sensorsync.cli import main
-from sensorsync.mysql.migrations import script, split
-from sensorsync.mysql.schema import COLUMNS
-from sensorsync.mysql.store import MySqlStore
 from sensorsync.pipeline.contract import SinkMisconfigured
+from sensorsync.storage.mysql.migrations import script, split
+from sensorsync.storage.mysql.schema import COLUMNS
+from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
 from tests.integration.mysql_bench import migrated, run_as_root
 from tests.rows import readings

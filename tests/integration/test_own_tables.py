@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sensorsync.mysql.store import MySqlStore
+from sensorsync.messages.reading import Column, OwnTable, TableRow
 from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
-from sensorsync.reading import Column, OwnTable, TableRow
+from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database, DatabaseServer, empty_database
 from tests.own_tables import ALARMS, STATE, Ground, state, statements_in
 from tests.rows import readings

@@ -21,14 +21,14 @@ from typer.testing import CliRunner
 
 from sensorsync.cli.wiring import app
 from sensorsync.errors import ExitCode, SensorsyncError
-from sensorsync.mqtt.causes import CAUSES
-from sensorsync.mqtt.connecting import connect
-from sensorsync.mqtt.conversation import Conversation
-from sensorsync.mqtt.frames import Received
-from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.paho.client import make_client
-from sensorsync.mqtt.paho.exchange import Exchange
-from sensorsync.mqtt.reasons import BrokerUnavailable
+from sensorsync.mqtt.client.base import Conversation
+from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.causes import CAUSES
+from sensorsync.mqtt.client.errors import BrokerUnavailable
+from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.client.paho.client import make_client
+from sensorsync.mqtt.client.paho.exchange import Exchange
 from sensorsync.pipeline.ingest import Limits
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker

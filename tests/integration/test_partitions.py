@@ -17,11 +17,11 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.errors import AlreadyRunningError
-from sensorsync.mysql import partitions_upkeep, schema
-from sensorsync.mysql.partitions import DAYS_AHEAD
-from sensorsync.mysql.store import MySqlStore
 from sensorsync.pipeline.contract import Reading
-from sensorsync.store import Upkeep
+from sensorsync.storage.mysql import partitions_upkeep, schema
+from sensorsync.storage.mysql.partitions import DAYS_AHEAD
+from sensorsync.storage.mysql.store import MySqlStore
+from sensorsync.storage.store import Upkeep
 from tests.commands import Commands
 from tests.conftest import Database
 from tests.integration.mysql_bench import run_as_root

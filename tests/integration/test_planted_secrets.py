@@ -15,7 +15,7 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from sensorsync.envelope import Encrypter, Key, Signer, generated
+from sensorsync.messages.envelope import Encrypter, Key, Signer, generated
 from tests.commands import Background, Commands
 from tests.conftest import Database
 from tests.fakes import FakeBroker, InThread

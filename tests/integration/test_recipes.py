@@ -17,16 +17,16 @@ from typing import Any
 import pytest
 
 from sensorsync.commands import map as map_command
+from sensorsync.commands.map_samples import Sample, read_samples
 from sensorsync.config import DatabaseSettings, Settings, load
-from sensorsync.config.mappings import MappingSettings
-from sensorsync.config.reference import item_models
-from sensorsync.config.topics import covers
-from sensorsync.decoding import message_decoder
-from sensorsync.drivers import open_store
+from sensorsync.config.reference.keys import item_models
+from sensorsync.config.sections.mappings import MappingSettings
 from sensorsync.errors import ExitCode
+from sensorsync.messages.reading import TableRow
+from sensorsync.messages.topics import covers
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
-from sensorsync.reading import TableRow
-from sensorsync.samples import Sample, read_samples
+from sensorsync.storage.open import open_store
+from sensorsync.wiring import message_decoder
 from tests.commands import Commands
 from tests.services import DatabaseServer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.mqtt.sessions import SessionRegistry
+from sensorsync.mqtt.subscriber.session_registry import SessionRegistry
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker

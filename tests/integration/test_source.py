@@ -13,7 +13,7 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from sensorsync.mqtt.reasons import BrokerRefused, BrokerUnavailable, SessionTakenOver
+from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver
 from sensorsync.pipeline.contract import Reading
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker

@@ -17,11 +17,11 @@ import mqtt5
 import pytest
 
 from sensorsync.config import Settings
-from sensorsync.mqtt import link
-from sensorsync.mqtt.connecting import connect
-from sensorsync.mqtt.options import ConnectOptions
-from sensorsync.mqtt.reasons import SessionTakenOver
-from sensorsync.mqtt.sessions import SessionRecord, SessionRegistry
+from sensorsync.mqtt.client.errors import SessionTakenOver
+from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.subscriber import link
+from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection

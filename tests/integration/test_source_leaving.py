@@ -13,7 +13,7 @@ from typing import Any
 import mqtt5
 import pytest
 
-from sensorsync.mqtt import link
+from sensorsync.mqtt.subscriber import link
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.ingest import Limits
 from tests.fakes.broker import FakeBroker

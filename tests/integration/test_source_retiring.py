@@ -8,7 +8,7 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from sensorsync.mqtt import link
+from sensorsync.mqtt.subscriber import link
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import CLIENT, everything, running, send, subscribed

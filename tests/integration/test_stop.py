@@ -19,7 +19,7 @@ import pytest
 
 import tests.pipelines
 from sensorsync.errors import SensorsyncError
-from sensorsync.pipeline import crew
+from sensorsync.pipeline import worker_pool as crew
 from sensorsync.pipeline.batcher import Batch
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
 from sensorsync.pipeline.ingest import Limits
@@ -197,7 +197,7 @@ def test_a_writer_that_dies_with_a_batch_that_nobody_knows_it_has_does_not_hold_
 
 FIRST_SIGNAL_AFTER_OUR_OWN_REASON = """
 import asyncio, os, signal
-from sensorsync.lifecycle import SoftStop
+from sensorsync.runtime.shutdown import SoftStop
 async def main():
     with SoftStop() as stop:
         stop.ask("idle")

@@ -13,12 +13,12 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.commands import tune_db
+from sensorsync.commands.result import CommandResult
 from sensorsync.commands.tune_db import Options
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError, IncompleteError, UsageError
-from sensorsync.mysql.tuning import Advice, Product, Profile, Situation, TunedServer, advise
-from sensorsync.mysql.tuning.privileges import SCRATCH_TABLE
-from sensorsync.result import CommandResult
+from sensorsync.storage.mysql.tuning import Advice, Product, Profile, Situation, TunedServer, advise
+from sensorsync.storage.mysql.tuning.privileges import SCRATCH_TABLE
 from tests.conftest import DatabaseServer, need
 from tests.services.database import is_oracle_mysql
 
@@ -213,7 +213,7 @@ def test_the_scratch_table_goes_whatever_happens(
     def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("sensorsync.mysql.tuning.measurement._batches", fail)
+    monkeypatch.setattr("sensorsync.storage.mysql.tuning.measurement._batches", fail)
     with pytest.raises(failure):
         tune(tuner, measure=True)  # that no table is left is looked at by the fixture
 

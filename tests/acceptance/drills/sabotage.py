@@ -9,8 +9,8 @@ import signal
 from collections.abc import Sequence
 
 from sensorsync.__main__ import main
-from sensorsync.mysql.sink import MySqlSink
 from sensorsync.pipeline.contract import Row
+from sensorsync.storage.mysql.sink import MySqlSink
 
 armed = False
 commit = MySqlSink.write

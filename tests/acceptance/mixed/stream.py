@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from sensorsync.samples import Sample, read_samples
+from sensorsync.commands.map_samples import Sample, read_samples
 
 FOLDER: Final = Path(__file__).parents[3] / "examples/mappings"
 

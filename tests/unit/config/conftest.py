@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.config import Loaded, load, yaml_file
+from sensorsync.config import Loaded, load
+from sensorsync.config.loading import yaml_file
 
 Load = Callable[..., Loaded]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sensorsync.commands.result import CommandResult
 from sensorsync.console import logs
 from sensorsync.console.errors import with_causes
 from sensorsync.console.execution import Outcome, execute
@@ -20,10 +21,10 @@ from sensorsync.errors import (
     DeadLetterBoxError,
     ExitCode,
     IncompleteError,
+    Problem,
     SensorsyncError,
     UsageError,
 )
-from sensorsync.result import CommandResult, Problem
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
 

@@ -15,9 +15,9 @@ from rich.text import Text
 from sensorsync.commands.stress_publish import Progress
 from sensorsync.console import logs, stress_publish, subscribe
 from sensorsync.console.live import Course, LivePanel, Pace, Screen, board, screen
-from sensorsync.meter import Meter, Status
-from sensorsync.mqtt.fleet_counts import Counts
-from sensorsync.watching import Picture
+from sensorsync.loadtest.counts import Counts
+from sensorsync.pipeline.counters import Meter, Status
+from sensorsync.service.live_status import Picture
 
 log = logging.getLogger("sensorsync.somewhere")
 

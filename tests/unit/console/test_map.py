@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from sensorsync.commands.map import MAX_MESSAGE
-from sensorsync.config import yaml_file
+from sensorsync.config.loading import yaml_file
 from sensorsync.console.map import render
-from sensorsync.envelope import Key, sealing
+from sensorsync.messages.envelope import Key, sealing
 from tests.in_process import Ended, run_here
 
 CONFIG = """

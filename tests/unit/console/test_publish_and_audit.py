@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sensorsync.commands.stress_publish import Progress
 from sensorsync.console import audit, stress_publish
-from sensorsync.workload.audit import AuditReport, MissingRange
+from sensorsync.loadtest.audit_tally import AuditReport, MissingRange
 
 WHOLE = AuditReport("r1", 100, 2, 100, 0, (), 0, (), 0, 0, None)
 COUNTS = ("messages", "sent", "acked", "no_subscriber", "failed", "unacknowledged", "retransmitted", "reconnects")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sensorsync.config.topics import covers
 from sensorsync.deadletters import Criteria, DeadLetters, device_of, topic_matches
-from sensorsync.envelope import Key, Signer
+from sensorsync.messages.envelope import Key, Signer
+from sensorsync.messages.topics import covers
 from sensorsync.pipeline.contract import DeadLetter
 
 NOW = 1_767_322_800.0

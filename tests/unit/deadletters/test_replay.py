@@ -18,7 +18,6 @@ from sensorsync.deadletters.letters import MAX_HISTORY
 from sensorsync.deadletters.lock import replay_lock
 from sensorsync.deadletters.replay import PATIENCE, LeaveInBox, Pace, Replay, RetryPolicy
 from sensorsync.errors import AlreadyRunningError
-from sensorsync.lifecycle import Backoff, SoftStop
 from sensorsync.pipeline import contract as pipeline
 from sensorsync.pipeline.contract import (
     BatchRefused,
@@ -31,7 +30,9 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
 )
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
-from sensorsync.sqlite.store import SqliteStore
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.storage.sqlite.store import SqliteStore
 from tests.rows import reading
 
 NOW = 1_767_322_800.0

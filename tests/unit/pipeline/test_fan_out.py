@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.deadletters.replay import LeaveInBox
-from sensorsync.lifecycle import Backoff
+from sensorsync.messages.reading import Column, OwnTable, TableRow
 from sensorsync.pipeline import contract as pipeline
-from sensorsync.pipeline import decoded as module
+from sensorsync.pipeline import decoded_batch as module
 from sensorsync.pipeline.contract import (
     BatchRefused,
     BoxUnavailable,
@@ -27,7 +27,7 @@ from sensorsync.pipeline.contract import (
     WriteReport,
 )
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
-from sensorsync.reading import Column, OwnTable, TableRow
+from sensorsync.runtime.backoff import Backoff
 from tests.letters import rejected_rows
 
 TABLE = OwnTable("parts", (Column("message", "integer"), Column("part", "integer")), ("message", "part"))

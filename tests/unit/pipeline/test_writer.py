@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.lifecycle import Backoff
 from sensorsync.pipeline.contract import (
     BatchRefused,
     BoxUnavailable,
@@ -22,6 +21,7 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
 )
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from sensorsync.runtime.backoff import Backoff
 
 
 def delivery(text: str) -> Delivery:

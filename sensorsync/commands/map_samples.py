@@ -1,0 +1,155 @@
+"""Sample messages, one JSON object a line, as `sensorsync map --file` reads them.
+
+| key               | what                                                                                                   |
+|-------------------|--------------------------------------------------------------------------------------------------------|
+| `topic`           | the topic's name                                                                                       |
+| `payload`         | a text stands for its UTF-8 bytes, any other value (object, array, number, ...) for its JSON text      |
+| `payload_base64`  | the bytes themselves, instead of `payload`                                                             |
+| `user_properties` | MQTT 5 user properties: an object, or an array of [name, value] where a name comes twice; optional     |
+| `content_type`    | the MQTT 5 content type; optional                                                                      |
+| `received_at`     | when it arrived, RFC 3339 with a zone; by default now                                                  |
+
+The lines of `sensorsync dlq export` are samples, too: a dead letter came just so.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from sensorsync.deadletters.transfer import letter_of
+from sensorsync.messages.reading.fields import kind
+from sensorsync.messages.topics import check_name
+from sensorsync.pipeline.contract import Delivery
+
+MAX_LINE = 4 * 1024 * 1024
+"""Bytes. A longer line is bad, and is skipped without being held in memory."""
+_KEYS = ("topic", "payload", "payload_base64", "user_properties", "content_type", "received_at")
+
+
+class Sample(NamedTuple):
+    """A message of a file."""
+
+    line: int
+    """Counted from 1."""
+    delivery: Delivery
+
+
+class BadLine(NamedTuple):
+    """A line that is no sample, and why."""
+
+    line: int
+    message: str
+
+
+def read_samples(stream: BinaryIO) -> Iterator[Sample | BadLine]:
+    """The samples of a file in their order; empty lines are passed over. Raises OSError when it cannot be read."""
+    number = 0
+    while line := stream.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            while line and not line.endswith(b"\n"):
+                line = stream.readline(MAX_LINE)
+            yield BadLine(number, f"it has more than {MAX_LINE} bytes")
+        elif line.strip():
+            try:
+                yield Sample(number, delivery_of(line))
+            except RecursionError:
+                yield BadLine(number, "it is nested too deeply")
+            except ValueError as error:
+                yield BadLine(number, str(error))
+
+
+def delivery_of(line: bytes) -> Delivery:
+    """The message that a line stands for. Raises ValueError with a sentence."""
+    try:
+        document = json.loads(line, parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error.msg} (character {error.pos})") from error
+    if type(document) is not dict:
+        raise ValueError(f'it is {kind(document)}, not an object such as {{"topic": "a/b", "payload": "21.5"}}')
+    if "letter" in document:
+        letter = letter_of(line)
+        return Delivery(letter.topic, letter.payload, letter.qos, letter.first_seen, None, letter.properties)
+    if unknown := [name for name in document if name not in _KEYS]:
+        raise ValueError(f"{unknown[0]!r} is none of its keys: {', '.join(_KEYS)}")
+    properties = message_properties(_pairs(document.get("user_properties")), _text(document, "content_type"))
+    return Delivery(_topic(document), _payload(document), 0, _received_at(document), None, properties)
+
+
+def message_properties(pairs: Sequence[tuple[str, str]], content_type: str | None) -> Mapping[str, object] | None:
+    """MQTT 5 properties as a delivery has them: user properties and content type; None when there are none."""
+    properties: dict[str, object] = {}
+    if pairs:
+        properties["user_properties"] = [list(pair) for pair in pairs]
+    if content_type:
+        properties["content_type"] = content_type
+    return properties or None
+
+
+def _topic(document: Mapping[str, Any]) -> str:
+    topic = _text(document, "topic")
+    if topic is None:
+        raise ValueError("topic is missing")
+    try:
+        return check_name(topic)
+    except ValueError as error:
+        raise ValueError(f"topic: {error}") from error
+
+
+def _payload(document: Mapping[str, Any]) -> bytes:
+    if ("payload" in document) == ("payload_base64" in document):
+        raise ValueError("it has to have either payload or payload_base64")
+    if "payload_base64" in document:
+        encoded = _text(document, "payload_base64") or ""
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except ValueError as error:
+            raise ValueError(f"payload_base64 is not base64: {error}") from error
+    payload = document["payload"]
+    text = payload if type(payload) is str else json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"payload is not Unicode: it has a lone surrogate (character {error.start})") from error
+
+
+def _pairs(given: object) -> list[tuple[str, str]]:
+    pairs = list(given.items()) if isinstance(given, dict) else given
+    if pairs is None:
+        return []
+    if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
+        raise ValueError("user_properties is neither an object of texts nor an array of [name, value], both texts")
+    return [(name, value) for name, value in pairs]
+
+
+def _is_pair(pair: object) -> bool:
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(type(part) is str for part in pair)
+
+
+def _received_at(document: Mapping[str, Any]) -> float:
+    text = _text(document, "received_at")
+    if text is None:
+        return time.time()
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"received_at {text!r} is no RFC 3339 time with a zone, such as 2026-01-02T03:04:05Z")
+    return moment.timestamp()
+
+
+def _text(document: Mapping[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    if value is not None and type(value) is not str:
+        raise ValueError(f"{name} is {kind(value)}, not a text")
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON; as a text, in quotes, it is a payload all the same")

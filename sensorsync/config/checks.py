@@ -1,0 +1,61 @@
+"""Which credentials would travel unencrypted to another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from sensorsync.config.settings import Settings
+from sensorsync.messages.mapping.topics import TopicPattern
+from sensorsync.messages.topics import includes, overlap
+
+
+def broker_exposure(settings: Settings) -> list[str]:
+    """A sentence when the broker's password would go over a network in the clear."""
+    mqtt = settings.mqtt
+    if mqtt.password is None or mqtt.use_tls or is_loopback(mqtt.host):
+        return []
+    return [f"mqtt.password goes to {mqtt.host} unencrypted: set mqtt.tls.enabled or port 8883."]
+
+
+def database_exposure(settings: Settings) -> list[str]:
+    """A sentence when the database's password would, or could, go over a network in the clear."""
+    database = settings.database
+    local = database.driver == "sqlite" or database.unix_socket is not None or is_loopback(database.host)
+    if local or not database.password.get_secret_value():
+        return []
+    if database.tls.mode == "disabled":
+        return [f"database.password goes to {database.host} unencrypted: set database.tls.mode to verify-identity."]
+    if database.tls.mode == "preferred":
+        doubt = "database.tls.mode is preferred: when the server offers no encryption, there is none"
+        return [
+            f"database.password may go to {database.host} unencrypted ({doubt}): set database.tls.mode to verify-identity."
+        ]
+    return []
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to `host` stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def idle_mappings(settings: Settings) -> Iterator[str]:
+    """A sentence for each mapping of topics that nobody subscribes to, or that an earlier mapping takes all of."""
+    takers: dict[str, str] = {}
+    for mapping in settings.mappings:
+        topic = TopicPattern(mapping.topic).filter
+        taker = next((name for taken, name in takers.items() if includes(taken, topic)), None)
+        if not any(overlap(topic, subscribed) for subscribed in settings.mqtt.topics):
+            yield f"The mapping {mapping.name} gets no message: mqtt.topics has nothing of {topic}."
+        elif taker is not None:
+            yield (
+                f"The mapping {mapping.name} gets no message: {taker}, which stands before it, takes all of {topic}. "
+                f"Put {mapping.name} first, or give {taker} a `when`."
+            )
+        if mapping.when is None:
+            takers.setdefault(topic, mapping.name)

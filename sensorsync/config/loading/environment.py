@@ -1,0 +1,184 @@
+"""Environment variables and the `.env` file: systematic names, well-known aliases, and names that are wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from sensorsync.config.loading.layers import Layers
+from sensorsync.config.reference.keys import PREFIX, Key, KeyPath, keys
+from sensorsync.config.sections.suggestions import nearest
+from sensorsync.errors import ConfigurationError
+
+CONFIG_VARIABLE = "SENSORSYNC_CONFIG"
+BROKER = "MQTT_BROKER"
+OWN_KEYS: Mapping[str, Mapping[str, str]] = {
+    "SENSORSYNC_ENCRYPTION_KEY": {"id": "default-encryption", "algorithm": "A256GCM"},
+    "SENSORSYNC_SIGNING_KEY": {"id": "default", "algorithm": "HS256"},
+}
+"""Variables that hold one key each -> that key without its secret."""
+
+_TESTS = "SENSORSYNC_TEST_"
+_KEYS: KeyPath = ("security", "keys")
+_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
+"""What Kubernetes and Docker put into the environment for a service that is called sensorsync."""
+_SCHEMES: Mapping[str, tuple[int, bool]] = {
+    "mqtt": (1883, False),
+    "mqtts": (8883, True),
+    "ws": (80, False),
+    "wss": (443, True),
+}
+
+
+class Variable(NamedTuple):
+    """One variable that is set, and how its origin is called."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def of_process(environ: Mapping[str, str]) -> dict[str, Variable]:
+    """The environment's variables; an empty one counts as unset."""
+    return {name: Variable(name, value, f"env {name}") for name, value in environ.items() if value}
+
+
+def of_file(path: Path) -> dict[str, Variable]:
+    """The variables of a `.env` file, taken literally (no `${...}`: a password may have one). None when there is no file.
+
+    Raises ConfigurationError when it can't be read or a line is not understood.
+    """
+    if not path.is_file():
+        return {}
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - most folders have no .env
+
+    variables: dict[str, Variable] = {}
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            for binding in parse_stream(stream):
+                line = binding.original.line + _blank_lines(binding.original.string)
+                if binding.error:
+                    raise ConfigurationError(f"{path}, line {line}: not a line of the form NAME=value.")
+                if binding.key and binding.value:
+                    variables[binding.key] = Variable(binding.key, binding.value, f".env {binding.key}, line {line}")
+    except OSError as error:
+        raise ConfigurationError(f"The file {path} could not be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"The file {path} is not UTF-8.", hint="Save it as UTF-8.") from error
+    return variables
+
+
+def _blank_lines(original: str) -> int:
+    """python-dotenv counts the blank lines before a binding as part of it."""
+    return original[: len(original) - len(original.lstrip())].count("\n")
+
+
+def unknown(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
+    """One error for each variable with our prefix that sets nothing."""
+    known = {key.variable for key in keys().values()} | {CONFIG_VARIABLE, *OWN_KEYS}
+    for variable in variables.values():
+        if not variable.name.startswith(PREFIX) or variable.name in known or _belongs_to_others(variable):
+            continue
+        near = nearest(variable.name, known)
+        yield ConfigurationError(
+            f"The variable {variable.name} ({variable.origin}) sets nothing."
+            + (f" Did you mean {near}?" if near else ""),
+            hint="Correct its name or unset it. The names are SENSORSYNC_<SECTION>__<KEY>; `sensorsync config show` lists the keys.",
+        )
+
+
+def _belongs_to_others(variable: Variable) -> bool:
+    if variable.name.startswith(_TESTS) or _SERVICE_LINK.search(variable.name):
+        return True
+    return variable.name.endswith("_PORT") and variable.value.startswith(("tcp://", "udp://", "sctp://"))
+
+
+def lay(variables: Mapping[str, Variable], layers: Layers) -> None:
+    """Put what the variables set over what is there. The more specific name wins: systematic, then alias, then MQTT_BROKER.
+
+    Raises ConfigurationError when a value can't be taken apart.
+    """
+    if variable := variables.get(BROKER):
+        for path, value in _broker(variable):
+            layers.put(path, value, variable.origin)
+    for names in (_aliases, _systematic):
+        for key in keys().values():
+            for name in names(key):
+                if variable := variables.get(name):
+                    layers.put(key.path, _parsed(key, variable), variable.origin)
+    for name, own in OWN_KEYS.items():
+        if variable := variables.get(name):
+            _add_own_key(variable, own, layers)
+
+
+def _aliases(key: Key) -> tuple[str, ...]:
+    return tuple(alias for alias in key.aliases if alias not in {BROKER, *OWN_KEYS})
+
+
+def _systematic(key: Key) -> tuple[str, ...]:
+    return (key.variable,)
+
+
+def _parsed(key: Key, variable: Variable) -> Any:
+    """A list as JSON or with commas; everything else as it is."""
+    text = variable.value.strip()
+    if not key.is_list or not (text.startswith("[") or key.items):
+        return variable.value
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, list):
+        raise ConfigurationError(
+            f"{key.name}: must be a JSON list (from {variable.origin}).", hint=f"For example {json.dumps(key.example)}"
+        )
+    return value
+
+
+def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
+    """`host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port`, `ws://host:port/path`, `mqtts` or `wss`, as single keys."""
+    text = variable.value.strip()
+    try:
+        url = urlsplit(text if "://" in text else f"//{text}")
+        host, port = url.hostname, url.port
+    except ValueError:
+        host, port = None, None
+        url = urlsplit("")
+    websocket = url.scheme in {"ws", "wss"}
+    path = "" if websocket else url.path.strip("/")
+    if not host or (url.scheme and url.scheme not in _SCHEMES) or path or url.query or url.fragment:
+        # The value is not repeated: it may hold a password.
+        raise ConfigurationError(
+            f"{variable.origin}: must be host:port, mqtt://host:port, mqtts://host:port, ws://host:port/path or wss://host:port/path.",
+            hint="For example MQTT_BROKER=broker.example.com:1883",
+        )
+    yield ("mqtt", "host"), host
+    default_port, tls = _SCHEMES.get(url.scheme, (None, False))
+    if port or default_port:
+        yield ("mqtt", "port"), port or default_port
+    if tls:
+        yield ("mqtt", "tls", "enabled"), True
+    if websocket:
+        yield ("mqtt", "transport"), "websockets"
+    if websocket and url.path:
+        yield ("mqtt", "websocket_path"), url.path
+    if url.username:
+        yield ("mqtt", "username"), unquote(url.username)
+    if url.password:
+        yield ("mqtt", "password"), unquote(url.password)
+
+
+def _add_own_key(variable: Variable, key: Mapping[str, str], layers: Layers) -> None:
+    """It goes first, so that it makes messages; the other keys stay, for opening them."""
+    there = layers.value(_KEYS)
+    others = (
+        [other for other in there if not (isinstance(other, dict) and other.get("id") == key["id"])]
+        if isinstance(there, list)
+        else []
+    )
+    origin = f"{variable.origin} and {layers.origin(_KEYS)}" if others else variable.origin
+    layers.put(_KEYS, [{**key, "secret": variable.value}, *others], origin)

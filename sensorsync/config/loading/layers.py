@@ -1,0 +1,47 @@
+"""Values from several places, laid over one another, each with its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sensorsync.config.reference.keys import KeyPath
+from sensorsync.config.sections.validation import Place
+
+
+class Layers:
+    """The values that were given, as a tree, and where each of them is from. A later value replaces an earlier one whole."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self.incomplete: set[Place] = set()
+        """Places whose value has a name that is not known: what is missing there is probably that."""
+        self._origins: dict[Place, str] = {}
+
+    def put(self, path: KeyPath, value: Any, origin: str, places: Mapping[Place, str] | None = None) -> None:
+        """Set one key. `places` are the origins inside its value, by the path from the key."""
+        section = self.tree
+        for name in path[:-1]:
+            section = section.setdefault(name, {})
+        section[path[-1]] = value
+        self._origins = {place: old for place, old in self._origins.items() if place[: len(path)] != path}
+        self._origins[path] = origin
+        for inner, inner_origin in (places or {}).items():
+            self._origins[(*path, *inner)] = inner_origin
+
+    def value(self, place: Place, default: Any = None) -> Any:
+        """What was given for one place, `default` when nothing was."""
+        value: Any = self.tree
+        for part in place:
+            try:
+                value = value[part]
+            except (KeyError, IndexError, TypeError):
+                return default
+        return value
+
+    def origin(self, place: Place) -> str:
+        """Where the value at a place, or the key around it, is from."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self._origins:
+                return self._origins[place[:length]]
+        return "default"

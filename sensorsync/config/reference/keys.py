@@ -1,0 +1,172 @@
+"""The list of all keys, read off the models: for the loader, the sample file, `config show` and the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sensorsync.config.sections.fields import Section
+from sensorsync.config.sections.validation import Place
+from sensorsync.config.settings import Settings
+
+PREFIX = "SENSORSYNC_"
+
+KeyPath = tuple[str, ...]
+"""Where a key stands, from the root: `("mqtt", "tls", "ca_file")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the settings and what is to be said about it."""
+
+    path: KeyPath
+    description: str
+    example: Any
+    default: Any
+    """The fixed default; None when there is none or when it is computed."""
+    required: bool
+    default_text: str | None
+    """The default in words, where a value does not say it."""
+    unit: str | None
+    aliases: tuple[str, ...]
+    """Well-known environment names."""
+    secret: bool
+    is_path: bool
+    is_list: bool
+    is_map: bool
+    """Whether its value has names of the user's own."""
+    items: type[Section] | None
+    """The model of what is inside: of a list's or a map's entries, or of the value, when that is a section that may be missing."""
+
+    @property
+    def name(self) -> str:
+        """The dotted name, `mqtt.tls.ca_file`."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """The systematic environment name, `SENSORSYNC_MQTT__TLS__CA_FILE`."""
+        return PREFIX + "__".join(self.path).upper()
+
+
+@cache
+def keys() -> Mapping[str, Key]:
+    """Every key by its dotted name, in the order of the models."""
+    return {key.name: key for key in _walk(Settings, ())}
+
+
+@cache
+def sections() -> Mapping[KeyPath, type[Section]]:
+    """Every section by its path; the root is `()`."""
+    return dict(_sections(Settings, ()))
+
+
+@cache
+def item_keys(model: type[Section]) -> Mapping[str, Key]:
+    """The keys of what is inside a key, by name."""
+    return {name: _key((name,), info) for name, info in model.model_fields.items()}
+
+
+def item_models(model: type[Section]) -> list[type[Section]]:
+    """The model of what is inside a key, and those of what is inside that, each once; last, those that many keys have."""
+    found = [model]
+    for one in found:
+        inside = (key.items for key in item_keys(one).values())
+        found += dict.fromkeys(inner for inner in inside if inner is not None and inner not in found)
+    return sorted(found, key=lambda one: "[]" not in item_title(one))
+
+
+def key_at(place: Place) -> Key | None:
+    """The key that a place belongs to; of `mappings[0].readings[1].value.path` it is the `path` of a source."""
+    for length in range(len(place), 0, -1):
+        if key := keys().get(".".join(str(part) for part in place[:length])):
+            return _key_inside(key, place[length:])
+    return None
+
+
+def _key_inside(key: Key, place: Place) -> Key:
+    if place and key.items and (key.is_map or isinstance(place[0], int)):
+        place = place[1:]
+    if not place or key.items is None:
+        return key
+    inner = item_keys(key.items).get(str(place[0]))
+    return key if inner is None else _key_inside(inner, place[1:])
+
+
+def describe(model: type[Section]) -> str:
+    """What a section is, from its docstring without its name: `mqtt: the broker` -> `The broker`."""
+    sentence = _title(model)[1]
+    return sentence[:1].upper() + sentence[1:]
+
+
+def item_title(model: type[Section]) -> str:
+    """What the entries of a list are called: `mappings[].readings[]`."""
+    return _title(model)[0]
+
+
+def _title(model: type[Section]) -> tuple[str, str]:
+    """Name and sentence of a section's docstring."""
+    name, _, sentence = cleandoc(model.__doc__ or "").splitlines()[0].partition(": ")
+    return name.strip("`"), sentence
+
+
+def _sections(model: type[Section], path: KeyPath) -> Iterator[tuple[KeyPath, type[Section]]]:
+    yield path, model
+    for name, info in model.model_fields.items():
+        if nested := _nested(info.annotation):
+            yield from _sections(nested, (*path, name))
+
+
+def _walk(model: type[Section], path: KeyPath) -> Iterator[Key]:
+    """A section's own keys, then those of the sections inside it."""
+    nested = {name: inner for name, info in model.model_fields.items() if (inner := _nested(info.annotation))}
+    for name, info in model.model_fields.items():
+        if name not in nested:
+            yield _key((*path, name), info)
+    for name, inner in nested.items():
+        yield from _walk(inner, (*path, name))
+
+
+def _key(path: KeyPath, info: FieldInfo) -> Key:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    kinds = set(_kinds(info.annotation))
+    aliases = extra.get("env") or []
+    unit, default_text = extra.get("unit"), extra.get("default_text")
+    return Key(
+        path=path,
+        description=info.description or "",
+        example=info.examples[0] if info.examples else None,
+        default=None if info.default is PydanticUndefined else info.default,
+        required=info.is_required(),
+        default_text=str(default_text) if default_text else None,
+        unit=str(unit) if unit else None,
+        aliases=tuple(str(alias) for alias in aliases) if isinstance(aliases, list) else (),
+        secret=SecretStr in kinds or any(_has_secret(kind) for kind in kinds),
+        is_path=Path in kinds,
+        is_list=tuple in kinds,
+        is_map=dict in kinds,
+        items=next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None),
+    )
+
+
+def _nested(annotation: Any) -> type[Section] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The annotation and all types inside it: `tuple[X | None, ...]` -> tuple, X, NoneType."""
+    yield getattr(annotation, "__origin__", annotation)
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _has_secret(kind: Any) -> bool:
+    return _nested(kind) is not None and any(key.secret for key in _walk(kind, ()))

@@ -1,0 +1,116 @@
+"""config.example.yaml, made from the models: `python -m sensorsync.config.reference.sample > config.example.yaml`.
+
+`##` is prose, `#` a commented default. Without the `# ` of its commented lines the file is a valid configuration too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import Any
+
+import yaml
+
+from sensorsync.config.reference.keys import Key, KeyPath, describe, item_keys, item_models, item_title, keys, sections
+from sensorsync.config.sections.fields import Section
+from sensorsync.config.sections.units import format_duration, format_size
+
+_WIDTH = 110
+_LONGEST_INLINE = 90
+_HEAD = """\
+## The configuration of sensorsync, with every key. Lines with ## explain; lines with one # are the defaults, or an example
+## where there is no fixed default: remove the # to set them.
+##
+## Precedence: defaults < this file < .env < environment < flags. An empty variable counts as unset.
+## This file is --config, SENSORSYNC_CONFIG, ./sensorsync.yaml, ~/.config/sensorsync/config.yaml or
+## /etc/sensorsync/config.yaml, the first that exists. A relative path means a place beside this file.
+## Durations: 200ms, 5s, 2m, 1h, 7d. Sizes: 64MiB, 2GiB, 10MB. A plain number is seconds or bytes.
+## Keep secrets in the environment, or make this file readable for one user alone (chmod 600).
+##
+## Generated: python -m sensorsync.config.reference.sample > config.example.yaml
+"""
+
+
+def sample() -> str:
+    """The whole file."""
+    return _HEAD + "\n".join(_section((), sections()[()], "")) + "\n"
+
+
+def _section(path: KeyPath, model: type[Section], indent: str) -> Iterator[str]:
+    for key in keys().values():
+        if key.path[:-1] == path:
+            yield ""
+            yield from _prose(_about(key), indent)
+            yield from (f"{indent}# {line}" for line in _assignment(key))
+    for name, inner in ((name, (*path, name)) for name in model.model_fields):
+        if inner in sections():
+            yield ""
+            yield from _prose([describe(sections()[inner])], indent)
+            yield f"{indent}{name}:"
+            yield from _section(inner, sections()[inner], indent + "  ")
+
+
+def _about(key: Key) -> Iterator[str]:
+    yield key.description
+    for model in item_models(key.items) if key.items else ():
+        if model is not key.items:
+            yield f"{item_title(model)}: {describe(model)}"
+        for inner in item_keys(model).values():
+            yield f"- {inner.name}: {inner.description}"
+    if key.default_text:
+        yield f"Default: {key.default_text}."
+    elif shown_value(key) is None:
+        yield "Default: not set."
+    yield f"Environment: {', '.join((*key.aliases, key.variable))}."
+
+
+def _prose(paragraphs: list[str] | Iterator[str], indent: str) -> Iterator[str]:
+    for paragraph in paragraphs:
+        for number, line in enumerate(wrap(paragraph, _WIDTH - len(indent), break_long_words=False)):
+            yield f"{indent}## {'  ' if number and paragraph.startswith('- ') else ''}{line}"
+
+
+def _assignment(key: Key) -> Iterator[str]:
+    default = shown_value(key)
+    value = key.example if default is None or key.items else default
+    if key.items is None:
+        yield f"{key.path[-1]}: {_inline(value)}"
+        return
+    yield f"{key.path[-1]}:"
+    for item in value:
+        yield from (f"  {'  ' if number else '- '}{line}" for number, line in enumerate(_lines(item)))
+
+
+def _lines(section: Mapping[str, Any]) -> Iterator[str]:
+    """A section inside a list: a line for each key, and more for what is long."""
+    for name, value in section.items():
+        if len(_inline(value)) <= _LONGEST_INLINE:
+            yield f"{name}: {_inline(value)}"
+            continue
+        yield f"{name}:"
+        lines = _lines(value) if isinstance(value, dict) else (f"- {_inline(item)}" for item in value)
+        yield from (f"  {line}" for line in lines)
+
+
+def shown_value(key: Key) -> Any:
+    """The fixed default as one would write it in the file; None when there is none."""
+    if key.default is None or key.secret:
+        return None
+    if key.unit == "duration":
+        return format_duration(key.default)
+    if key.unit == "size":
+        return format_size(key.default)
+    return list(key.default) if key.is_list else key.default
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return json.dumps(value)
+    text = yaml.safe_dump(value, width=10_000, allow_unicode=True, default_flow_style=True, sort_keys=False)
+    return str(text).splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(sample())

@@ -1,0 +1,27 @@
+"""Private services of one run on this machine: a broker, a database, our own commands as children; all die with us."""
+
+from __future__ import annotations
+
+from sensorsync.demo.child import Child
+from sensorsync.demo.embedded import EmbeddedBroker
+from sensorsync.demo.mosquitto import MosquittoBroker
+from sensorsync.demo.mysqld import MysqlServer
+from sensorsync.demo.sandbox import CommandFailed, Record, Sandbox, envelope_failed, problems_of
+from sensorsync.demo.service import Service
+from sensorsync.demo.subscriber import SubscriberLog
+from sensorsync.demo.subscribers import Subscribers
+
+__all__ = [
+    "Child",
+    "CommandFailed",
+    "EmbeddedBroker",
+    "MosquittoBroker",
+    "MysqlServer",
+    "Record",
+    "Sandbox",
+    "Service",
+    "SubscriberLog",
+    "Subscribers",
+    "envelope_failed",
+    "problems_of",
+]

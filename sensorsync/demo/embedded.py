@@ -1,0 +1,95 @@
+"""The embedded broker: iotcore, which is rumqttd in a wheel, in a child process.
+
+What it can and what it can't: docs/explanation/embedded-broker.md.
+Run as a module it is that child: `python -m sensorsync.demo.embedded CONFIG`.
+"""
+# ruff: noqa: PLC0415 - the broker is an extra: it is imported where it is needed
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from sensorsync.demo.service import Service, answers_connect, free_port
+from sensorsync.errors import BrokerError, ConfigurationError
+
+MAX_PAYLOAD = 16 << 20
+"""Largest payload in bytes; the broker's own default is 20 KiB."""
+SEGMENT_SIZE = 16 << 20
+SEGMENTS = 1 << 16
+"""The broker keeps messages in a log in memory and drops its oldest segment when there are more than these: 1 TiB is no bound, so that
+nothing is ever dropped and the memory of the machine is the limit."""
+
+_CONFIG = """\
+id = 0
+
+[router]
+id = 0
+max_connections = 10000
+max_outgoing_packet_count = 200
+max_segment_size = {segment_size}
+max_segment_count = {segments}
+
+[v5.1]
+name = "v5-1"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 1
+
+[v5.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = {max_payload}
+max_inflight_count = 100
+dynamic_filters = true
+"""
+
+
+class EmbeddedBroker(Service):
+    """An MQTT 5 broker on 127.0.0.1 that needs nothing installed but the extra `demo`. Raises ConfigurationError without it."""
+
+    name = "broker"
+    error = BrokerError
+    attempts = 3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if find_spec("iotcore") is None:
+            raise ConfigurationError(
+                "The embedded broker is not installed.",
+                hint="pip install 'sensorsync[demo]' (with pipx: pipx inject sensorsync iotcore), or use --broker mosquitto.",
+            )
+        self.port = 0
+
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        return f"embedded (iotcore {version('iotcore')})"
+
+    async def prepare(self) -> Sequence[str]:
+        self.port = free_port()
+        config = self.folder / "broker.toml"
+        config.write_text(
+            _CONFIG.format(port=self.port, segment_size=SEGMENT_SIZE, segments=SEGMENTS, max_payload=MAX_PAYLOAD),
+            encoding="utf-8",
+        )
+        return [sys.executable, "-m", "sensorsync.demo.embedded", str(config)]
+
+    def answers(self) -> bool:
+        return answers_connect(self.port)
+
+
+def main(config: str) -> None:
+    """Be the broker, until killed."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # rumqttd puts each packet into an error-level span: a line for every one of them, which would be most of its work.
+    logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
+    from iotcore import Broker
+
+    Broker(config_path=config).run_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,57 @@
+"""A private mosquitto from the PATH."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from sensorsync.demo.service import Service, answers_connect, find_program, free_port
+from sensorsync.errors import BrokerError, ConfigurationError
+
+
+class MosquittoBroker(Service):
+    """A mosquitto on 127.0.0.1 that queues without bound and keeps sessions over a restart.
+
+    By default mosquitto keeps 1000 messages a session and drops what comes then, acknowledged as it is. Raises ConfigurationError
+    when there is no mosquitto.
+    """
+
+    name = "mosquitto"
+    error = BrokerError
+    attempts = 3
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        program = find_program("mosquitto")
+        if program is None:
+            raise ConfigurationError(
+                "There is no mosquitto on the PATH.",
+                hint="Install it (Debian: apt-get install mosquitto), or leave out --broker mosquitto.",
+            )
+        self._program = program
+        self.port = 0
+
+    @property
+    def label(self) -> str:
+        """What it is, for people."""
+        return "mosquitto"
+
+    async def prepare(self) -> Sequence[str]:
+        self.port = free_port()
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            "allow_anonymous true",
+            "max_queued_messages 0",
+            "persistence true",
+            f"persistence_location {self.folder}/",
+            "log_dest stderr",
+        ]
+        if os.geteuid() == 0:
+            lines.append("user root")  # else it gives up root: it could not read this folder, and would lose its tether
+        config = self.folder / "mosquitto.conf"
+        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return [self._program, "-c", str(config)]
+
+    def answers(self) -> bool:
+        return answers_connect(self.port)

@@ -1,0 +1,125 @@
+"""A service of one run: a child process that is ready once it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sensorsync.demo.child import Child
+from sensorsync.errors import SensorsyncError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin")
+"""Where distributions put servers, and what an ordinary user's PATH lacks."""
+
+
+class Service:
+    """A subclass prepares its folder, says how the service is started and when it answers."""
+
+    name = "service"
+    error: type[SensorsyncError] = SensorsyncError
+    attempts = 1
+    """How often a start is tried: a port that was free may be taken before the service has it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.child: Child | None = None
+
+    async def prepare(self) -> Sequence[str]:
+        """Write what it needs into `folder`; return the words that start it in the foreground."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it answers its protocol."""
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        """Return once it answers. Raises an error with its last log lines when it does not."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, self.attempts + 1):
+            words = await self.prepare()
+            child = self.child = self._child(words)
+            await child.start()
+            if await self._answered(child):
+                return
+            await child.kill()
+            if attempt == self.attempts:
+                raise self.failure(child)
+
+    async def stop(self) -> None:
+        """End it in an orderly way."""
+        if self.child is not None:
+            await self.child.stop(STOP_SECONDS)
+
+    async def restart(self) -> None:
+        """End it in an orderly way and start it again, with the same port and data. Raises an error when it does not come back."""
+        assert self.child is not None  # noqa: S101 - it was started
+        words = self.child.words
+        await self.child.stop(STOP_SECONDS)
+        child = self.child = self._child(words)
+        await child.start()
+        if not await self._answered(child):
+            raise self.failure(child)
+
+    async def kill(self) -> None:
+        """End it at once."""
+        if self.child is not None:
+            await self.child.kill()
+
+    def failure(self, child: Child) -> SensorsyncError:
+        """What to tell when it does not start, or ends too early."""
+        code = child.returncode
+        what = "did not answer" if code is None else f"ended with {code}"
+        lines = " | ".join(line.strip() for line in child.last_lines[-4:]) or "it logged nothing"
+        return self.error(f"The private {self.name} {what}: {lines}", hint="Run again with --keep for its whole log.")
+
+    def _child(self, words: Sequence[str]) -> Child:
+        return Child(self.name, words, folder=self.folder, log=self.folder / f"{self.name}.log", merged=True)
+
+    async def _answered(self, child: Child) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_SECONDS
+        while loop.time() < deadline and child.returncode is None:
+            if self.answers() and child.returncode is None:
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+
+def find_program(*names: str) -> str | None:
+    """The first of `names` that is on the PATH or where distributions put servers."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS))
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody uses at this moment.
+
+    It lies below the range that kernels give to outgoing connections: one of those could take it, or even connect to itself, while the
+    service that owns it is restarted.
+    """
+    while True:
+        port = random.randrange(15000, 32000)  # noqa: S311 - no secret
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def answers_connect(port: int) -> bool:
+    """Whether a broker on 127.0.0.1 answers an MQTT 5 CONNECT (with a clean start, and gone again at once)."""
+    body = b"\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x05ready"
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0) as connection:
+            connection.settimeout(1.0)
+            connection.sendall(b"\x10" + bytes([len(body)]) + body)
+            answered = connection.recv(1) == b"\x20"
+            connection.sendall(b"\xe0\x00")
+    except OSError:
+        return False
+    return answered

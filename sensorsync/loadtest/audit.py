@@ -1,0 +1,85 @@
+"""An audit of a run: its rows in the database and its letters in the local dead-letter box, held against what was published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from sensorsync.config import Settings
+from sensorsync.deadletters import DeadLetters
+from sensorsync.errors import DeadLetterBoxError, IncompleteError, Problem
+from sensorsync.loadtest import AuditReport, Run, Tally
+from sensorsync.messages.reading import Rejected
+from sensorsync.storage.store import Store
+from sensorsync.wiring import unchecked_envelope
+
+logger = logging.getLogger(__name__)
+
+STALLED = 30.0
+"""Seconds without a new row after which nothing more is expected."""
+_POLL = 0.25
+_POLL_FACTOR = 4
+
+
+def audit(store: Store, settings: Settings, run_id: str, run: Run | None = None) -> AuditReport:
+    """Read the rows of a run back and count; `run` when its size is known. A million rows take some seconds and one megabyte.
+
+    Raises SinkUnavailable and SinkMisconfigured.
+    """
+    tally = Tally(run_id, run)
+    for row in store.rows_of_run(run_id):
+        tally.row(row.device_id, row.event_id, row.metric, row.value, row.payload)
+    _add_parked(tally, settings)
+    return tally.report()
+
+
+async def rows_arrived(
+    store: Store, run_id: str, expected: int, progress: Callable[[int], None], *, stalled: float = STALLED
+) -> int:
+    """Wait until a run has `expected` rows, or got none for `stalled` seconds; return how many it has.
+
+    `progress` gets the count whenever it is read. Raises SinkUnavailable and SinkMisconfigured.
+    """
+    best, since = -1, time.monotonic()
+    while True:
+        began = time.monotonic()
+        count = await asyncio.to_thread(store.count_run, run_id)
+        now = time.monotonic()
+        progress(count)
+        if count > best:
+            best, since = count, now
+        if count >= expected or now - since >= stalled:
+            return count
+        await asyncio.sleep(max(_POLL, _POLL_FACTOR * (now - began)))  # counting must not slow down what it waits for
+
+
+def report_problem(report: AuditReport) -> Problem:
+    """What is wrong with an incomplete run, as a problem of a command."""
+    if report.missing is None:
+        words = f"no message of run {report.run} is stored"
+    else:
+        words = f"{report.missing:,} of {report.messages or 0:,} messages of run {report.run} are missing"
+    if report.corrupt:
+        words += f", {report.corrupt:,} rows are corrupt"
+    return Problem(IncompleteError.code, words, report.likely_cause)
+
+
+def _add_parked(tally: Tally, settings: Settings) -> None:
+    path = settings.dead_letter_path
+    if not path.exists():
+        return
+    opened = unchecked_envelope(settings.security).open
+    box = DeadLetters(path, max_size=settings.dead_letters.max_size)
+    try:
+        if not box.open_read_only():
+            return
+        with closing(box):
+            for letter in box.letters():
+                payload = opened(letter.payload)
+                if not isinstance(payload, Rejected):
+                    tally.parked(payload)
+    except DeadLetterBoxError as error:
+        logger.warning("the dead-letter box is left out: %s", error, extra={"event": "box_unreadable"})

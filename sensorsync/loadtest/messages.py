@@ -1,0 +1,206 @@
+"""What the messages of a run say: everything but the time follows from (run, client, seq), so an audit can check every one.
+
+`client` and `seq` count from 0. A message is lost, doubled or changed exactly when the audit's arithmetic says so.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count, repeat
+from string import ascii_lowercase, digits
+from zlib import crc32
+
+from sensorsync.loadtest.pace import Pace
+from sensorsync.messages.reading import ReadingRules
+from sensorsync.mqtt.publisher.feed import Burst
+
+METRIC = "load"
+MAX_CLIENTS = 2**20
+"""A client's number has 20 bits in an event id."""
+MAX_SEQ = 2**32
+"""A sequence number has 32."""
+MAX_PAYLOAD = ReadingRules().max_payload - 64
+"""Bytes that a message can be padded to: it may have some more, and a subscriber must still take it."""
+_LETTERS = digits + ascii_lowercase
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_KNUTH = 2654435761
+"""2**32 / golden ratio: multiplying by it scatters neighbours."""
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """A short name for a run that sorts by time: `r20261124-2015-ab12` (UTC)."""
+    moment = now or datetime.now(UTC)
+    return f"r{moment:%Y%m%d-%H%M}-" + "".join(secrets.choice(_LETTERS) for _ in range(4))
+
+
+def is_run_id(text: str) -> bool:
+    """Whether `text` can name a run: letters, digits, `-` and `_`, at most 64."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run: how many messages, dealt out among how many clients. Raises ValueError when that can't be."""
+
+    id: str
+    messages: int
+    clients: int
+    devices: int | None = None
+    """How many devices the clients play together; None: each plays one."""
+    payload_size: int = 0
+    """Bytes that a message has at least."""
+
+    def __post_init__(self) -> None:
+        if not is_run_id(self.id):
+            raise ValueError(f"{self.id!r} is no run id: letters, digits, '-' and '_', at most 64")
+        if not 0 < self.clients <= MAX_CLIENTS:
+            raise ValueError(f"a run has 1 to {MAX_CLIENTS} clients, not {self.clients}")
+        if not 0 < self.messages <= MAX_SEQ:
+            raise ValueError(f"a run has 1 to {MAX_SEQ} messages, not {self.messages}")
+        if self.devices is not None and not 0 < self.devices <= MAX_SEQ:
+            raise ValueError(f"a run has 1 to {MAX_SEQ} devices, not {self.devices}")
+        if not 0 <= self.payload_size <= MAX_PAYLOAD:
+            raise ValueError(f"a message can be padded to at most {MAX_PAYLOAD} bytes, not {self.payload_size}")
+
+    def share(self, client: int) -> int:
+        """How many messages `client` sends: as many as the others, or one more."""
+        return self.messages // self.clients + (client < self.messages % self.clients)
+
+    def client_name(self, client: int) -> str:
+        """What tells `client` from the others."""
+        return f"{self.id}-{client:05d}"
+
+    def device(self, client: int, seq: int) -> int:
+        """The number of the device that message `seq` of `client` is of.
+
+        Each device belongs to one client (device d to client d modulo clients), which takes its devices in turn; when there are fewer
+        devices than clients, several clients share one.
+        """
+        if self.devices is None:
+            return client
+        if self.devices <= self.clients:
+            return client % self.devices
+        return client + self.clients * (seq % self.devices_of(client))
+
+    def devices_of(self, client: int) -> int:
+        """How many devices `client` plays."""
+        return 1 if self.devices is None else max(1, -(-(self.devices - client) // self.clients))
+
+    def device_id(self, client: int, seq: int = 0) -> str:
+        """The `device_id` of message `seq` of `client`."""
+        return f"{self.id}-{self.device(client, seq):05d}"
+
+
+def client_seed(run: str, client: int) -> int:
+    """What tells the values of one client from those of another."""
+    return crc32(f"{run}-{client}".encode())
+
+
+def value_of(seed: int, seq: int) -> float:
+    """The value of message `seq` of the client with this seed: 0 to 131071.875 in eighths, which every database keeps exactly."""
+    return (((seed + seq) * _KNUTH & 0xFFFFFFFF) >> 12) / 8
+
+
+def event_id_tail(run: str, client: int) -> bytes:
+    """Bytes 6 to 11 of the client's event ids (UUIDv7, RFC 9562, section 5.7): version, run, variant, client.
+
+    Bytes 0 to 5 are the time in milliseconds, bytes 12 to 15 the sequence number.
+    """
+    fingerprint = crc32(run.encode())
+    high = 0x7000 | fingerprint & 0xFFF
+    low = 0x8000 | (fingerprint >> 12 & 0x3FF) << 4 | client >> 16
+    return bytes([high >> 8, high & 0xFF, low >> 8, low & 0xFF, client >> 8 & 0xFF, client & 0xFF])
+
+
+def topics_of(client: int, clients: int, topic: str, topics: int | None) -> Iterator[str]:
+    """The topics of a client's messages: `topic` for ever, or `topic`/0 to `topic`/(topics - 1), in turn over all clients."""
+    if topics is None:
+        return repeat(topic)
+    return (f"{topic}/{number % topics}" for number in count(client, clients))
+
+
+class Messages:
+    """The messages of one client of a run, made as they are needed; without a pace they are due at once."""
+
+    def __init__(self, run: Run, client: int, pace: Pace | None = None) -> None:
+        tail = event_id_tail(run.id, client).hex()
+        self._event = f"-{tail[:4]}-{tail[4:8]}-{tail[8:]}".encode()
+        self._place = f',"run":"{run.id}","client":{client},"clients":{run.clients},"seq":'.encode()
+        self._run = run
+        self._client = client
+        self._pace = pace
+        self._seed = client_seed(run.id, client)
+        self._share = run.share(client)
+        self._next = 0
+        devices = "" if run.devices is None else f',"devices":{run.devices}'
+        end = f',"of":{run.messages}{devices}'
+        self._end = f"{end}}}".encode()
+        self.padding: str | None = None
+        """The field that brings every message to `payload_size` bytes at least."""
+        if run.payload_size:
+            end += f',"size":{run.payload_size},"padding":"'
+            self._end = f'{end}"}}'.encode()
+            self.padding = "x" * self._lacking()
+            self._end = f'{end}{self.padding}"}}'.encode()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all of them were taken."""
+        return self._next >= self._share
+
+    def due_in(self, now: float) -> float:
+        """Seconds until the next message is due."""
+        return 0.0 if self._pace is None else max(0.0, self._pace.due(self._client, self._next) - now)
+
+    def take(self, limit: int, now: float) -> Burst:
+        """The next messages that are due, at most `limit`. Their time is when they are due, in a closed loop `now`."""
+        last = min(self._share, self._next + limit)
+        if self._pace is not None and self._pace.scheduled:
+            return self._take_due(last, now, self._pace)
+        if self.due_in(now) > 0.0:
+            return Burst([], ())
+        first, self._next = self._next, last
+        return Burst(self._made(range(first, last), now), repeat(now))
+
+    def _take_due(self, last: int, now: float, pace: Pace) -> Burst:
+        payloads: list[bytes] = []
+        since: list[float] = []
+        while self._next < last and (due := pace.due(self._client, self._next)) <= now:
+            payloads += self._made(range(self._next, self._next + 1), due)
+            since.append(due)
+            self._next += 1
+        return Burst(payloads, since)
+
+    def _made(self, sequence: range, now: float) -> list[bytes]:
+        # A template, not json.dumps: two processes must make more messages than a broker can take.
+        milliseconds = b"%012x" % int(now * 1000)
+        head = b'{"event_id":"' + milliseconds[:8] + b"-" + milliseconds[8:] + self._event
+        moment = datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+        seed, place, end = self._seed, self._place, self._end
+        # An eighth is 0.125: the value is written without any float.
+        return [
+            b"%b%08x%b%d.%03d%b%d%b" % (head, seq, middle, eighths >> 3, (eighths & 7) * 125, place, seq, end)
+            for seq, middle in zip(sequence, self._middles(sequence, moment), strict=False)
+            for eighths in (((seed + seq) * _KNUTH & 0xFFFFFFFF) >> 12,)
+        ]
+
+    def _middles(self, sequence: range, moment: str) -> Iterator[bytes]:
+        """From the event id to the value: the same for a whole burst, unless the client plays several devices."""
+        run, client = self._run, self._client
+
+        def middle(seq: int) -> bytes:
+            return (
+                f'","device_id":"{run.device_id(client, seq)}","metric":"{METRIC}","ts":"{moment}Z","value":'.encode()
+            )
+
+        return repeat(middle(0)) if run.devices_of(client) == 1 else map(middle, sequence)
+
+    def _lacking(self) -> int:
+        """How many bytes the shortest message that this client can have lacks of `payload_size`."""
+        (first,) = self._made(range(1), 0.0)
+        longer = len(str(int(value_of(self._seed, 0)))) - 1  # than a value of one digit
+        return max(0, self._run.payload_size - (len(first) - longer))

@@ -1,0 +1,182 @@
+"""One process of the stress publisher: what runs on the other side of the pipe.
+
+It hears `probe`, `go` (with the time to start) and `stop`; it says `ready`, `found`, `counts`, `done`, `failed` and its log records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from sensorsync.config import Settings
+from sensorsync.errors import ConfigurationError, SensorsyncError
+from sensorsync.loadtest import Messages, Pace, Recording, Run, topics_of
+from sensorsync.loadtest.counts import Counts
+from sensorsync.mqtt.client.options import ConnectOptions, connect_options
+from sensorsync.mqtt.publisher.client import Feed
+from sensorsync.mqtt.publisher.publisher import Publisher
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.runtime.process import allow_open_files, die_with_parent, quieten_collector
+from sensorsync.wiring import reading_decoder, sealer
+
+_REPORT_SECONDS = 0.2
+_OTHER_FILES = 64
+"""Files that a process has open beside its connections, amply counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one process does: publish the shares of some clients of a run, or a recording over some connections."""
+
+    number: int
+    run: Run
+    clients: range
+    """Numbers of its clients in the run."""
+    recording: Path | None = None
+    """Publish this file instead of made-up messages."""
+    speed: float | None = None
+    """Factor to the recording's own pace, None as fast as it goes."""
+
+
+def child_main(pipe: Connection, settings: Settings, job: Job, parent: int) -> None:
+    """The entry point of the process. `parent` is the parent's process id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and says `stop`
+    die_with_parent(parent)
+    logging.getLogger().handlers = [_PipeHandler(pipe)]
+    logging.getLogger("sensorsync").setLevel(settings.log.level)
+    try:
+        asyncio.run(_Work(pipe, settings, job).run())
+    except SensorsyncError as error:
+        pipe.send(("failed", error))
+    except BrokenPipeError:
+        os._exit(1)  # nobody is left to report to
+
+
+class _PipeHandler(logging.Handler):
+    """Hands records to the parent, which knows where the user wants them."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {**vars(record), "msg": record.getMessage(), "args": None, "exc_info": None}
+        try:
+            self._pipe.send(("log", fields))
+        except OSError:
+            self.handleError(record)
+
+
+class _Work:
+    def __init__(self, pipe: Connection, settings: Settings, job: Job) -> None:
+        self._pipe = pipe
+        self._settings = settings
+        self._job = job
+        self._orders: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        publish = settings.publish
+        self._pace = Pace(job.run.clients, publish.rate, publish.ramp) if publish.rate or publish.ramp else None
+        self._recording: Recording | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe.fileno(), self._hear)
+        seal = sealer(self._settings.security)
+        allow_open_files(len(self._job.clients) + _OTHER_FILES)
+        with ExitStack() as stack:
+            clients = stack.enter_context(self._clients())
+            async with Publisher(
+                clients,
+                window=self._settings.publish.window,
+                seal=seal,
+                backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
+            ) as publisher:
+                await publisher.connect()
+                quieten_collector()
+                self._say("ready")
+                await self._obey(publisher)
+                self._report(publisher, last=True)
+                if publisher.error is not None:
+                    self._pipe.send(("failed", publisher.error))
+                else:
+                    self._say("done")
+
+    async def _obey(self, publisher: Publisher) -> None:
+        """Do what the parent asks, to the end."""
+        work: dict[str, asyncio.Task[None]] = {}
+        try:
+            order = asyncio.create_task(self._orders.get())
+            while True:
+                await asyncio.wait(
+                    {order, *work.values()}, timeout=_REPORT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._report(publisher)
+                if order.done():
+                    (word, content), order = order.result(), asyncio.create_task(self._orders.get())
+                    if word == "stop" and "go" not in work:
+                        return
+                    if word == "stop":
+                        publisher.stop()
+                    elif word == "probe":
+                        work[word] = asyncio.create_task(publisher.probe())
+                    else:
+                        if self._pace is not None:
+                            self._pace.start = content
+                        work[word] = asyncio.create_task(publisher.publish())
+                if "probe" in work and work["probe"].done():
+                    work.pop("probe").result()
+                    self._say("found")
+                if "go" in work and work["go"].done():
+                    work["go"].result()
+                    return
+        finally:
+            for task in (order, *work.values()):
+                task.cancel()
+            await asyncio.gather(order, *work.values(), return_exceptions=True)
+
+    @contextmanager
+    def _clients(self) -> Iterator[list[tuple[ConnectOptions, Iterator[str], Feed]]]:
+        job, publish = self._job, self._settings.publish
+        common = connect_options(self._settings, "")
+        names = [f"{self._settings.mqtt.client_id}-{job.run.client_name(client)}" for client in job.clients]
+        topics = [topics_of(client, job.run.clients, publish.topic, publish.topics) for client in job.clients]
+        # No session is needed: what is unacknowledged, we send again ourselves.
+        options = [replace(common, client_id=name, clean_start=True, session_expiry=0) for name in names]
+        if job.recording is None:
+            feeds = [Messages(job.run, client, self._pace) for client in job.clients]
+            yield list(zip(options, topics, feeds, strict=True))
+            return
+        decoder = reading_decoder(self._settings.reading)
+        try:
+            self._recording = Recording(job.recording, decoder, publish.topic, speed=job.speed)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the recording {job.recording} cannot be read: {error.strerror or error}", hint="check --file"
+            ) from error
+        try:
+            yield [(one, its, self._recording) for one, its in zip(options, topics, strict=True)]
+        finally:
+            self._recording.close()
+
+    def _report(self, publisher: Publisher, *, last: bool = False) -> None:
+        recording = self._recording
+        bad_lines, bad = (recording.bad_count, recording.bad) if recording else (0, [])
+        counts = Counts.of(publisher.stats, publisher.window, latency=last, bad_lines=bad_lines, bad=bad)
+        self._pipe.send(("counts", counts))
+
+    def _say(self, word: str) -> None:
+        self._pipe.send((word, None))
+
+    def _hear(self) -> None:
+        try:
+            while self._pipe.poll():
+                self._orders.put_nowait(self._pipe.recv())
+        except (EOFError, OSError):
+            os._exit(0)  # the parent is gone, or has all that it wants

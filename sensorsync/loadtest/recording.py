@@ -1,0 +1,106 @@
+"""Recorded readings, one JSON object a line, published again: as fast as it goes, or at a factor of their own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from sensorsync.messages.reading import ReadingDecoder, Rejected
+from sensorsync.mqtt.publisher.feed import Burst
+
+MAX_LINE = 2**20
+"""Bytes. A longer line is bad, and is skipped without being held in memory."""
+_KEPT_LINES = 20
+
+
+class BadLine(NamedTuple):
+    """A line that is no reading."""
+
+    number: int
+    """Counted from 1."""
+    reason: str
+    message: str
+
+
+class Recording:
+    """A file of readings, read as it is published, never held whole.
+
+    `speed` is the factor to the readings' own timestamps, None for no pace. `now` is Unix time in seconds. A
+    line that the subscriber's own decoder would refuse is not published, but counted and kept in `bad` (the first ones).
+    Raises OSError when the file cannot be read.
+    """
+
+    def __init__(self, path: Path, decoder: ReadingDecoder, topic: str, *, speed: float | None = None) -> None:
+        self._file = path.open("rb")
+        self._decoder = decoder
+        self._topic = topic
+        self._speed = speed
+        self._lines = self._good_lines()
+        self._next: tuple[float, bytes] | None = None
+        self._start: tuple[float, float] | None = None
+        self.exhausted = False
+        self.bad_count = 0
+        self.bad: list[BadLine] = []
+        self._advance()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def due_in(self, now: float) -> float:
+        """Seconds until the next reading is due; 0 when it is, or when there is none."""
+        return max(0.0, self._due(now) - now)
+
+    def take(self, limit: int, now: float) -> Burst:
+        """The next readings that are due, at most `limit`, as they stand in the file."""
+        payloads: list[bytes] = []
+        since: list[float] = []
+        while self._next is not None and len(since) < limit and (due := self._due(now)) <= now:
+            payloads.append(self._next[1])
+            since.append(due)
+            self._advance()
+        return Burst(payloads, since)
+
+    def _due(self, now: float) -> float:
+        """When the next reading is due."""
+        if self._next is None or self._speed is None:
+            return now
+        if self._start is None:
+            self._start = (now, self._next[0])
+        began, first = self._start
+        return began + (self._next[0] - first) / self._speed
+
+    def _advance(self) -> None:
+        self._next = next(self._lines, None)
+        self.exhausted = self._next is None
+
+    def _good_lines(self) -> Iterator[tuple[float, bytes]]:
+        number = 0
+        while line := self._file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                self._skip_rest(line)
+                self._refuse(number, Rejected("too_large", f"the line has more than {MAX_LINE} bytes"))
+                continue
+            line = line.strip()
+            if not line:
+                continue
+            reading = self._decoder.decode(line, self._topic, 0.0)
+            if isinstance(reading, Rejected):
+                self._refuse(number, reading)
+            else:
+                yield self._moment(reading.ts), line
+
+    def _moment(self, ts: str) -> float:
+        return 0.0 if self._speed is None else datetime.fromisoformat(f"{ts}+00:00").timestamp()
+
+    def _skip_rest(self, line: bytes) -> None:
+        while line and not line.endswith(b"\n"):
+            line = self._file.readline(MAX_LINE)
+
+    def _refuse(self, number: int, rejected: Rejected) -> None:
+        self.bad_count += 1
+        if len(self.bad) < _KEPT_LINES:
+            self.bad.append(BadLine(number, rejected.reason, rejected.message))

@@ -1,0 +1,1 @@
+"""From the bytes of a message to readings and rows, and back."""

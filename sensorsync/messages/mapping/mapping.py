@@ -1,0 +1,174 @@
+"""One entry of `mappings`, built once: which messages it is for, their elements, and the rows of those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sensorsync.messages.mapping.expressions import Expression, is_true
+from sensorsync.messages.mapping.formats import Format, make
+from sensorsync.messages.mapping.identity import Identity, Names
+from sensorsync.messages.mapping.kept import Kept
+from sensorsync.messages.mapping.message import Message
+from sensorsync.messages.mapping.model import MAX_KEPT, MAX_ROWS, MappingError, MappingSpec
+from sensorsync.messages.mapping.readings import Readings
+from sensorsync.messages.mapping.sources import Sources, expression
+from sensorsync.messages.mapping.tables import OwnRows
+from sensorsync.messages.mapping.topics import TopicPattern
+from sensorsync.messages.reading import fields
+from sensorsync.messages.reading.model import Fault, Reading, Rejected
+from sensorsync.messages.reading.rows import FanOut, Row, TableRow
+
+_SHORT_TEXT = 128
+"""Characters of a column that do not count: so many every column may have, in every row."""
+
+
+class Mapping:
+    """What one mapping makes of messages. Thread-safe."""
+
+    def __init__(self, spec: MappingSpec, *, max_age: float | None = None, shared: Format | None = None) -> None:
+        """Build everything that does not need a message; reads no file and no network. Raises MappingError.
+
+        `max_age`: seconds; what was measured longer ago when it arrived is rejected. `shared`: the format of another mapping, if it
+        has the same.
+        """
+        self.spec = spec
+        self.name = spec.name
+        self.format = shared or make(spec.format)
+        try:
+            self.pattern = TopicPattern(spec.topic)
+        except ValueError as error:
+            raise MappingError("topic", str(error)) from None
+        self._when = _optional(spec.when, "when")
+        self._each = _optional(spec.each, "each")
+        self._where = _optional(spec.where, "where")
+        whole = spec.each is None and not self.format.records
+        bare = whole and spec.format.name == "value"
+        sources = Sources(self.pattern, whole=whole, bare=bare, arrival=spec.missing_ts == "arrival")
+        identity = Identity(spec, sources, Names(), max_age)
+        kept = Kept(spec, whole=whole, made=self._each is not None and not self._each.plain)
+        self._own = self._readings = None
+        if spec.table is not None:
+            if spec.readings:
+                raise MappingError("table", "a mapping has readings or a table of its own, not both")
+            self._own = OwnRows(spec, spec.table, sources, identity, kept)
+        else:
+            _check_identity(spec, identity)
+            self._readings = Readings(spec, sources, identity, kept)
+        self._one = whole and (spec.table is not None or (spec.single and len(spec.readings) == 1))
+        self._templates = sources.templates
+
+    def texts(self, topic: str) -> tuple[str, ...] | None:
+        """What the sources with `topic` say for this topic; None: the mapping is not for it."""
+        levels = self.pattern.match(topic)
+        return None if levels is None else tuple([template.text(levels) for template in self._templates])
+
+    def takes(self, document: Any) -> bool:
+        """Whether `when` is true. Raises Fault when it fails."""
+        return self._when is None or is_true(self._when.search(document))
+
+    @property
+    def conditional(self) -> bool:
+        """Whether there is a `when`."""
+        return self._when is not None
+
+    def rows(self, message: Message) -> Row | FanOut | Rejected:
+        """What becomes of a message that the mapping takes. Raises nothing."""
+        try:
+            if self._one:
+                return self._only(message)
+            return self._fan_out(message)
+        except Fault as fault:
+            return self.rejected(fault.rejected)
+
+    def rejected(self, why: Rejected) -> Rejected:
+        """`why`, with the mapping's name before it."""
+        return Rejected(why.reason, f"{self.name}: {why.message}")
+
+    def _only(self, message: Message) -> Row:
+        element = message.document
+        row: Row | None = None
+        if self._where is None or is_true(self._where.search(element)):
+            if self._readings is not None:
+                row = self._readings.one(element, message)
+            elif self._own is not None:
+                row = self._own.row(element, None, message)
+        if row is None:
+            raise Fault("empty", "the message gives no reading")
+        return row
+
+    def _fan_out(self, message: Message) -> FanOut:
+        elements = self._elements(message.document)
+        if len(elements) > MAX_ROWS:
+            raise Fault("too_large", f"the message has {len(elements)} elements; at most {MAX_ROWS} are taken")
+        parts: list[Row | Rejected] = []
+        kept = 0
+        for part in self._parts(elements, message):
+            parts.append(part if not isinstance(part, Rejected) else self.rejected(part))
+            kept += _kept_size(part)
+            if len(parts) > MAX_ROWS:
+                raise Fault("too_large", f"the message gives more than {MAX_ROWS} rows")
+            if kept > MAX_KEPT:
+                raise Fault(
+                    "too_large",
+                    f"the rows of the message keep more than {MAX_KEPT} bytes of it (see keep: element, nothing)",
+                )
+        if not parts:
+            raise Fault("empty", "the message gives no reading")
+        return FanOut(tuple(parts))
+
+    def _elements(self, document: Any) -> list[Any]:
+        if self._each is None:
+            return document if self.format.records else [document]
+        found = self._each.search(document)
+        if type(found) is list:
+            return found
+        if type(found) is dict:
+            return [{"key": key, "value": value} for key, value in found.items()]
+        if found is None:
+            return []
+        raise Fault("mapping", f"each: {self.spec.each} is {fields.kind(found)}, not an array or an object")
+
+    def _parts(self, elements: list[Any], message: Message) -> Iterator[Row | Rejected]:
+        """The index of an element is that in the message, so that `where` changes no id."""
+        where = None if self._where is None else self._where.search
+        for index, element in enumerate(elements):
+            try:
+                if where is not None and not is_true(where(element)):
+                    continue
+                if self._own is not None:
+                    yield self._own.row(element, index, message)
+            except Fault as fault:
+                yield fault.rejected
+            else:
+                if self._readings is not None:
+                    yield from self._readings.several(element, index, message)
+
+
+def _optional(text: str | None, key: str) -> Expression | None:
+    return None if text is None else expression(text, key)
+
+
+def _check_identity(spec: MappingSpec, identity: Identity) -> None:
+    """What would park every single message."""
+    if not spec.readings:
+        raise MappingError("readings", "a mapping has at least one reading, or a table of its own")
+    if not identity.has_device_id:
+        raise MappingError(
+            "device_id", "it is missing: say where the device id is, such as device_id: {topic: '{device}'}"
+        )
+    if not identity.has_event_id:
+        raise MappingError(
+            "event_id", "it is missing: say where it is, or missing_id: payload (identical messages are one)"
+        )
+    if not identity.can_have_ts:
+        raise MappingError("ts", "it is missing: say where the time is, or missing_ts: arrival or epoch")
+
+
+def _kept_size(part: Row | Rejected) -> int:
+    """Bytes of a row that can be as long as the message, at least; of ASCII exactly."""
+    if isinstance(part, Reading):
+        return len(part.payload)
+    if isinstance(part, TableRow):
+        return sum(len(value) for value in part.values if type(value) is str and len(value) > _SHORT_TEXT)
+    return 0

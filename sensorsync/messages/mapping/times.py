@@ -1,0 +1,162 @@
+"""Times as devices write them -> UTC text of 26 characters, as in `Reading.ts`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sensorsync.messages.reading import fields
+from sensorsync.messages.reading.model import Fault
+
+TimeOf = Callable[[object, float], str | None]
+"""(value, received_at) -> UTC text. None: the value says no time. Raises Fault."""
+
+_UNIX = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
+"""Microseconds of one unit. `unix_ns` has less than one."""
+_RELATIVE = 2**28
+"""RFC 8428, section 4.5.3: a smaller time is relative to now."""
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, like every text that is made of it
+_NUMBER = re.compile(r"(-?)(\d{1,30})(?:\.(\d{1,20}))?", re.ASCII)
+_LOCAL = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d+))?", re.ASCII)
+_YEAR = re.compile(r"(?<!%)(?:%%)*%[YyGcx]")
+_OFFSET = re.compile(r"(?<!%)(?:%%)*%z")
+_SAMPLE = datetime(2024, 11, 23, 14, 35, 46, 123456, UTC)
+_LONGEST_TEXT = 100
+
+
+def time_of(form: str, zone: str | None = None, *, arrival: bool = False) -> TimeOf:
+    """How to read times that are written as `form` says: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml` or a pattern.
+
+    `zone`: IANA name of the zone of a time that says none. Two times of an autumn night have the same text there; it is taken as
+    the first. `arrival`: a relative time of SenML counts from the arrival; else it is none. Raises ValueError with a sentence.
+    """
+    place = None if zone is None else _zone(zone)
+    if form == "rfc3339":
+        return _rfc3339(place)
+    if "%" in form:
+        return _pattern(form, place)
+    if place is not None:
+        raise ValueError(f"a zone has no use with {form}: such a time is in UTC")
+    if form == "senml":
+        return _senml(arrival=arrival)
+    if form == "unix_ns":
+        return lambda value, _: _text(_nanoseconds(value))
+    if form in _UNIX:
+        unit = _UNIX[form]
+        return lambda value, _: _text(_microseconds(value, unit))
+    raise ValueError(f"there is no time format {form!r}: rfc3339, unix, unix_ms, unix_us, unix_ns, senml, or a pattern")
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {name!r}; names are such as Europe/Berlin") from None
+
+
+def _rfc3339(zone: ZoneInfo | None) -> TimeOf:
+    if zone is None:
+        return lambda value, _: fields.utc(value)
+
+    def in_zone(value: object, _: float) -> str:
+        local = _LOCAL.fullmatch(value) if type(value) is str else None
+        if local is None:
+            return fields.utc(value)
+        day, clock, fraction = local.groups()
+        try:
+            moment = datetime.fromisoformat(f"{day} {clock}.{(fraction or '')[:6]:0<6}")
+            return _in_utc(moment.replace(tzinfo=zone))
+        except (ValueError, OverflowError) as error:
+            raise Fault("ts", f"{value!r} is out of range ({error})") from None
+
+    return in_zone
+
+
+def _pattern(pattern: str, zone: ZoneInfo | None) -> TimeOf:
+    has_offset = bool(_OFFSET.search(pattern))
+    if not _YEAR.search(pattern):
+        raise ValueError(f"the pattern {pattern!r} has no year (%Y)")
+    if not has_offset and zone is None:
+        raise ValueError(f"the pattern {pattern!r} says no zone: add %z to it, or give the zone, such as zone: UTC")
+    if has_offset and zone is not None:
+        raise ValueError("a zone has no use where the pattern has %z: then each time says its own")
+    try:
+        sample = datetime.strptime(_SAMPLE.strftime(pattern), pattern)  # noqa: DTZ007 - only its date is looked at
+    except ValueError as error:
+        raise ValueError(f"the pattern {pattern!r} reads no time: {error}") from None
+    if sample.date() != _SAMPLE.date():
+        raise ValueError(f"the pattern {pattern!r} does not say the whole date")
+
+    def read(value: object, _: float) -> str:
+        text = str(value) if type(value) is int and abs(value) < 10**20 else value
+        if type(text) is not str:
+            raise Fault("ts", f"{fields.kind(value)} is no time like {pattern!r}")
+        if len(text) > _LONGEST_TEXT:
+            raise Fault("ts", f"a time of {len(text)} characters is too long")
+        try:
+            moment = datetime.strptime(text, pattern)  # noqa: DTZ007 - the zone comes next
+            return _in_utc(moment if zone is None else moment.replace(tzinfo=zone))
+        except (ValueError, OverflowError):
+            raise Fault("ts", f"{text!r} is no time like {pattern!r}") from None
+
+    return read
+
+
+def _senml(*, arrival: bool) -> TimeOf:
+    def read(value: object, received_at: float) -> str | None:
+        microseconds = _microseconds(value, 1_000_000)
+        if microseconds >= _RELATIVE * 1_000_000:
+            return _text(microseconds)
+        return _text(round(received_at * 1_000_000) + microseconds) if arrival else None
+
+    return read
+
+
+def _in_utc(moment: datetime) -> str:
+    return _checked(moment.astimezone(UTC).replace(tzinfo=None))
+
+
+def _microseconds(value: object, unit: int) -> int:
+    """Since 1970. What is smaller than a microsecond is cut off a whole number and a text, and rounded in a double."""
+    if type(value) is int:
+        return value * unit
+    if type(value) is float:
+        try:
+            return round(value * unit)
+        except (OverflowError, ValueError):
+            raise Fault("ts", "the time is no finite number") from None
+    sign, whole, fraction = _digits(value)
+    exact = int(f"{whole}{fraction:0<20}") * unit // 10**20
+    return -exact if sign else exact
+
+
+def _nanoseconds(value: object) -> int:
+    """Microseconds since 1970 of nanoseconds."""
+    if type(value) is float:
+        return _microseconds(value / 1000, 1)
+    return _microseconds(value, 1) // 1000
+
+
+def _digits(value: object) -> tuple[str, str, str]:
+    found = _NUMBER.fullmatch(value) if type(value) is str else None
+    if found is None:
+        shown = repr(value[:40]) if type(value) is str else fields.kind(value)
+        raise Fault("ts", f"{shown} is no number of seconds (or their parts) since 1970")
+    sign, whole, fraction = found.groups()
+    return sign, whole, fraction or ""
+
+
+def _text(microseconds: int) -> str:
+    try:
+        return _checked(_EPOCH + timedelta(microseconds=microseconds))
+    except OverflowError:
+        raise Fault("ts", "the time is outside of the years 1000 to 9999") from None
+
+
+def _checked(moment: datetime) -> str:
+    text = moment.isoformat(" ", "microseconds")
+    if text < "1000":  # DATETIME begins there
+        raise Fault("ts", "the time is before the year 1000 in UTC")
+    return text

@@ -1,0 +1,32 @@
+"""Bytes that should be UTF-8, and text that should be JSON: what is wrong with those that are not."""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+
+from sensorsync.messages.reading.model import MAX_NESTING, Fault, Rejected
+
+_NO_NUMBER = re.compile(r"-?(NaN|Infinity)")
+
+
+def utf8(payload: bytes) -> str:
+    """The text of a payload. Raises Fault."""
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as broken:
+        raise Fault("encoding", f"the payload is not UTF-8 (byte {broken.start})") from None
+
+
+def not_json(text: str, error: orjson.JSONDecodeError) -> Rejected:
+    """Why orjson refused `text`."""
+    if not text.strip():
+        return Rejected("json", "the payload is empty")
+    if _NO_NUMBER.match(text, error.pos):
+        return Rejected("nan", f"NaN and Infinity are no JSON (character {error.pos})")
+    if "infinity" in error.msg:
+        return Rejected("nan", f"a number is beyond the range of a double (character {error.pos})")
+    if "depth" in error.msg:
+        return Rejected("nesting", f"the payload is nested deeper than {MAX_NESTING} levels")
+    return Rejected("json", f"the payload is not JSON: {error.msg} (character {error.pos})")

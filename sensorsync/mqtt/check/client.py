@@ -1,0 +1,177 @@
+"""One client of the probe: it notes what comes and when, and acknowledges unless it is told not to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+from mqtt5 import (
+    ConnAckPacket,
+    Packet,
+    PubAckPacket,
+    PublishPacket,
+    QoS,
+    RetainHandling,
+    SubAckPacket,
+    SubscribePacket,
+    TopicFilter,
+)
+
+from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.check.report import StepFailed
+from sensorsync.mqtt.client.base import Conversation
+from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.errors import BrokerUnavailable
+from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.options import ConnectOptions
+
+_MAX_PACKET_ID = 65535
+
+
+class Arrival(NamedTuple):
+    """A message that was delivered to us."""
+
+    at: float
+    """`time.monotonic()`."""
+    payload: bytes
+
+
+class ProbeClient:
+    """`async with ProbeClient(options) as client`: connected, and gone for good at the end, its session with it."""
+
+    def __init__(self, options: ConnectOptions, *, acknowledge: bool = True) -> None:
+        self.options = options
+        self.arrivals: list[Arrival] = []
+        self.acks: dict[int, tuple[float, int]] = {}
+        """Packet id -> when it was acknowledged (`time.monotonic()`), and the reason code."""
+        self._acknowledge = acknowledge
+        self._suback: SubAckPacket | None = None
+        self._connection: Conversation | None = None
+        self._error: SensorsyncError | None = None
+        self._news = asyncio.Event()
+        self._packet_id = 0
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close(end_session=True)
+
+    @property
+    def connack(self) -> ConnAckPacket:
+        """What the broker answered to CONNECT."""
+        if self._connection is None or self._connection.connack is None:
+            raise BrokerUnavailable
+        return self._connection.connack
+
+    @property
+    def rtt(self) -> float:
+        """Seconds from CONNECT to CONNACK."""
+        return self._connection.rtt if self._connection else 0.0
+
+    async def open(self) -> None:
+        """Connect. Raises StepFailed."""
+        self._error = None
+        try:
+            await connect(self.options, self)
+        except SensorsyncError as error:
+            raise StepFailed.of(error) from error
+
+    async def close(self, *, end_session: bool) -> bool:
+        """DISCONNECT, if it is connected; whether that went its orderly way."""
+        return self._connection is not None and await self._connection.close(end_session=end_session)
+
+    async def still_there(self) -> bool:
+        """Whether the broker answers on this connection, and has not ended it."""
+        return self._connection is not None and await self._connection.ping(self.options.connect_timeout)
+
+    async def subscribe(self, *patterns: str) -> list[int]:
+        """SUBSCRIBE with QoS 1, and the reason code of each filter. Raises StepFailed."""
+        filters = [
+            TopicFilter(one, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER) for one in patterns
+        ]
+        self._suback = None
+        self._send(SubscribePacket(self._next_id(), filters))
+        if not await self.until(lambda: self._suback is not None, self.options.connect_timeout):
+            raise StepFailed("subscribe_unanswered", f"no SUBACK in {self.options.connect_timeout:g} s")
+        codes: list[int] = [int(code) for code in self._suback.reason_codes] if self._suback else []
+        if len(codes) != len(patterns):
+            raise StepFailed(
+                "subscribe_unanswered", f"SUBACK has {len(codes)} reason codes for {len(patterns)} filters"
+            )
+        return codes
+
+    def publish(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
+        """PUBLISH with QoS 1; returns the packet ids."""
+        ids = [self._next_id() for _ in payloads]
+        packets = [
+            PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id)
+            for packet_id, payload in zip(ids, payloads, strict=True)
+        ]
+        self._send(*packets)
+        return ids
+
+    async def acknowledged(self, ids: Sequence[int], timeout: float) -> list[int]:
+        """The reason codes of these PUBLISHes, once all are there. Raises StepFailed when they don't come in `timeout` seconds."""
+        if not await self.until(lambda: all(one in self.acks for one in ids), timeout):
+            missing = sum(one not in self.acks for one in ids)
+            raise StepFailed("publish_unanswered", f"{missing} of {len(ids)} without a PUBACK after {timeout:g} s")
+        return [self.acks[one][1] for one in ids]
+
+    async def until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Whether `condition` came true within `timeout` seconds. Raises StepFailed when the connection is lost meanwhile."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self._error is not None:
+                raise StepFailed.of(self._error)
+            self._news.clear()
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._news.wait()
+            except TimeoutError:
+                return condition()
+        return True
+
+    # -- Handler -------------------------------------------------------------------------------------------------------
+
+    def connection_ready(self, connection: Conversation) -> None:
+        """See Handler."""
+        self._connection = connection
+
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
+        """See Handler."""
+        now = time.monotonic()
+        for packet in packets:
+            match packet:
+                case PublishPacket():
+                    self.arrivals.append(Arrival(now, bytes(packet.payload)))
+                    if packet.packet_id is not None and self._acknowledge:
+                        self._send(PubAckPacket(packet.packet_id))
+                case PubAckPacket():
+                    self.acks[packet.packet_id] = (now, int(packet.reason_code))
+                case SubAckPacket():
+                    self._suback = packet
+                case _:
+                    pass
+        self._news.set()
+
+    def connection_lost(self, error: SensorsyncError | None) -> None:
+        """See Handler."""
+        self._error = error or BrokerUnavailable("the connection is closed")
+        self._news.set()
+
+    def writing_paused(self, paused: bool) -> None:
+        """See Handler; what a probe sends is little."""
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _send(self, *packets: Packet) -> None:
+        if self._connection is not None:
+            self._connection.send(packets)
+
+    def _next_id(self) -> int:
+        self._packet_id = self._packet_id % _MAX_PACKET_ID + 1
+        return self._packet_id

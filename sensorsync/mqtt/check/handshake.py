@@ -1,0 +1,87 @@
+"""A TLS handshake by hand, so that it can be told how far it came; and a connection without MQTT."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from sensorsync.mqtt.client.options import ConnectOptions
+
+_CHUNK = 16 * 1024
+_FIRST_BYTES = 32
+
+
+@dataclass(slots=True)
+class Handshake:
+    """One handshake. Exactly one of `session` and `error` is set after it, or none when the peer just hung up."""
+
+    context: ssl.SSLContext
+    server_name: str
+    session: ssl.SSLObject | None = None
+    """It has succeeded."""
+    error: OSError | None = None
+    """Why it has not, as TLS or the network say it."""
+    first: bytearray = field(default_factory=bytearray)
+    """The peer's first bytes."""
+
+    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To the end, for better or worse: what goes wrong is in `error`."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = self.context.wrap_bio(incoming, outgoing, server_hostname=self.server_name)
+        try:
+            while self.error is None:
+                with suppress(ssl.SSLWantReadError):
+                    self._step(session)
+                writer.write(outgoing.read())
+                await writer.drain()
+                if self.session is not None or self.error is not None:
+                    return
+                data = await reader.read(_CHUNK)
+                if not data:
+                    return
+                self.first += data[: _FIRST_BYTES - len(self.first)]
+                incoming.write(data)
+        except OSError as error:
+            self.error = error
+
+    def _step(self, session: ssl.SSLObject) -> None:
+        try:
+            session.do_handshake()
+        except ssl.SSLWantReadError:
+            raise
+        except ssl.SSLError as error:
+            self.error = error
+        else:
+            self.session = session
+
+
+async def handshake(options: ConnectOptions, context: ssl.SSLContext) -> Handshake:
+    """Shake hands on a connection of its own, and hang up. Raises TimeoutError, and OSError when TCP fails."""
+    shake = Handshake(context, options.server_name or options.host)
+    async with raw_connection(options) as (reader, writer), asyncio.timeout(options.connect_timeout):
+        await shake.run(reader, writer)
+    return shake
+
+
+@asynccontextmanager
+async def raw_connection(
+    options: ConnectOptions, context: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection without MQTT. Raises OSError, TimeoutError."""
+    async with asyncio.timeout(options.connect_timeout):
+        reader, writer = await asyncio.open_connection(
+            options.host,
+            options.port,
+            ssl=context,
+            server_hostname=(options.server_name or options.host) if context else None,
+            happy_eyeballs_delay=options.happy_eyeballs_delay,
+        )
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()

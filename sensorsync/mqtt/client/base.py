@@ -1,0 +1,192 @@
+"""One connection to a broker as its owner sees it, whichever engine carries it: packets in, packets out, errors in words.
+
+The packets are those of the `mqtt5` codec, also where another library talks to the broker: they are the vocabulary that links,
+publishers and probes share. Here is what both engines do alike: the handshake, the order in which things are told, the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
+
+from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.causes import CAUSES
+from sensorsync.mqtt.client.diagnosis import of_tls_error
+from sensorsync.mqtt.client.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    broker_error,
+    connack_error,
+    disconnect_error,
+)
+from sensorsync.mqtt.client.options import ConnectOptions
+
+PING = (PingReqPacket(),)
+_OURS = frozenset({PingRespPacket, DisconnectPacket})
+
+
+class Handler(Protocol):
+    """Whoever owns a connection. Called on the event loop's thread; must not raise."""
+
+    def connection_ready(self, connection: Conversation) -> None:
+        """CONNACK said yes. Packets of a resumed session may follow at once, before `connect` returns."""
+        ...
+
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+        """What one read of the socket held, in order; `more`: the socket probably holds more already."""
+        ...
+
+    def connection_lost(self, error: SensorsyncError | None) -> None:
+        """The connection is gone: an error, or None after our own close(). Called exactly once after a successful connect()."""
+        ...
+
+    def writing_paused(self, paused: bool) -> None:
+        """The send buffer is full (True) or has room again (False)."""
+        ...
+
+
+class Conversation(ABC):
+    """A connection, from dialling to its end. Make one with `connecting.connect`; it is never used a second time.
+
+    So nothing that belongs to one connection, packet ids above all, can reach the next one.
+    """
+
+    def __init__(self, options: ConnectOptions, handler: Handler) -> None:
+        self.options = options
+        self.connack: ConnAckPacket | None = None
+        self.rtt = 0.0
+        """Seconds between CONNECT and CONNACK."""
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self.handshake: asyncio.Future[ConnAckPacket] = self._loop.create_future()
+        """Done once CONNACK said yes; else it holds the error."""
+        self._error: SensorsyncError | None = None
+        self._closing = False
+        self._reading_paused = False
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._pong: asyncio.Future[None] | None = None
+        self._pings = self._pongs = 0
+        """Pings that were sent and answered, those of the keep-alive included: each answer is that to the first one that has none."""
+        self._awaited = 0
+        """How many pings must be answered for `_pong`."""
+        self._last_sent = self._loop.time()
+
+    # -- what the owner calls ------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Neither lost nor closing."""
+
+    @abstractmethod
+    async def dial(self) -> None:
+        """TCP, TLS, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerError."""
+
+    @abstractmethod
+    def send(self, packets: Sequence[Packet]) -> None:
+        """Send them, in order. Silently nothing once the connection is gone (its loss is reported elsewhere)."""
+
+    @abstractmethod
+    def pause_reading(self) -> None:
+        """Leave what arrives in the socket: the peer's TCP window fills, and it must wait."""
+
+    @abstractmethod
+    def resume_reading(self) -> None:
+        """Read again."""
+
+    @abstractmethod
+    async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
+        """Send what is buffered and a DISCONNECT, and close the socket; returns whether the broker has read it all.
+
+        `end_session` ends the session, too. Waits for the broker up to `timeout` seconds, a few times.
+        """
+
+    @abstractmethod
+    def abort(self, error: SensorsyncError | None) -> None:
+        """Drop the connection without a DISCONNECT; `error` is what the owner is told."""
+
+    async def ping(self, timeout: float) -> bool:
+        """Whether the broker answered within `timeout` seconds: it has read all that we sent before."""
+        self._pong = self._loop.create_future()
+        self._send_ping()
+        self._awaited = self._pings
+        done, _ = await asyncio.wait([self._pong, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        return self._pong in done
+
+    # -- what the engines call -----------------------------------------------------------------------------------------------
+
+    def _send_ping(self) -> None:
+        self.send(PING)
+        self._pings += 1
+
+    @abstractmethod
+    def _greeted(self, connack: ConnAckPacket) -> None:
+        """CONNACK said yes: keep the connection alive from now on."""
+
+    def _dispatch(self, packets: list[Received], *, more: bool) -> None:
+        if self.connack is None:
+            self._handshake(packets.pop(0))
+        goodbye: DisconnectPacket | None = None
+        if not _OURS.isdisjoint(map(type, packets)):
+            goodbye = next((p for p in packets if isinstance(p, DisconnectPacket)), None)
+            self._pongs = min(self._pings, self._pongs + sum(type(p) is PingRespPacket for p in packets))
+            if self._pong is not None and not self._pong.done() and self._pongs >= self._awaited:
+                self._pong.set_result(None)
+            packets = [p for p in packets if type(p) not in _OURS]
+        if packets and self.connack is not None and not self._closing:
+            self._handler.packets_received(packets, more=more)
+        if goodbye is not None:
+            self.abort(disconnect_error(self.options.where, goodbye))
+
+    def _handshake(self, packet: Received) -> None:
+        if isinstance(packet, DisconnectPacket):
+            self.abort(disconnect_error(self.options.where, packet))
+        elif not isinstance(packet, ConnAckPacket):
+            self.abort(BrokerRefused(f"{self.options.where} answered CONNECT with {type(packet).__name__}"))
+        elif int(packet.reason_code) != 0:
+            self.abort(connack_error(self.options.where, packet))
+        elif not self.handshake.done():
+            self.connack = packet
+            self.rtt = self._loop.time() - self._last_sent
+            self.handshake.set_result(packet)
+            self._handler.connection_ready(self)
+            self._greeted(packet)
+
+    def _malformed(self, error: BaseException) -> None:
+        self.abort(
+            BrokerUnavailable(
+                f"{self.options.where} sent what is not MQTT {self.options.protocol} ({error})",
+                hint="is this an MQTT listener, and TLS set as the broker expects it (mqtt.tls)?",
+            )
+        )
+
+    def _ended(self, exc: Exception | None) -> None:
+        """The socket is closed, because of `exc` if there was a fault that nobody has put in words yet."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+        error = self._error
+        if error is None and not self._closing:
+            reason = f": {exc}" if exc else ""
+            error = BrokerUnavailable(f"connection to broker {self.options.where} lost{reason}")
+        if self.handshake.done():
+            if not self.handshake.cancelled() and self.handshake.exception() is None:
+                self._handler.connection_lost(error)
+        else:
+            self.handshake.set_exception(self._error or self._hung_up(exc))
+
+    def _hung_up(self, exc: Exception | None) -> SensorsyncError:
+        """Why there was no answer to CONNECT. In TLS 1.3 the broker judges our certificate only now."""
+        where = self.options.where
+        if isinstance(exc, ssl.SSLError):
+            cause = of_tls_error(exc, with_certificate=self.options.has_certificate)
+            return broker_error(cause, f"TLS with broker {where} failed: {cause.cause} ({exc.reason or exc})")
+        reason = f" ({exc})" if exc else ""
+        return BrokerUnavailable(
+            f"broker {where} closed the connection before answering CONNECT{reason}", cause=CAUSES["closed_at_connect"]
+        )

@@ -1,0 +1,97 @@
+"""What an exception or the first bytes of a peer tell about the cause. Pure."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import Final
+
+from sensorsync.mqtt.client.causes import CAUSES, Cause
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h.
+_VERIFY: Final = {
+    2: "certificate_authority",  # unable to get issuer certificate
+    7: "certificate_authority",  # signature failure: another authority of the same name
+    9: "certificate_not_yet_valid",
+    10: "certificate_expired",
+    18: "certificate_self_signed",
+    19: "certificate_authority",  # self-signed certificate in chain
+    20: "certificate_authority",  # unable to get local issuer certificate
+    21: "certificate_authority",  # unable to verify the first certificate
+    62: "certificate_name",
+    64: "certificate_name",  # IP address mismatch
+}
+# Beginnings or parts of OpenSSL's reason strings; the first that fits counts.
+_REASONS: Final = (
+    ("CERTIFICATE_REQUIRED", "client_certificate_required"),
+    ("ALERT_UNKNOWN_CA", "client_certificate_rejected"),
+    ("ALERT_BAD_CERTIFICATE", "client_certificate_rejected"),
+    ("ALERT_CERTIFICATE", "client_certificate_rejected"),
+    ("ALERT_UNSUPPORTED_CERTIFICATE", "client_certificate_rejected"),
+    ("ALERT_DECRYPT_ERROR", "client_certificate_rejected"),
+    ("ALERT_ACCESS_DENIED", "client_certificate_rejected"),
+    ("PROTOCOL_VERSION", "tls_version"),
+    ("UNSUPPORTED_PROTOCOL", "tls_version"),
+    ("NO_PROTOCOLS_AVAILABLE", "tls_version"),
+    ("WRONG_SSL_VERSION", "tls_version"),
+    ("VERSION_TOO_LOW", "tls_version"),
+    ("UNRECOGNIZED_NAME", "tls_server_name"),
+    ("NO_APPLICATION_PROTOCOL", "tls_alpn"),
+    ("WRONG_VERSION_NUMBER", "plaintext_port"),
+    ("UNKNOWN_PROTOCOL", "plaintext_port"),
+    ("PACKET_LENGTH_TOO_LONG", "plaintext_port"),
+    ("RECORD_LAYER_FAILURE", "plaintext_port"),
+    ("HTTP_REQUEST", "plaintext_port"),
+    ("EOF", "handshake_cut"),
+)
+_TLS_RECORDS: Final = frozenset({0x14, 0x15, 0x16, 0x17})
+_CONNACK: Final = 0x20
+_DISCONNECT: Final = 0xE0
+_CONNACK_OF_3_1_1: Final = bytes([_CONNACK, 2])
+"""Type and length of a CONNACK up to MQTT 3.1.1; that of MQTT 5 is never so short, for it has properties."""
+
+
+def of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
+    """Why a name or an address can't be reached; `in_handshake`: TCP stood already."""
+    if isinstance(error, socket.gaierror):
+        return CAUSES["name_server" if error.errno == socket.EAI_AGAIN else "name_unknown"]
+    if isinstance(error, TimeoutError):
+        return CAUSES["timeout"]
+    # Where several addresses fail in different words, asyncio makes one error of them, without a number.
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
+        return CAUSES["refused"]
+    if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}:
+        return CAUSES["unreachable"]
+    if isinstance(error, ConnectionError):
+        return CAUSES["handshake_cut" if in_handshake else "connection_lost"]
+    return CAUSES["unreachable"]
+
+
+def of_tls_error(error: ssl.SSLError, *, with_certificate: bool = False) -> Cause:
+    """Why TLS was not agreed on; `with_certificate`: we have shown one of our own."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return CAUSES[_VERIFY.get(error.verify_code, "certificate_rejected")]
+    reason = (error.reason or "").upper().replace(" ", "_")
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        reason = "EOF"
+    key = next((key for part, key in _REASONS if part in reason), "handshake_failed")
+    if key == "client_certificate_rejected" and not with_certificate:
+        key = "client_certificate_required"  # OpenSSL before 3.2 and others say it so
+    return CAUSES[key]
+
+
+def of_first_bytes(data: bytes) -> Cause | None:
+    """Why `data`, the beginning of the answer to CONNECT, is no answer of MQTT 5; None when it may become one."""
+    if not data or data[0] == _DISCONNECT:
+        return None
+    if data[0] == _CONNACK:
+        return CAUSES["protocol_version"] if data[:2] == _CONNACK_OF_3_1_1 else None
+    if speaks_tls(data):
+        return CAUSES["tls_port"]
+    return CAUSES["http_port" if b"HTTP/".startswith(data[:5]) else "not_mqtt"]
+
+
+def speaks_tls(data: bytes) -> bool:
+    """Whether a peer's first bytes are a TLS record (RFC 8446, section 5.1)."""
+    return len(data) >= 2 and data[0] in _TLS_RECORDS and data[1] == 3

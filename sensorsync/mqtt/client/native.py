@@ -1,0 +1,228 @@
+"""The native engine: one MQTT 5 connection, bytes on one side, packets on the other.
+
+The codec is `mqtt5` (sans-I/O, Rust). What is ours: keep-alive both ways, broken and huge packets, and as few Python steps a packet as
+can be: all packets that one read of the socket held are handed over in one list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import mqtt5
+from mqtt5 import ConnAckPacket, DisconnectPacket, Packet
+
+from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.client.base import Conversation, Handler
+from sensorsync.mqtt.client.broken_packets import MAX_PACKET, HugePublish, Received, broken_publish, frame_length
+from sensorsync.mqtt.client.diagnosis import of_first_bytes
+from sensorsync.mqtt.client.errors import BrokerUnavailable, broker_error
+from sensorsync.mqtt.client.options import ConnectOptions
+
+READ_CHUNK = 256 * 1024
+"""Bytes that are read at most at once: fewer mean that the socket held no more."""
+
+
+class _ReadBuffer(threading.local):
+    """Where the sockets of one event loop, which is one thread, are read into: what one read brought is taken out before the next.
+
+    `data_received` would cost a new buffer of `READ_CHUNK` for every read: three system calls and page faults for a few bytes.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_CHUNK))
+
+
+_buffer = _ReadBuffer()
+
+
+class Connection(Conversation, asyncio.BufferedProtocol):
+    """The native engine's connection: MQTT 5 over TCP or TLS."""
+
+    def __init__(self, options: ConnectOptions, handler: Handler) -> None:
+        super().__init__(options, handler)
+        self._transport: asyncio.Transport | None = None
+        self._rest = bytearray()
+        self._huge: HugePublish | None = None
+        self._keep_alive = options.keep_alive
+        self._last_received = self._last_sent
+        self._pinged_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- what the owner calls ------------------------------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Neither lost nor closing."""
+        return self._transport is not None and not self._closing and not self._closed.done()
+
+    async def dial(self) -> None:
+        """See Conversation."""
+        options = self.options
+        await self._loop.create_connection(
+            lambda: self,
+            options.host,
+            options.port,
+            ssl=options.tls,
+            server_hostname=(options.server_name or options.host) if options.tls else None,
+            happy_eyeballs_delay=options.happy_eyeballs_delay,
+        )
+
+    def send(self, packets: Sequence[Packet]) -> None:
+        """See Conversation."""
+        if self.alive:
+            self._last_sent = self._loop.time()
+            cast(asyncio.Transport, self._transport).write(b"".join([packet.write() for packet in packets]))
+
+    def pause_reading(self) -> None:
+        """Leave what arrives in the socket: the peer's TCP window fills, and it must wait."""
+        if self.alive and not self._reading_paused:
+            self._reading_paused = True
+            cast(asyncio.Transport, self._transport).pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self.alive and self._reading_paused:
+            self._reading_paused = False
+            self._pinged_at = None
+            self._last_received = self._loop.time()
+            cast(asyncio.Transport, self._transport).resume_reading()
+
+    async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
+        """Send what is buffered and a DISCONNECT, and close the socket; returns whether the broker has read it all.
+
+        It hangs up when it has read a DISCONNECT (section 3.14.4). We wait for that up to `timeout` seconds: a socket that is closed
+        with unread input sends a reset, which may overtake our last PUBACKs. `end_session` sets the session's expiry to 0
+        ([MQTT-3.14.2-2]).
+        """
+        if not self.alive:
+            return False
+        transport = cast(asyncio.Transport, self._transport)
+        self.resume_reading()
+        self.send([DisconnectPacket(session_expiry_interval=0 if end_session else None)])
+        self._closing = True
+        await asyncio.wait([self._closed], timeout=timeout)
+        hung_up = self._closed.done()
+        if not hung_up:
+            transport.close()
+            await asyncio.wait([self._closed], timeout=timeout)
+        if not self._closed.done():
+            transport.abort()
+        return hung_up
+
+    def abort(self, error: SensorsyncError | None) -> None:
+        """Drop the connection without a DISCONNECT; `error` is what the owner is told."""
+        self._error = self._error or error
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- what asyncio calls --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._last_sent = self._loop.time()
+        self._transport.write(self.options.packet().write())
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's
+        return _buffer.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._last_received = self._loop.time()
+        self._pinged_at = None
+        rest = self._rest
+        if rest:
+            rest += _buffer.view[:nbytes]
+        packets: list[Received] = []
+        with memoryview(rest) if rest else _buffer.view[:nbytes] as data:
+            end = len(data)
+            position = self._take_huge(self._huge, data, packets) if self._huge else 0
+            while position < end:
+                try:
+                    while position < end:
+                        packet, length = mqtt5.read(data[position:])
+                        position += length
+                        packets.append(packet)
+                except BaseException as error:
+                    # The codec panics on text that is not UTF-8, and a panic is no Exception.
+                    if not isinstance(error, IndexError | ValueError) and type(error).__name__ != "PanicException":
+                        raise
+                    length = self._refused(data[position:], error, packets)
+                    if not length:
+                        break
+                    position += length
+            if not rest:
+                rest += data[position:]
+                position = 0
+        del rest[:position]
+        if packets:
+            self._dispatch(packets, more=nbytes >= READ_CHUNK)
+
+    def pause_writing(self) -> None:
+        self._handler.writing_paused(True)
+
+    def resume_writing(self) -> None:
+        self._handler.writing_paused(False)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ended(exc)
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _refused(self, data: memoryview, error: BaseException, packets: list[Received]) -> int:
+        """The codec can't read on. Bytes of a broken PUBLISH that was put into `packets`, or 0: wait for more, or all is over."""
+        if self.connack is None and not packets and (cause := of_first_bytes(start := bytes(data[:16]))):
+            # Such a peer may never send the rest of what looks like a long packet: wait for no more.
+            said = f"broker {self.options.where}: {cause.cause} (its answer begins with {start!r})"
+            self.abort(broker_error(cause, said))
+            return 0
+        try:
+            length = frame_length(data)
+            if length is not None and length > max(MAX_PACKET, len(data)):
+                return self._take_huge(HugePublish(data[0], length), data, packets)
+            if length is None or length > len(data):
+                if isinstance(error, IndexError):
+                    return 0  # the rest of this packet is still on its way
+            elif broken := broken_publish(data[:length], str(error)):
+                packets.append(broken)
+                return length
+        except ValueError as malformed:
+            error = malformed
+        self._malformed(error)
+        return 0
+
+    def _take_huge(self, huge: HugePublish, data: memoryview, packets: list[Received]) -> int:
+        """Bytes of `data` that belong to a packet which is too large to be kept; it is put into `packets` once all of it has come."""
+        try:
+            return huge.take(data, packets)
+        except ValueError as malformed:
+            self._malformed(malformed)
+            return len(data)
+        finally:
+            self._huge = huge if huge.missing else None
+
+    def _greeted(self, connack: ConnAckPacket) -> None:
+        if connack.server_keep_alive is not None:
+            self._keep_alive = connack.server_keep_alive
+        self._watch()
+
+    def _watch(self) -> None:
+        """Keep-alive: we ping when either side was quiet for half the interval ([MQTT-3.1.2-20]); no answer, no connection."""
+        if not self._keep_alive or not self.alive:
+            return
+        now, half = self._loop.time(), self._keep_alive / 2
+        unanswered = self._pinged_at is not None and not self._reading_paused
+        if unanswered and now - cast(float, self._pinged_at) >= half:
+            self.abort(BrokerUnavailable(f"broker {self.options.where} did not answer a ping for {half:g} s"))
+            return
+        silent = now - self._last_received >= half and not self._reading_paused and not unanswered
+        if silent or now - self._last_sent >= half:
+            self._pinged_at = now if self._pinged_at is None else self._pinged_at
+            self._send_ping()
+        self._timer = self._loop.call_later(half / 4, self._watch)

@@ -1,0 +1,185 @@
+"""A paho client for one connection: set up, and connected by a thread, for paho connects no other way."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, WebsocketConnectionError
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
+
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, broken_publish
+from sensorsync.mqtt.client.causes import CAUSES
+from sensorsync.mqtt.client.errors import BrokerUnavailable
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.client.paho.packets import connect_properties
+
+
+class DialledClient(Client):
+    """paho's client, with two repairs.
+
+    Where a handshake fails, paho forgets to close the socket. And it hangs up on a PUBLISH whose properties are broken, which would
+    come again with every new connection.
+    """
+
+    making: socket.socket | None = None
+    """The socket that paho has not got yet."""
+    on_broken: Callable[[BrokenPublish], None]
+
+    def give_up(self) -> None:
+        """End a handshake that is under way in another thread. That one closes the socket: its number could be another's at once."""
+        if self.making is not None and self.socket() is None:
+            with suppress(OSError):
+                self.making.shutdown(socket.SHUT_RDWR)
+
+    def clear_up(self) -> None:
+        """Close what is left of a handshake that failed."""
+        if self.making is not None and self.socket() is None:
+            self.making.close()
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            return super()._handle_publish()
+        except MalformedPacket as error:
+            five = self._protocol == MQTTProtocolVersion.MQTTv5
+            frame = bytes((self._in_packet["command"], 0)) + self._in_packet["packet"]  # its length is known without
+            broken = broken_publish(memoryview(frame), str(error)) if five else None
+            if broken is None:
+                raise
+            self.on_broken(broken)
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _create_socket_connection(self) -> socket.socket:
+        self.making = super()._create_socket_connection()
+        return self.making
+
+
+def make_client(options: ConnectOptions) -> DialledClient:
+    """A client that acknowledges nothing and connects again by itself never: both are the link's to decide."""
+    five = options.protocol == "5"
+    client = DialledClient(
+        CallbackAPIVersion.VERSION2,
+        options.client_id,
+        clean_session=None if five else options.clean_start,
+        protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+        transport="tcp" if options.websocket_path is None else "websockets",
+        reconnect_on_failure=False,
+        manual_ack=True,
+    )
+    # paho tries the broker's addresses one after the other: two dead ones must leave time for the third.
+    client.connect_timeout = options.connect_timeout / 3
+    client.max_inflight_messages = 0  # the outbox keeps within the window
+    if options.username is not None:
+        client.username_pw_set(options.username, options.password)
+    if options.tls is not None:
+        named = _Named(options.tls, options.server_name or options.host, client)
+        client.tls_set_context(cast(ssl.SSLContext, named))
+    if options.websocket_path is not None:
+        client.ws_set_options(options.websocket_path)
+    return client
+
+
+async def dial(client: DialledClient, options: ConnectOptions) -> None:
+    """TCP, TLS, the WebSocket's handshake, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerUnavailable.
+
+    A thread of its own, and a daemon: a pool's would hold up the end of the process while a broker does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if outcome.done():  # nobody waits any more
+            hang_up(client)
+        elif error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            _connect(client, options)
+        except BaseException as failure:  # noqa: BLE001 - it is raised on the event loop
+            client.clear_up()
+            error = failure
+        try:
+            loop.call_soon_threadsafe(finish, error)
+        except RuntimeError:  # the loop is closed, and whoever waited is gone
+            hang_up(client)
+
+    threading.Thread(target=work, name=f"dial {options.where}", daemon=True).start()
+    await outcome
+
+
+def hang_up(client: Client) -> None:
+    """Close the socket without a DISCONNECT. The client must not be used afterwards; paho has no word for this."""
+    sock = client.socket()
+    client.on_socket_close = client.on_socket_register_write = client.on_socket_unregister_write = None
+    if sock is not None:
+        sock.close()
+
+
+def _connect(client: DialledClient, options: ConnectOptions) -> None:
+    five = options.protocol == "5"
+    try:
+        outcome = client.connect(
+            options.host,
+            options.port,
+            keepalive=options.keep_alive_seconds,
+            clean_start=options.clean_start if five else MQTT_CLEAN_START_FIRST_ONLY,
+            properties=connect_properties(options) if five else None,
+        )
+    except WebsocketConnectionError as error:
+        raise _no_websocket(options, str(error)) from error
+    except (ValueError, LookupError) as error:
+        # ssl.CertificateError is a ValueError, too. What else raises these is paho's reading of the HTTP answer.
+        if options.websocket_path is None or isinstance(error, OSError):
+            raise
+        raise _no_websocket(options, "the answer is not HTTP") from error
+    sock = client.socket()
+    if outcome != MQTTErrorCode.MQTT_ERR_SUCCESS or sock is None:
+        raise ConnectionResetError("the connection was closed before CONNECT was sent")
+    if options.websocket_path is not None:
+        _mend(sock)
+
+
+def _mend(websocket: Any) -> None:
+    """A repair: paho forgets a packet of which a WebSocket took only a part (`send` returns 0 then), and garbles the next one.
+
+    Told that it would block, it comes back with the same packet, and the WebSocket goes on where it was.
+    """
+    send = websocket.send
+
+    def send_whole(data: bytes | bytearray) -> int:
+        sent: int = send(data)
+        if not sent:
+            raise BlockingIOError
+        return sent
+
+    websocket.send = send_whole
+
+
+def _no_websocket(options: ConnectOptions, said: str) -> BrokerUnavailable:
+    cause = CAUSES["websocket_refused"]
+    return BrokerUnavailable(f"broker {options.where}{options.websocket_path}: {cause.cause} ({said})", cause=cause)
+
+
+class _Named:
+    """As much of an ssl.SSLContext as paho uses. paho checks the certificate for the host that it dials, and nothing else."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str, client: DialledClient) -> None:
+        self._context = context
+        self._server_name = server_name
+        self._client = client
+        self.check_hostname = context.check_hostname
+
+    def wrap_socket(self, sock: Any, *, server_hostname: str, **options: Any) -> ssl.SSLSocket:  # noqa: ARG002 - paho's call
+        """A TLS socket that wants the certificate of our name."""
+        made = self._client.making = self._context.wrap_socket(sock, server_hostname=self._server_name, **options)
+        return made

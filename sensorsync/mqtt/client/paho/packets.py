@@ -1,0 +1,128 @@
+"""What paho's callbacks are given, as the packets that the rest of sensorsync knows. Pure.
+
+A value that MQTT does not have raises ValueError: the packet was malformed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mqtt5 import (
+    ConnAckPacket,
+    ConnAckReasonCode,
+    DisconnectPacket,
+    DisconnectReasonCode,
+    PubAckPacket,
+    PubAckReasonCode,
+    PublishPacket,
+    QoS,
+    SubAckPacket,
+    SubAckReasonCode,
+    UnsubAckPacket,
+    UnsubAckReasonCode,
+)
+from paho.mqtt.client import ConnectFlags, MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, Received
+from sensorsync.mqtt.client.options import ConnectOptions
+
+_LARGEST_PACKET = 0xFFFFFFF
+"""paho states no larger Maximum Packet Size."""
+
+
+def connect_properties(options: ConnectOptions) -> Properties:
+    """What the CONNECT of MQTT 5 says beyond that of 3.1.1 (section 3.1.2.11)."""
+    found = Properties(PacketTypes.CONNECT)
+    found.SessionExpiryInterval = options.session_expiry_seconds
+    found.ReceiveMaximum = options.receive_maximum
+    if options.max_packet_size is not None:
+        found.MaximumPacketSize = min(_LARGEST_PACKET, options.max_packet_size)
+    return found
+
+
+def disconnect_properties(*, end_session: bool) -> Properties | None:
+    """A Session Expiry Interval of 0 ends the session ([MQTT-3.14.2-2])."""
+    if not end_session:
+        return None
+    found = Properties(PacketTypes.DISCONNECT)
+    found.SessionExpiryInterval = 0
+    return found
+
+
+def connack(flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> ConnAckPacket:
+    """CONNACK. The codes of MQTT 3.1.1 have been translated by paho already."""
+    return ConnAckPacket(
+        session_present=flags.session_present,
+        reason_code=ConnAckReasonCode(reason.value),
+        session_expiry_interval=_get(properties, "SessionExpiryInterval"),
+        assigned_client_id=_get(properties, "AssignedClientIdentifier"),
+        server_keep_alive=_get(properties, "ServerKeepAlive"),
+        server_reference=_get(properties, "ServerReference"),
+        reason_str=_get(properties, "ReasonString"),
+        receive_max=_get(properties, "ReceiveMaximum", 65535),
+        topic_alias_max=_get(properties, "TopicAliasMaximum", 0),
+        max_qos=QoS(_get(properties, "MaximumQoS", 2)),
+        retain_available=bool(_get(properties, "RetainAvailable", 1)),
+        max_packet_size=_get(properties, "MaximumPacketSize"),
+        wildcard_subscription_available=bool(_get(properties, "WildcardSubscriptionAvailable", 1)),
+        subscription_id_available=bool(_get(properties, "SubscriptionIdentifierAvailable", 1)),
+        shared_subscription_available=bool(_get(properties, "SharedSubscriptionAvailable", 1)),
+    )
+
+
+def publish(message: MQTTMessage) -> Received:
+    """PUBLISH; with a topic that MQTT does not allow it is a BrokenPublish, as in the native engine. Packet id 0 raises ValueError."""
+    packet_id = message.mid if message.qos else None
+    if packet_id == 0:
+        raise ValueError("packet id 0")
+    payload, properties = bytes(message.payload), message.properties
+    try:
+        return PublishPacket(
+            message.topic,
+            payload,
+            qos=QoS(message.qos),
+            retain=bool(message.retain),
+            packet_id=packet_id,
+            duplicate=bool(message.dup),
+            content_type=_get(properties, "ContentType"),
+            response_topic=_get(properties, "ResponseTopic"),
+            correlation_data=_get(properties, "CorrelationData"),
+            user_properties=[(name, value) for name, value in _get(properties, "UserProperty", ())],
+        )
+    except UnicodeDecodeError as error:
+        legible = error.object.decode(errors="backslashreplace")
+        return BrokenPublish(legible, payload, packet_id, message.dup, f"the topic is not UTF-8: {error}")
+    except ValueError as error:  # a wildcard in a topic
+        return BrokenPublish(message.topic, payload, packet_id, message.dup, str(error))
+
+
+def puback(packet_id: int, reason: ReasonCode) -> PubAckPacket:
+    """PUBACK."""
+    return PubAckPacket(packet_id, reason_code=PubAckReasonCode(reason.value))
+
+
+def suback(packet_id: int, reasons: Sequence[ReasonCode]) -> SubAckPacket:
+    """SUBACK."""
+    return SubAckPacket(packet_id, [SubAckReasonCode(reason.value) for reason in reasons])
+
+
+def unsuback(packet_id: int, reasons: Sequence[ReasonCode]) -> UnsubAckPacket:
+    """UNSUBACK; MQTT 3.1.1 has no reason codes in it."""
+    return UnsubAckPacket(packet_id, [UnsubAckReasonCode(reason.value) for reason in reasons])
+
+
+def disconnect(reason: ReasonCode, properties: Properties | None) -> DisconnectPacket:
+    """DISCONNECT by the broker, which MQTT 3.1.1 does not have."""
+    return DisconnectPacket(
+        reason_code=DisconnectReasonCode(reason.value),
+        reason_str=_get(properties, "ReasonString"),
+        server_reference=_get(properties, "ServerReference"),
+    )
+
+
+def _get(properties: Properties | None, name: str, default: Any = None) -> Any:
+    return getattr(properties, name, default)

@@ -1,8 +1,0 @@
-"""The steps of `check-cloud`: from a host's name to the throughput that the broker's delivery window allows."""
-
-from __future__ import annotations
-
-from sensorsync.mqtt.probe.probe import Options, Show, probe
-from sensorsync.mqtt.probe.report import Concern, Status, Step, StepResult
-
-__all__ = ["Concern", "Options", "Show", "Status", "Step", "StepResult", "probe"]

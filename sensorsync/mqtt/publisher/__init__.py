@@ -1,0 +1,1 @@
+"""Publishing with a window on many connections."""

@@ -1,0 +1,163 @@
+"""Outbox: the unacknowledged PUBLISHes of one publishing client. Pure: it owns no socket and no clock.
+
+A message leaves it with its PUBACK, whatever that says. What was unacknowledged when a connection was lost is sent again with DUP on
+the next one, before anything new, and within that connection's window: the broker may hold no session for us, so nobody else will.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from hdrh.histogram import HdrHistogram
+from mqtt5 import PubAckPacket, PublishPacket, QoS
+
+from sensorsync.mqtt.client.broken_packets import Received
+
+NO_SUBSCRIBER = 0x10
+_FAILURE = 0x80
+_LONGEST = 3_600_000_000
+_QOS_1 = QoS.AT_LEAST_ONCE
+
+
+def new_histogram() -> HdrHistogram:
+    """Latencies from a microsecond to an hour, in microseconds, with three digits."""
+    return HdrHistogram(1, _LONGEST, 3)
+
+
+@dataclass(slots=True)
+class PublishStats:
+    """What became of the messages of one or many clients, counted."""
+
+    sent: int = 0
+    """Messages that were sent at least once."""
+    acked: int = 0
+    """Acknowledged with success and a subscriber."""
+    no_subscriber: int = 0
+    """Acknowledged with 0x10: the broker had nobody to give it to, and dropped it."""
+    failed: int = 0
+    """Acknowledged with a failure (0x80 and above)."""
+    retransmitted: int = 0
+    reconnects: int = 0
+    reasons: dict[int, int] = field(default_factory=dict)
+    """PUBACKs by reason code, success left out."""
+    latency: HdrHistogram = field(default_factory=new_histogram)
+    """Microseconds to a message's PUBACK: from its first sending, in an open loop from when it was due."""
+    waited: float = 0.0
+    """The same, in seconds, summed over all messages."""
+    last_sent: float = 0.0
+    """When the last new message was sent: Unix time in seconds."""
+
+    @property
+    def answered(self) -> int:
+        """Messages that the broker answered with anything."""
+        return self.acked + self.no_subscriber + self.failed
+
+
+class Outbox:
+    """The window of one client, whose messages go to `topics` in turn. Times are seconds of the caller's clock."""
+
+    def __init__(self, topics: Iterator[str], stats: PublishStats) -> None:
+        self.window = 0
+        """Messages that may be unacknowledged on the present connection; 0 while there is none."""
+        self.probing = False
+        """While set, a message that has no subscriber is not counted, but comes back in `returned`."""
+        self.returned: list[bytes] = []
+        self._topics = topics
+        self._stats = stats
+        self._flying: dict[int, tuple[float, bytes, str]] = {}
+        self._lost: deque[tuple[int, float, bytes, str]] = deque()
+        self._free: deque[int] = deque()
+        self._highest = 0
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is unacknowledged."""
+        return not self._flying and not self._lost
+
+    @property
+    def room(self) -> int:
+        """How many new messages may be sent now; none while there are lost ones to send again."""
+        return 0 if self._lost else self.window - len(self._flying)
+
+    @property
+    def owes_resend(self) -> bool:
+        """Whether messages of a lost connection wait to be sent again."""
+        return bool(self._lost)
+
+    def launch(self, payloads: Sequence[bytes], since: Iterable[float]) -> list[PublishPacket]:
+        """The PUBLISH packets of new messages. There must be `room` for them. `since`: from when the latency of each counts."""
+        packets = []
+        for payload, at, topic in zip(payloads, since, self._topics, strict=False):
+            packet_id = self._free.popleft() if self._free else self._new_id()
+            self._flying[packet_id] = (at, payload, topic)
+            packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id))
+        self._stats.sent += len(payloads)
+        return packets
+
+    def connection_lost(self) -> None:
+        """What is unacknowledged has to be sent again, in its first order ([MQTT-4.6.0-1])."""
+        self.window = 0
+        again = [(packet_id, *message) for packet_id, message in self._flying.items()]
+        self._lost.extendleft(reversed(again))
+        self._flying.clear()
+
+    def resend(self, limit: int) -> list[PublishPacket]:
+        """The next lost messages with DUP ([MQTT-3.3.1-1]), at most `limit` and as the window allows; empty when none may go."""
+        packets = []
+        for _ in range(min(limit, len(self._lost), self.window - len(self._flying))):
+            packet_id, at, payload, topic = self._lost.popleft()
+            self._flying[packet_id] = (at, payload, topic)
+            packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id, duplicate=True))
+        self._stats.retransmitted += len(packets)
+        return packets
+
+    def receive(self, packets: Sequence[Received], now: float) -> None:
+        """Count the PUBACKs among `packets`. One of an unknown id is ignored."""
+        flying, free = self._flying, self._free
+        acked = same = 0
+        since = 0.0
+        for packet in packets:
+            if type(packet) is not PubAckPacket:
+                continue
+            packet_id = packet.packet_id
+            found = flying.pop(packet_id, None)
+            if found is None:
+                continue
+            free.append(packet_id)
+            code = int(packet.reason_code)
+            if code:
+                self._answer(code, found[1])
+            else:
+                acked += 1
+            # Messages of one burst were sent at one time, so their latencies are recorded at once: recording is what costs.
+            if found[0] != since:
+                self._record(now - since, same)
+                since, same = found[0], 0
+            same += 1
+        self._record(now - since, same)
+        self._stats.acked += acked
+
+    def _new_id(self) -> int:
+        self._highest += 1
+        return self._highest
+
+    def _answer(self, code: int, payload: bytes) -> None:
+        stats = self._stats
+        if code == NO_SUBSCRIBER and self.probing:
+            stats.sent -= 1
+            self.returned.append(payload)
+            return
+        stats.reasons[code] = stats.reasons.get(code, 0) + 1
+        if code == NO_SUBSCRIBER:
+            stats.no_subscriber += 1
+        elif code >= _FAILURE:
+            stats.failed += 1
+        else:
+            stats.acked += 1
+
+    def _record(self, seconds: float, count: int) -> None:
+        if count:
+            self._stats.waited += seconds * count
+            self._stats.latency.record_value(min(_LONGEST, max(1, round(seconds * 1e6))), count)

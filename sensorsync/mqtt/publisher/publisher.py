@@ -1,0 +1,155 @@
+"""The stress publisher's engine: many publishing clients on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from typing import Self
+
+from sensorsync.errors import SensorsyncError
+from sensorsync.mqtt.client.errors import BrokerUnavailable
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.publisher.client import Feed, PublishingClient, Seal
+from sensorsync.mqtt.publisher.inflight import PublishStats
+from sensorsync.runtime.backoff import Backoff
+
+PATIENCE = 60.0
+"""Seconds without any answer of the broker after which the rest counts as unacknowledged."""
+_LAST_PATIENCE = 5.0
+"""The same once somebody asked to stop."""
+_CONNECTING = 32
+"""Connections that are made at once, also when all were lost: brokers throttle more, and their backlogs of new ones are short."""
+
+
+class Publisher:
+    """The clients of one process: each with its connection, its topics in turn and its messages. `async with` closes them."""
+
+    def __init__(
+        self,
+        clients: Sequence[tuple[ConnectOptions, Iterator[str], Feed]],
+        *,
+        window: int,
+        seal: Seal | None = None,
+        backoff: Callable[[], Backoff] = lambda: Backoff(0.5, 30.0),
+        patience: float = PATIENCE,
+    ) -> None:
+        self.stats = PublishStats()
+        self.error: SensorsyncError | None = None
+        """Why it ended early."""
+        self._patience = patience
+        self._finished = asyncio.Event()
+        self._stopping = False
+        self._keepers: list[asyncio.Task[None]] = []
+        gate = asyncio.Semaphore(_CONNECTING)
+        self._clients = [
+            PublishingClient(
+                options,
+                topics,
+                feed,
+                window=window,
+                gate=gate,
+                stats=self.stats,
+                seal=seal,
+                backoff=backoff(),
+                idle=self._client_idle,
+            )
+            for options, topics, feed in clients
+        ]
+        self._unfinished = list(self._clients)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
+
+    @property
+    def window(self) -> int:
+        """How many messages may be unacknowledged on all present connections together."""
+        return sum(client.outbox.window for client in self._clients)
+
+    async def connect(self) -> None:
+        """Connect all clients, some at a time. Raises the BrokerError of the first that can't."""
+        opening = [asyncio.create_task(client.open()) for client in self._clients]
+        try:
+            await asyncio.gather(*opening)
+        finally:
+            for task in opening:
+                task.cancel()
+            await asyncio.gather(*opening, return_exceptions=True)
+        self._keepers = [asyncio.create_task(client.keep()) for client in self._clients]
+
+    async def probe(self) -> None:
+        """Return once somebody is subscribed, or a connection is lost for good: the first message is its own probe."""
+        probe = asyncio.create_task(self._clients[0].probe())
+        try:
+            await asyncio.wait({probe, *self._keepers}, return_when=asyncio.FIRST_COMPLETED)
+            if probe.done():
+                probe.result()
+        finally:
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+
+    async def publish(self) -> None:
+        """Send everything and wait for the answers; `error` says what cut it short. Ends early after `stop`."""
+        for client in self._clients:
+            client.sending = not self._stopping
+            client.pump()
+        self._client_idle()
+        finished = asyncio.create_task(self._finished.wait())
+        seen, since = self._progress(), time.monotonic()
+        while not finished.done():
+            await asyncio.wait({finished, *self._keepers}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            if self._failed():
+                break
+            if self._progress() != seen or not self._waits_for_broker():
+                seen, since = self._progress(), time.monotonic()
+            elif time.monotonic() - since > (
+                patience := min(self._patience, _LAST_PATIENCE if self._stopping else inf)
+            ):
+                self.error = BrokerUnavailable(f"the broker answered nothing for {patience:g} s")
+                break
+        finished.cancel()
+
+    def stop(self) -> None:
+        """Send nothing new; `publish` returns when what is under way is answered."""
+        self._stopping = True
+        for client in self._clients:
+            client.sending = False
+        self._client_idle()
+
+    def _client_idle(self) -> None:
+        # Who is finished stays so: of thousands of clients, each is looked at once.
+        while self._unfinished and self._is_finished(self._unfinished[-1]):
+            self._unfinished.pop()
+        if not self._unfinished:
+            self._finished.set()
+
+    def _is_finished(self, client: PublishingClient) -> bool:
+        return client.outbox.empty if self._stopping else client.done
+
+    def _progress(self) -> tuple[int, int]:
+        return self.stats.sent, self.stats.answered
+
+    def _waits_for_broker(self) -> bool:
+        return any(not client.outbox.empty or client.outbox.window == 0 for client in self._clients)
+
+    def _failed(self) -> bool:
+        for error in self._errors():
+            self.error = error
+            return True
+        return False
+
+    def _errors(self) -> Iterator[SensorsyncError]:
+        for keeper in self._keepers:
+            if keeper.done() and not keeper.cancelled():
+                error = keeper.exception()
+                if not isinstance(error, SensorsyncError):
+                    keeper.result()  # a bug of ours
+                else:
+                    yield error

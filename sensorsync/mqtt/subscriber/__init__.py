@@ -1,0 +1,1 @@
+"""Subscribed links and the sessions that belong to them."""

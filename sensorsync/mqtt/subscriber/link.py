@@ -1,0 +1,307 @@
+"""Link: one connection of a shared-subscription group, made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from mqtt5 import (
+    PubAckPacket,
+    QoS,
+    RetainHandling,
+    SubAckPacket,
+    SubscribePacket,
+    TopicFilter,
+    UnsubAckPacket,
+    UnsubscribePacket,
+)
+
+from sensorsync.errors import BrokerError, SensorsyncError
+from sensorsync.mqtt.client.base import Conversation
+from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
+from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.options import ConnectOptions
+from sensorsync.mqtt.subscriber.intake import take_in
+from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
+from sensorsync.pipeline.contract import AckToken, Inlet
+from sensorsync.pipeline.counters import Meter
+from sensorsync.pipeline.ledger import AckLedger
+from sensorsync.runtime.backoff import Backoff
+
+logger = logging.getLogger(__name__)
+
+QUIET = 1.0
+"""Seconds without a message after which a session that nothing feeds any more counts as drained."""
+
+
+class Link:
+    """One client id, its connection and its ledger. `patterns` are the filters as sent; none: only drain what the session holds."""
+
+    def __init__(
+        self,
+        number: int,
+        options: ConnectOptions,
+        patterns: Sequence[str],
+        *,
+        inlet: Inlet,
+        meter: Meter,
+        backoff: Backoff,
+        registry: SessionRegistry | None,
+        expected: bool,
+    ) -> None:
+        self.number = number
+        self.options = options
+        self.ledger = meter.ledgers[number] = AckLedger(number)
+        self.refilled_at = 0.0
+        """Monotonic seconds of the last arrival."""
+        self.acked_at = 0.0
+        self.admitted = False
+        """The broker has let it in once."""
+        self.expected = expected
+        """The broker should hold a session of ours."""
+        self.drained = False
+        """Nothing feeds the session any more, and all that it held is settled: it may end."""
+        self._patterns = tuple(patterns)
+        self._inlet = inlet
+        self._meter = meter
+        self._backoff = backoff
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._connection: Conversation | None = None
+        self._granted: asyncio.Future[Received] | None = None
+        self._lost = asyncio.Event()
+        self._room = asyncio.Event()
+        self._error: SensorsyncError | None = None
+        self._receiving = True
+        self._paused = False
+        self._quiet_since = 0.0
+        self._subscribed: Conversation | None = None
+        """The connection that `open` was done with last."""
+
+    # -- life ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up."""
+        return self._connection is not None and self._connection.alive
+
+    @property
+    def ready(self) -> bool:
+        """Connected, and subscribed: `open` has nothing under way any more."""
+        return self.connected and self._subscribed is self._connection
+
+    @property
+    def connection(self) -> Conversation | None:
+        """The present connection, if there was one ever."""
+        return self._connection
+
+    async def open(self) -> None:
+        """Connect and subscribe once. Raises BrokerError."""
+        self._lost.clear()
+        self._error = None
+        self.ledger.open_epoch()
+        try:
+            await connect(self.options, self)
+            await self._subscribe()
+        except BrokerError as error:
+            self._error = error
+            self._lost.set()  # so that `keep` tries again
+            raise
+        self.admitted, self._subscribed = True, self._connection
+        self._backoff.reset()
+        if self._paused:
+            self.pause()
+
+    async def keep(self) -> None:
+        """Whenever the connection is lost, open it again, for ever. Raises SessionTakenOver: two of us would fight without end."""
+        while True:
+            await self._lost.wait()
+            error: SensorsyncError | None = self._error
+            if isinstance(error, SessionTakenOver):
+                raise error
+            while True:
+                delay = self._backoff.next()
+                logger.warning(
+                    "link %d: %s; next try in %.1fs",
+                    self.number,
+                    error,
+                    delay,
+                    extra={"event": "link_lost", "link": self.number},
+                )
+                await asyncio.sleep(delay)
+                await self.room_for_a_window()
+                try:
+                    await self.open()
+                except BrokerError as failure:
+                    error = failure
+                    continue
+                break
+            self._meter.reconnects += 1
+            logger.info("link %d: connected again", self.number, extra={"event": "link_up", "link": self.number})
+
+    async def drain(self) -> None:
+        """Unsubscribe; return once the session is `drained`, or the connection is lost. Raises BrokerError."""
+        record = self._registry.get(self.options.client_id) if self._registry else None
+        patterns = record.patterns if record else self._patterns
+        if patterns:
+            await self._request(UnsubscribePacket(2, list(patterns)))
+        self._quiet_since, connection = self._loop.time(), self._connection
+        while self.connected and self._connection is connection:  # a new one has subscribed again
+            quiet = self._loop.time() - max(self.refilled_at, self._quiet_since)
+            reading = self._receiving and not self._paused  # else the socket may hold more than we know of
+            if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._nothing_on_the_way():
+                self.drained = True
+                return
+            await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
+
+    async def _nothing_on_the_way(self) -> bool:
+        """Silence is no proof on a slow network: the broker has to have read our last PUBACK and to have sent nothing since."""
+        before, connection = self.refilled_at, self._connection
+        answered = connection is not None and await connection.ping(self.options.connect_timeout)
+        return answered and self.refilled_at == before and self.ledger.in_flight == 0
+
+    def reconnect(self, why: str) -> None:
+        """Drop the connection; `keep` makes it again, and the broker sends what is unacknowledged."""
+        if self._connection is not None:
+            self._connection.abort(BrokerUnavailable(f"connection dropped by us: {why}"))
+
+    def stop_receiving(self) -> None:
+        """Take no more messages; acknowledgements still go out."""
+        self._receiving = False
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    async def close(self, *, for_good: bool = False) -> None:
+        """DISCONNECT; `for_good` ends the session and forgets it, if it is drained. Else it is kept, and so is what it holds."""
+        if self._connection is not None:
+            end = for_good and self.connected and self.drained
+            if await self._connection.close(end_session=end) and end and self._registry is not None:
+                self._registry.forget(self.options.client_id)
+
+    def pause(self) -> None:
+        """Leave what comes in the socket."""
+        self._paused = True
+        if self._connection is not None and self._granted is None:
+            self._connection.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._paused = False
+        self._quiet_since = self._loop.time()
+        if self._connection is not None:
+            self._connection.resume_reading()
+
+    # -- acknowledgements ----------------------------------------------------------------------------------------------------
+
+    def settle(self, tokens: Sequence[AckToken]) -> int:
+        """Acknowledge what these tokens release, in one write; returns how many PUBACKs left."""
+        released = self.ledger.settle(tokens)
+        if released and self._connection is not None:
+            self._connection.send([PubAckPacket(packet_id) for packet_id in released])
+        self._room.set()
+        return len(released)
+
+    async def room_for_a_window(self) -> None:
+        """Deliveries of dead connections are still in memory: with a window more of them at most, memory stays bounded."""
+        while self.ledger.in_flight + self.ledger.orphans > self.options.receive_maximum:
+            self._room.clear()
+            await self._room.wait()
+
+    # -- what the connection calls -------------------------------------------------------------------------------------------
+
+    def connection_ready(self, connection: Conversation) -> None:
+        """CONNACK came; messages of the resumed session may be in the same read."""
+        self._connection = connection
+        self._meter.links += 1
+
+    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+        """Everything one read of the socket held."""
+        if not self._receiving:
+            return  # not taken over: the broker keeps it
+        deliveries, answer = take_in(packets, self.ledger, self._meter)
+        if answer is not None and self._granted is not None and not self._granted.done():
+            self._granted.set_result(answer)
+        if deliveries:
+            self.refilled_at = self._loop.time()
+            self._inlet.receive(deliveries, more=more)
+
+    def connection_lost(self, error: SensorsyncError | None) -> None:
+        """The connection is gone."""
+        self._meter.links -= 1
+        self.drained = False
+        self._error = error
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_exception(error or BrokerUnavailable())
+        self._lost.set()
+
+    def writing_paused(self, paused: bool) -> None:
+        """PUBACKs are small and bounded by the window: nothing to hold back."""
+
+    async def _subscribe(self) -> None:
+        connection, registry, client_id = self._connection, self._registry, self.options.client_id
+        if connection is None or connection.connack is None:
+            raise BrokerUnavailable
+        if self.expected and not connection.connack.session_present:
+            self._meter.sessions_lost += 1
+            logger.warning(
+                "link %d: the broker does not know our session any more (%s): what waited in it may be lost",
+                self.number,
+                client_id,
+                extra={"event": "session_lost", "link": self.number},
+            )
+        if not self._patterns:
+            return
+        known = registry.get(client_id) if registry else None
+        before = known.patterns if known else ()
+        if registry is not None:  # before SUBSCRIBE: a session that only the broker knows of would collect for ever
+            added = [pattern for pattern in self._patterns if pattern not in before]
+            registry.remember({client_id: SessionRecord((*before, *added))})
+        if stale := [pattern for pattern in before if pattern not in self._patterns]:
+            await self._request(UnsubscribePacket(2, stale))
+        filters = [
+            TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
+            for p in self._patterns
+        ]
+        answer = await self._request(SubscribePacket(1, filters))
+        if isinstance(answer, SubAckPacket):
+            where = self.options.where
+            if len(answer.reason_codes) != len(filters):  # [MQTT-3.9.3-1]
+                raise self._refuse(BrokerUnavailable(f"broker {where} sent a SUBACK that fits no SUBSCRIBE"))
+            for pattern, code in zip(self._patterns, answer.reason_codes, strict=True):
+                if int(code) >= 0x80:
+                    raise self._refuse(suback_error(self.options, pattern, code))
+                if int(code) < 1:
+                    hint = "messages would be lost: allow QoS 1 in the broker"
+                    raise self._refuse(BrokerRefused(f"broker {where} grants {pattern!r} only QoS 0", hint=hint))
+        if registry is not None:
+            registry.remember({client_id: SessionRecord(self._patterns)})
+            self.expected = True
+
+    def _refuse(self, error: BrokerError) -> BrokerError:
+        if self._connection is not None:
+            self._connection.abort(error)
+        return error
+
+    async def _request(self, packet: SubscribePacket | UnsubscribePacket) -> SubAckPacket | UnsubAckPacket:
+        """Send a request and wait for its answer, up to the connect time-out. Raises BrokerError."""
+        connection = self._connection
+        if connection is None or not connection.alive:
+            raise self._error or BrokerUnavailable()
+        connection.resume_reading()  # whatever back-pressure says: the answer has to be read
+        self._granted = self._loop.create_future()
+        connection.send([packet])
+        try:
+            async with asyncio.timeout(self.options.connect_timeout):
+                answer = await self._granted
+        except TimeoutError as error:
+            name = type(packet).__name__.removesuffix("Packet").upper()
+            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} did not answer {name}")) from error
+        finally:
+            self._granted = None
+            if self._paused:
+                connection.pause_reading()
+        if not isinstance(answer, SubAckPacket | UnsubAckPacket):
+            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} answered with {type(answer).__name__}"))
+        return answer

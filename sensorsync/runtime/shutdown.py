@@ -1,0 +1,52 @@
+"""The soft and the hard stop of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Self
+
+
+class SoftStop:
+    """The first SIGTERM or SIGINT asks to stop; the second one ends the process at once, as its sender expects."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._signals = 0
+        self.reason: str | None = None
+
+    def __enter__(self) -> Self:
+        for number in self.SIGNALS:
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in self.SIGNALS:
+            self._loop.remove_signal_handler(number)
+
+    def ask(self, reason: str) -> None:
+        """Stop softly; only the first reason counts."""
+        if not self._asked.is_set():
+            self.reason = reason
+            self._asked.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Return once somebody asked."""
+        await self._asked.wait()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            # Not sys.exit: a thread that hangs in the database must not hold up a person's second Ctrl-C.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.ask(signal.Signals(number).name)

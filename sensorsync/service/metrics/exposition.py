@@ -1,0 +1,75 @@
+"""The numbers of a board in Prometheus's formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from sensorsync.service.metrics.board import Board
+from sensorsync.service.metrics.definitions import METRICS, Kind, Metric, Series
+
+
+class BoardCollector(Collector):
+    """Reads the board when it is scraped: between scrapes nothing is spent on Prometheus."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def collect(self) -> Iterator[Family]:
+        """Every family that has a series."""
+        for name, series in self._board.values().items():
+            if series:
+                yield _family(METRICS[name], series)
+        yield from _process_families(self._board.pids())
+
+
+def exposition(board: Board, accept: str) -> tuple[bytes, str]:
+    """The page and its content type, by the request's Accept header: OpenMetrics or the text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(BoardCollector(board))
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = choose_encoder("")
+    return encode(registry), content_type
+
+
+def _family(metric: Metric, series: Series) -> Family:
+    labels = metric.all_labels
+    if metric.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
+        bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
+        for values, (total, *counts) in series:
+            histogram.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), total)
+        return histogram
+    make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = make(metric.name, metric.help, labels=labels)
+    for values, (number,) in series:
+        family.add_metric(values, number)
+    return family
+
+
+def _process_families(pids: dict[str, int]) -> Iterator[Family]:
+    """CPU, memory and files of each process, as the client library reads them, told apart by the label `process`."""
+    found: dict[str, Family] = {}
+    for process, pid in pids.items():
+        for family in _of_process(pid):
+            target = found.setdefault(family.name, Family(family.name, family.documentation, family.type))
+            for sample in family.samples:
+                target.add_sample(sample.name, {"process": process}, sample.value)
+    yield from found.values()
+
+
+def _of_process(pid: int) -> list[Family]:
+    try:
+        return list(ProcessCollector(pid=lambda: pid, registry=None).collect())
+    except UnboundLocalError:  # it has just died: the library trips over a zombie's empty limits
+        return []

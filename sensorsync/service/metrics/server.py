@@ -1,0 +1,135 @@
+"""The HTTP server of /metrics, /healthz and /readyz, on the event loop.
+
+That it answers shows that the loop is alive. It reads one small request a connection, answers and closes; a client that is slow in
+either is dropped, and nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import http.client
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
+from io import BytesIO
+from typing import Final, NamedTuple
+
+from sensorsync.config.sections.metrics import host_and_port
+from sensorsync.errors import ConfigurationError
+from sensorsync.service.metrics.board import Board
+from sensorsync.service.metrics.exposition import exposition
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT: Final = 5.0
+"""Seconds for a client to send its request and to take the answer."""
+MOST: Final = 32
+"""Connections at once; what comes above is closed."""
+_LONGEST_HEAD: Final = 8192
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+class Answer(NamedTuple):
+    """What is answered to one request."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+@asynccontextmanager
+async def serving(listen: str, board: Board) -> AsyncIterator[None]:
+    """Serve `board` on HOST:PORT for as long as the block lasts. ConfigurationError when nothing can listen there."""
+    host, port = host_and_port(listen)
+    clients: set[asyncio.Task[None]] = set()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(clients) >= MOST:
+            writer.transport.abort()
+            return
+
+        def ended(task: asyncio.Task[None]) -> None:
+            clients.discard(task)
+            writer.transport.abort()  # here, for a task that is cancelled before it begins, too
+
+        task = asyncio.get_running_loop().create_task(_serve(board, reader, writer))
+        clients.add(task)
+        task.add_done_callback(ended)
+
+    try:
+        server = await asyncio.start_server(connected, host, port, limit=_LONGEST_HEAD)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        why = "another program has this port" if taken else error.strerror or str(error)
+        raise ConfigurationError(
+            f"metrics.listen: cannot listen on {listen}: {why}", hint="Choose another port with --metrics HOST:PORT."
+        ) from None
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    logger.info("metrics and health on http://%s", where, extra={"event": "metrics_served", "address": where})
+    try:
+        yield
+    finally:
+        server.close()
+        for task in clients:
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+
+async def _serve(board: Board, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            with suppress(OSError, EOFError, asyncio.LimitOverrunError):  # gone, or no HTTP
+                writer.write(_response(board, await reader.readuntil(b"\r\n\r\n")))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+    except TimeoutError:
+        logger.debug("a client of metrics.listen was too slow", extra={"event": "metrics_client_slow"})
+
+
+def _response(board: Board, head: bytes) -> bytes:
+    """The whole answer to a request whose line and headers are `head`."""
+    line, _, rest = head.partition(b"\r\n")
+    method = b"GET"
+    try:
+        method, target, _ = line.split(b" ")
+        accept = http.client.parse_headers(BytesIO(rest)).get("Accept", "")
+    except (ValueError, http.client.HTTPException):
+        answered = _plain(HTTPStatus.BAD_REQUEST)
+    else:
+        known = method in {b"GET", b"HEAD"}
+        answered = answer(board, target.decode("latin-1"), accept) if known else _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+    headers = (
+        f"HTTP/1.1 {answered.status.value} {answered.status.phrase}\r\nContent-Type: {answered.content_type}\r\n"
+        f"Content-Length: {len(answered.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return headers.encode("latin-1") + (b"" if method == b"HEAD" else answered.body)
+
+
+def answer(board: Board, target: str, accept: str = "") -> Answer:
+    """What is at `target`, a path that may have a query."""
+    match target.partition("?")[0]:
+        case "/metrics":
+            board.refresh()
+            body, content_type = exposition(board, accept)
+            return Answer(HTTPStatus.OK, content_type, body)
+        case "/healthz":
+            return _plain(HTTPStatus.OK)
+        case "/readyz":
+            board.refresh()
+            checks = board.checks()
+            ready = not any(checks.values())
+            document = {"ready": ready, "checks": {check: problem or "ok" for check, problem in checks.items()}}
+            status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return Answer(status, "application/json", json.dumps(document, indent=2).encode() + b"\n")
+        case "/":
+            return Answer(HTTPStatus.OK, _TEXT, b"/metrics\n/healthz\n/readyz\n")
+        case _:
+            return _plain(HTTPStatus.NOT_FOUND)
+
+
+def _plain(status: HTTPStatus) -> Answer:
+    return Answer(status, _TEXT, f"{status.phrase}\n".encode())

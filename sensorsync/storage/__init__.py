@@ -1,0 +1,1 @@
+"""The databases that readings are stored in."""

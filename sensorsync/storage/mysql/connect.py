@@ -1,0 +1,284 @@
+"""Connections to MySQL and MariaDB: how one is made, and the pool that counts them.
+
+DBUtils' pool counts and keeps connections; it never *makes* one. Its own way is to connect inside the pool's one lock, where a server
+that does not answer stops every writer, and to connect again in the middle of a transaction and go on with the statement that failed,
+where the earlier statements vanish. So the pool gets connections that are not open yet; whoever checks one out opens it, outside the
+lock, with the error in hand. A connection that DBUtils puts in place of a broken one is not open either: nothing can run on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from math import ceil
+from typing import Any, Final, TypeAlias
+
+import pymysql
+import pymysql.connections
+import pymysql.cursors
+from dbutils.pooled_db import PooledDB, TooManyConnectionsError
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.counters import PoolMeter
+from sensorsync.storage.mysql.clear_text import login_arguments
+from sensorsync.storage.mysql.diagnosis import Diagnosis, diagnose
+from sensorsync.storage.mysql.faults import Fate
+from sensorsync.storage.mysql.server import PROBE, Server
+from sensorsync.storage.mysql.tls import tls_arguments
+
+logger = logging.getLogger(__name__)
+
+# Quoted: the class is generic only in its type stubs.
+Connection: TypeAlias = "pymysql.connections.Connection[pymysql.cursors.Cursor]"
+
+CHARSET: Final = "utf8mb4"
+COLLATION: Final = "utf8mb4_bin"
+SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+"""Without strict mode a value that does not fit is cut and stored. NO_BACKSLASH_ESCAPES and ANSI_QUOTES are off, as escaping needs."""
+_IDLE_SECONDS: Final = 10.0
+EXHAUSTED_WAIT: Final = 5.0
+"""Seconds that a writer waits for a connection when the pool has none."""
+
+
+class Connector:
+    """Makes connections from the settings. With `database=False` they are in no database, so that it can be created."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._arguments: dict[str, Any] = {
+            "user": settings.user,
+            # As bytes: the driver encodes a str as Latin-1 and fails on other passwords.
+            "password": settings.password.get_secret_value().encode(),
+            "charset": CHARSET,
+            "collation": COLLATION,
+            "autocommit": True,  # transactions are always opened by begin(); nothing else may linger in one
+            "connect_timeout": settings.connect_timeout,
+            "program_name": "sensorsync",
+            **tls_arguments(settings),
+            **login_arguments(settings),
+        }
+        if settings.unix_socket:
+            self._arguments["unix_socket"] = str(settings.unix_socket)
+        else:
+            self._arguments |= {"host": settings.host, "port": settings.port}
+
+    @property
+    def idle_limit(self) -> float:
+        """Seconds after which an idle connection is asked whether it still lives: servers and firewalls close them."""
+        return min(_IDLE_SECONDS, self._settings.read_timeout)
+
+    @property
+    def where(self) -> str:
+        """The server's address, for people."""
+        return str(self._settings.unix_socket or f"{self._settings.host}:{self._settings.port}")
+
+    def unopened(self, *, read_timeout: float | None = None, database: bool = True) -> Connection:
+        """A connection that is not open yet. `read_timeout`: seconds that an answer may take, by default `database.read_timeout`."""
+        timeout = read_timeout or self._settings.read_timeout
+        return pymysql.connections.Connection(
+            **self._arguments,
+            read_timeout=timeout,
+            write_timeout=timeout,
+            database=self._settings.name if database else None,
+            defer_connect=True,
+        )
+
+    def open(self, connection: Connection) -> Server:
+        """Open `connection` and set its session up; returns what server answered. Raises what the driver raises.
+
+        `wait_timeout`: where the network swallows us, the server never learns that we gave up. By default it would keep our open
+        transaction for 8 hours, with its locks on the very rows that we try to store again.
+        """
+        connection.connect()
+        try:
+            with connection.cursor() as cursor:
+                lock_wait = int(self._settings.lock_wait_timeout)
+                cursor.execute(
+                    "SET time_zone = '+00:00', innodb_lock_wait_timeout = %s, lock_wait_timeout = %s,"
+                    " wait_timeout = %s, sql_mode = %s",
+                    (lock_wait, lock_wait, ceil(2 * self._settings.read_timeout), SQL_MODE),
+                )
+                # One row lock at a time and no gap locks. The variable has another name on each server; this runs on both.
+                cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        except BaseException:
+            hang_up(connection)
+            raise
+        return probe(connection)
+
+
+def probe(connection: Connection) -> Server:
+    """Ask an open connection what it is connected to; also the way to see whether it still lives. Raises what the driver raises."""
+    with connection.cursor() as cursor:
+        cursor.execute(PROBE)
+        row = cursor.fetchone()
+    version, max_allowed_packet = row or ("", 0)
+    return Server.of(version, max_allowed_packet)
+
+
+def hang_up(connection: Connection) -> None:
+    """Close the socket; a connection that is broken or closed already is none the worse for it."""
+    with contextlib.suppress(pymysql.Error, OSError):
+        connection.close()
+
+
+class Lease:
+    """A connection that one writer has checked out of the pool, open, and keeps until it fails."""
+
+    def __init__(self, pool: Pool, pooled: Any, server: Server) -> None:
+        self._pool = pool
+        self._pooled = pooled
+        self.server = server
+
+    @property
+    def connection(self) -> Connection:
+        """The driver's connection."""
+        raw: Connection = self._pooled.dbapi_connection
+        return raw
+
+    def begin(self) -> None:
+        """Open a transaction; DBUtils then replaces nothing behind our back."""
+        self._pooled.begin()
+
+    def commit(self) -> None:
+        """COMMIT; returns when the server answered OK."""
+        self._pooled.commit()
+
+    def rollback(self) -> bool:
+        """ROLLBACK; False when the connection is dead (the server then rolls back by itself)."""
+        try:
+            self._pooled.rollback()
+        except Exception:  # noqa: BLE001 - it already failed once; what matters is whether the connection can be used again
+            return False
+        return True
+
+    def alive(self) -> bool:
+        """Whether `SELECT 1` works."""
+        try:
+            with self.connection.cursor() as cursor:
+                return cursor.execute("SELECT 1") == 1
+        except (pymysql.Error, OSError):
+            return False
+
+    def release(self, *, broken: bool = False) -> None:
+        """Give it back to the pool; `broken` closes it first, and the next who gets it opens it anew."""
+        if broken:
+            hang_up(self.connection)
+            self._pool.meter.count(discarded=1)
+        self._pooled.close()
+        self._pool.returned()
+
+
+class Pool:
+    """At most `database.pool_size` connections, made when they are needed."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.connector = Connector(settings)
+        self._size = settings.pool_size
+        self.meter = PoolMeter(self._size)
+        self._free = threading.Condition()
+        self._writers: set[object] = set()
+        # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
+        # ping=0: a writer finds out by its next statement; see the module for what the pool is given to hold.
+        self._pool: Any = PooledDB(
+            self.connector.unopened,
+            maxconnections=self._size,
+            blocking=False,
+            reset=True,
+            failures=(pymysql.InterfaceError,),
+            ping=0,
+        )
+
+    def join(self, writer: object) -> None:
+        """`writer` wants a connection from time to time."""
+        with self._free:
+            self._writers.add(writer)
+
+    def leave(self, writer: object) -> None:
+        """It wants none any more; again: nothing happens."""
+        with self._free:
+            self._writers.discard(writer)
+
+    @property
+    def scarce(self) -> bool:
+        """Whether there are more writers than connections: one that kept its own would starve another for good."""
+        return len(self._writers) > self._size
+
+    def checkout(self, worker: int) -> Lease:
+        """An open connection for writer `worker`. SinkUnavailable or SinkMisconfigured when there is none to be had.
+
+        Waits EXHAUSTED_WAIT seconds at most, when all of the pool's connections are taken.
+        """
+        pooled = self._take(worker)
+        raw: Connection = pooled.dbapi_connection
+        try:
+            server = self._still_alive(raw) or self._opened(raw)
+        except Exception as error:
+            hang_up(raw)
+            pooled.close()
+            self.returned()
+            raise outcome(diagnose(error, connecting=True), self.connector.where) from error
+        return Lease(self, pooled, server)
+
+    def _still_alive(self, connection: Connection) -> Server | None:
+        """The server of a connection that was idle in the pool; None when it is not open (any more)."""
+        if connection.open:
+            try:
+                return probe(connection)
+            except (pymysql.Error, OSError):
+                hang_up(connection)
+                self.meter.count(discarded=1)
+        return None
+
+    def _opened(self, connection: Connection) -> Server:
+        server = self.connector.open(connection)
+        self.meter.count(opened=1)
+        return server
+
+    def _take(self, worker: int) -> Any:
+        if (pooled := self._free_one()) is not None:
+            return pooled
+        logger.warning(
+            "[WORKER-%d] Pool exhausted, waiting %.0fs before retry",
+            worker,
+            EXHAUSTED_WAIT,
+            extra={"event": "pool_exhausted", "worker": worker, "pool_size": self._size},
+        )
+        self.meter.count(waits=1)
+        with self._free:
+            pooled = self._free.wait_for(self._free_one, EXHAUSTED_WAIT)
+        if pooled is None:
+            raise SinkUnavailable(f"all {self._size} connections of the pool are taken; raise database.pool_size")
+        return pooled
+
+    def _free_one(self) -> Any | None:
+        try:
+            pooled = self._pool.connection(shareable=False)
+        except TooManyConnectionsError:
+            return None
+        self.meter.count(in_use=1)
+        return pooled
+
+    def returned(self) -> None:
+        """A connection came back: whoever waits may try."""
+        self.meter.count(in_use=-1)
+        with self._free:
+            self._free.notify()
+
+    def close(self) -> None:
+        """Close the connections that nobody has checked out."""
+        self._pool.close()
+        with self._free:
+            self._free.notify_all()
+
+
+def outcome(diagnosis: Diagnosis, where: str, *, ambiguous: bool = False) -> SinkUnavailable | SinkMisconfigured:
+    """The outcome that is not about a row: SinkMisconfigured for CONFIG, else SinkUnavailable."""
+    fault = diagnosis.fault
+    message = f"{where}: {diagnosis.message}"
+    if fault.fate is Fate.CONFIG:
+        return SinkMisconfigured(message, errno=diagnosis.errno, hint=fault.hint)
+    if fault.hint:
+        message = f"{message}; {fault.hint}"
+    return SinkUnavailable(message, errno=diagnosis.errno, ambiguous=ambiguous, prompt=fault.fate is Fate.RETRY)

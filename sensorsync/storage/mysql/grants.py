@@ -1,0 +1,102 @@
+"""The accounts that sensorsync needs on a server, each with the fewest privileges that its commands run with.
+
+A set belongs to one version: `init-db --grants` prints it, and the tests run as these accounts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.errors import UsageError
+from sensorsync.messages.reading import OwnTable
+from sensorsync.storage.mysql.connect import Connector, probe
+from sensorsync.storage.mysql.migrations import quoted_name
+from sensorsync.storage.mysql.schema import connected
+from sensorsync.storage.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
+
+ROLES: Final = {
+    "owner": ("init-db", "audit --clean"),
+    "subscriber": ("subscribe", "stress-publish --verify", "audit"),
+    "replayer": ("dlq replay",),
+    "tuner": ("tune-db",),
+}
+"""Role -> the commands that run as it."""
+
+_HOST = re.compile(r"[\w.:%/*-]{1,255}", re.ASCII)
+_ENCRYPTED: Final = frozenset({"required", "verify-ca", "verify-identity"})
+
+# SELECT is more than reading back: the upsert names the old row, and the start looks at the table in information_schema.
+_WRITE: Final = "SELECT, INSERT, UPDATE"
+# What `init-db --partitions` adds to it: MySQL Reference Manual, "ALTER TABLE Statement", for DROP PARTITION also DROP.
+_PARTITION: Final = "ALTER, DROP"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account and the statements that make it."""
+
+    role: str
+    user: str
+    commands: tuple[str, ...]
+    password: str
+    """What stands for the password in the statements. It is no SQL: nothing runs before somebody has put one there."""
+    statements: tuple[str, ...]
+    """Without the semicolon."""
+
+
+def accounts(
+    settings: DatabaseSettings, *, mariadb: bool, host: str, own_tables: Sequence[OwnTable] = ()
+) -> list[Account]:
+    """The accounts, in the order in which they are made; `host`: where they may connect from (`%`: anywhere).
+
+    The tables of a grant must be there, unless it has CREATE in it (MySQL Reference Manual, "GRANT Statement"): the owner comes
+    first, then `init-db`, then the others. UsageError when `host` is none.
+
+    Of a table of the user's own the owner only sees what is in it, which `init-db --check` needs. That it may create it is nothing
+    new, as it may create every table of the database.
+    """
+    if not _HOST.fullmatch(host):
+        raise UsageError(f"--host: {host!r} is no host, address or pattern such as 10.0.%")
+    schema = quoted_name(settings.name)
+    readings = f"{schema}.sensor_readings"
+    own = [f"{schema}.{quoted_name(table.name)}" for table in own_tables]
+    write = tuple(f"{_WRITE} ON {table}" for table in (readings, *own))
+    grants = {
+        "owner": (
+            f"CREATE ON {_pattern(settings.name)}.*",
+            f"CREATE, SELECT, INSERT, UPDATE ON {schema}.sensorsync_migrations",
+            f"CREATE, SELECT, DELETE, {_PARTITION} ON {readings}",
+            *(f"CREATE, SELECT ON {table}" for table in own),
+        ),
+        "subscriber": write,
+        "replayer": write,
+        "tuner": (
+            f"{', '.join(SET_PRIVILEGES['mariadb' if mariadb else 'mysql'])} ON *.*",
+            f"{', '.join(SCRATCH_PRIVILEGES)} ON {schema}.{SCRATCH_TABLE}",
+        ),
+    }
+    encrypted = " REQUIRE SSL" if settings.tls.mode in _ENCRYPTED else ""
+    return [_account(role, grants[role], host, encrypted) for role in ROLES]
+
+
+def is_mariadb(settings: DatabaseSettings) -> bool:
+    """Whether the server is a MariaDB. Raises SinkUnavailable or SinkMisconfigured."""
+    with connected(Connector(settings), database=False) as connection:
+        return probe(connection).mariadb
+
+
+def _account(role: str, grants: tuple[str, ...], host: str, encrypted: str) -> Account:
+    user = f"sensorsync_{role}"
+    who = f"'{user}'@'{host}'"
+    password = f"<password of the {role}>"
+    made = f"CREATE USER IF NOT EXISTS {who} IDENTIFIED BY {password}{encrypted}"
+    return Account(role, user, ROLES[role], password, (made, *(f"GRANT {grant} TO {who}" for grant in grants)))
+
+
+def _pattern(name: str) -> str:
+    """A schema's name where GRANT takes a pattern: `_` and `%` are wildcards there, in a table's grant they are not."""
+    return quoted_name(re.sub(r"([\\_%])", r"\\\1", name))

@@ -1,0 +1,78 @@
+"""The numbered migrations of `mysql/sql/`: reading them, and printing them for somebody who applies them by hand."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+from typing import Final, NamedTuple
+
+MIGRATIONS_TABLE: Final = """\
+-- Which migrations have been applied, and when.
+CREATE TABLE IF NOT EXISTS sensorsync_migrations (
+    version    INT          NOT NULL PRIMARY KEY,
+    name       VARCHAR(128) NOT NULL,
+    applied_at DATETIME(6)  NOT NULL COMMENT 'UTC'
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin"""
+
+RECORD: Final = """\
+-- Applied. Again: nothing happens.
+INSERT INTO sensorsync_migrations (version, name, applied_at) VALUES ({version}, '{name}', UTC_TIMESTAMP(6))
+ON DUPLICATE KEY UPDATE version = sensorsync_migrations.version"""
+
+_FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+class Migration(NamedTuple):
+    """One file of `mysql/sql/`. Its statements can be run again after a failure in the middle: DDL is not transactional."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+    """Each with its comment, without the semicolon."""
+
+
+@functools.cache
+def migrations() -> tuple[Migration, ...]:
+    """All migrations that this version knows, in order."""
+    files = resources.files("sensorsync.storage.mysql").joinpath("sql").iterdir()
+    return tuple(
+        sorted(
+            Migration(int(match[1]), file.name.removesuffix(".sql"), split(file.read_text(encoding="utf-8")))
+            for file in files
+            if (match := _FILE_NAME.fullmatch(file.name))
+        )
+    )
+
+
+def split(script: str) -> tuple[str, ...]:
+    """A script's statements. A semicolon at the end of a line ends one; there are no others in our files."""
+    parts = (part.strip() for part in re.split(r";[ \t]*$", script, flags=re.MULTILINE))
+    return tuple(part for part in parts if part)
+
+
+def create_database(name: str) -> str:
+    """The statement that creates the database."""
+    return (
+        f"CREATE DATABASE IF NOT EXISTS {quoted_name(name)} DEFAULT CHARACTER SET utf8mb4 DEFAULT COLLATE utf8mb4_bin"
+    )
+
+
+def quoted_name(name: str) -> str:
+    """An identifier in backticks (MySQL Reference Manual, "Schema Object Names")."""
+    return f"`{name.replace('`', '``')}`"
+
+
+def script(database: str) -> str:
+    """Everything that `init-db` would run on an empty server, for the mysql client."""
+    lines = [
+        "SET NAMES utf8mb4;",
+        f"{create_database(database)};",
+        f"USE {quoted_name(database)};\n",
+        f"{MIGRATIONS_TABLE};\n",
+    ]
+    for migration in migrations():
+        lines.append(f"-- Migration {migration.name}\n")
+        lines += [f"{statement};\n" for statement in migration.statements]
+        lines.append(f"{RECORD.format(version=migration.version, name=migration.name)};\n")
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""What a commit takes and how many rows go in, measured in a scratch table of the same form as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.messages.reading import Reading
+from sensorsync.storage.mysql.connect import Connection, Connector, probe
+from sensorsync.storage.mysql.migrations import migrations
+from sensorsync.storage.mysql.schema import connected
+from sensorsync.storage.mysql.statement import RowWriter, statements, upsert_suffix
+from sensorsync.storage.mysql.tuning.privileges import SCRATCH_TABLE
+
+_OURS: Final = "sensor_readings"
+_MARGIN: Final = 1024
+_MOST_ROWS: Final = 5000
+_DEVICES: Final = 500
+_SHARE_OF_COMMITS: Final = 0.4
+
+
+class Measured(NamedTuple):
+    """One measurement."""
+
+    commit_p50: float
+    """Seconds of a transaction of one row: what COMMIT takes."""
+    commit_p99: float
+    commits: int
+    rows_per_second: float
+    """Of all connections together, in batches; only the time that they waited for the server counts."""
+    rows: int
+    connections: int
+    batch: int
+    """Rows in one transaction."""
+
+
+def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds: float) -> Measured:
+    """Write for about `seconds`, first one row at a time, then in batches; the table is dropped whatever happens.
+
+    Raises SinkUnavailable or SinkMisconfigured, as for an account that may not create the table.
+    """
+    connector = Connector(settings)
+    batch = min(batch, _MOST_ROWS)
+    with _scratch(connector):
+        latencies = _commits(connector, seconds * _SHARE_OF_COMMITS)
+        until = time.monotonic() + seconds * (1 - _SHARE_OF_COMMITS)
+        with ThreadPoolExecutor(connections) as pool:
+            done = list(pool.map(lambda worker: _batches(connector, worker, batch, until), range(connections)))
+    latencies.sort()
+    return Measured(
+        latencies[len(latencies) // 2],
+        latencies[len(latencies) * 99 // 100],
+        len(latencies),
+        sum(rows / taken for rows, taken in done),
+        sum(rows for rows, _ in done),
+        connections,
+        batch,
+    )
+
+
+@contextlib.contextmanager
+def _scratch(connector: Connector) -> Iterator[None]:
+    """An empty table of our form. Another tune-db has none at the same time: the caller holds the lock of this server."""
+    made = [text.replace(_OURS, SCRATCH_TABLE) for one in migrations() for text in one.statements if _OURS in text]
+    drop = f"DROP TABLE IF EXISTS {SCRATCH_TABLE}"
+    try:
+        with connected(connector) as connection, connection.cursor() as cursor:
+            for statement in (drop, *made):  # one that a killed tune-db left is full
+                cursor.execute(statement)
+        yield
+    finally:
+        with connected(connector) as connection, connection.cursor() as cursor:
+            cursor.execute(drop)
+
+
+def _commits(connector: Connector, seconds: float) -> list[float]:
+    source = _Source(worker=0)
+    taken: list[float] = []
+    until = time.monotonic() + seconds
+    with connected(connector) as connection:
+        packet = probe(connection).max_allowed_packet
+        while not taken or time.monotonic() < until:
+            taken.append(_transact(connection, source.statements(1, packet)))
+    return taken
+
+
+def _batches(connector: Connector, worker: int, batch: int, until: float) -> tuple[int, float]:
+    """Rows and the seconds that they took."""
+    source = _Source(worker=worker + 1)
+    rows, taken = 0, 0.0
+    with connected(connector) as connection:
+        packet = probe(connection).max_allowed_packet
+        while not rows or time.monotonic() < until:
+            taken += _transact(connection, source.statements(batch, packet))
+            rows += batch
+    return rows, taken
+
+
+def _transact(connection: Connection, parts: list[bytes]) -> float:
+    began = time.perf_counter()
+    connection.begin()
+    cursor: Any = connection.cursor()  # the driver takes bytes, its stubs do not say so
+    for part in parts:
+        cursor.execute(part)
+    connection.commit()
+    return time.perf_counter() - began
+
+
+class _Source:
+    """Readings of many devices in turn, each a second later than its last."""
+
+    def __init__(self, *, worker: int) -> None:
+        self._worker = worker
+        self._count = 0
+        self._random = random.Random(os.urandom(8))  # noqa: S311 - ids of rows that are thrown away
+        self._writer = RowWriter()
+
+    def statements(self, rows: int, packet: int) -> list[bytes]:
+        """The upsert of so many new rows."""
+        readings = sorted((self._reading() for _ in range(rows)), key=lambda one: (one.device_id, one.metric, one.ts))
+        texts = self._writer.rows(readings)
+        suffix = upsert_suffix("first", row_alias=False).replace(_OURS.encode(), SCRATCH_TABLE.encode())
+        # A row alone is always shorter than a packet here, so there are statements.
+        made = statements(texts, suffix, max_bytes=packet - _MARGIN, max_rows=rows) or []
+        return [one.replace(_OURS.encode(), SCRATCH_TABLE.encode(), 1) for one in made]
+
+    def _reading(self) -> Reading:
+        self._count += 1
+        turn, device = divmod(self._count, _DEVICES)
+        value = self._random.random()
+        second = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(1_700_000_000 + turn))
+        name = f"tune-{self._worker}-{device:04d}"
+        return Reading(
+            self._random.randbytes(16),
+            name,
+            "temperature",
+            f"{second}.000000",
+            value,
+            None,
+            "C",
+            f"sensors/tune/{name}",
+            1_700_000_000.0,
+            f'{{"device_id": "{name}", "metric": "temperature", "value": {value}, "unit": "C", "seq": {self._count}}}',
+        )

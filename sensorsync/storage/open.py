@@ -1,0 +1,54 @@
+"""Which database it is: the one place that chooses, and where its outcomes become errors of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+
+from sensorsync.config import DatabaseSettings
+from sensorsync.errors import ConfigurationError, DatabaseError
+from sensorsync.messages.reading import OwnTable
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.storage import mysql, sqlite
+from sensorsync.storage.mysql import grants
+from sensorsync.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+_REACHABLE = "Is the database server running, and reachable from here?"
+
+
+def open_store(settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> Store:
+    """The database that `database.driver` names, with the tables that mappings write to (`Settings.own_tables`).
+
+    Nothing is connected yet; ConfigurationError for settings that cannot work.
+    """
+    return sqlite.open_sinks(settings, tables) if settings.driver == "sqlite" else mysql.open_sinks(settings, tables)
+
+
+def schema_sql(settings: DatabaseSettings) -> str:
+    """The SQL that `init-db` would run on an empty server or a new file."""
+    return sqlite.schema_sql(settings) if settings.driver == "sqlite" else mysql.schema_sql(settings)
+
+
+def accounts(
+    settings: DatabaseSettings, own_tables: Sequence[OwnTable], *, mariadb: bool | None, host: str
+) -> tuple[bool, list[grants.Account]]:
+    """Whether the server is a MariaDB, which it is asked where `mariadb` is None, and the accounts that sensorsync needs there."""
+    if settings.driver == "sqlite":
+        raise ConfigurationError("SQLite knows no accounts.", hint="set database.driver to mysql")
+    if mariadb is None:
+        mariadb = grants.is_mariadb(settings)
+    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host, own_tables=own_tables)
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Inside, a sink's or a store's outcome leaves as DatabaseError, with its hint: for commands that do not wait and retry."""
+    try:
+        yield
+    except (SinkMisconfigured, SinkUnavailable) as error:
+        logger.debug("%s", error, exc_info=True)
+        hint = error.hint if isinstance(error, SinkMisconfigured) else _REACHABLE
+        raise DatabaseError(str(error), hint=hint) from None  # the driver's own words are in the message already

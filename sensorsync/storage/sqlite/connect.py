@@ -1,0 +1,33 @@
+"""Connections to the database file."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from sensorsync.storage import sqlite_file
+from sensorsync.storage.sqlite.faults import outcome
+
+
+def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
+    """Open the file, durably for writing. Raises sqlite3.Error; a missing file is one unless `create`."""
+    connection = sqlite_file.connect(path, "ro" if read_only else "rwc" if create else "rw")
+    try:
+        if not read_only:
+            sqlite_file.make_durable(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def connected(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection for as long as the block lasts; errors come out as the contract's outcomes."""
+    try:
+        with contextlib.closing(connect(path, create=create, read_only=read_only)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise outcome(error, str(path)) from error

@@ -1,0 +1,37 @@
+"""SQLite's result codes -> outcome of a batch (https://www.sqlite.org/rescode.html)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.storage.store import INIT_HINT
+
+_REFUSED: Final = frozenset(
+    {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
+)
+_MISCONFIGURED: Final = {
+    sqlite3.SQLITE_ERROR: INIT_HINT,
+    sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
+    sqlite3.SQLITE_NOTADB: "check database.path: that file is no SQLite database",
+    sqlite3.SQLITE_READONLY: "give this user the right to write the file and its folder",
+    sqlite3.SQLITE_PERM: "give this user the right to write the file and its folder",
+    sqlite3.SQLITE_AUTH: "give this user the right to write the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: f"check database.path and the rights of its folder, or {INIT_HINT}",
+}
+
+
+def outcome(error: Exception, path: str) -> SinkUnavailable | BatchRefused | SinkMisconfigured:
+    """What `error` means for the batch. By code; where Python itself refused to bind a value, there is none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if not isinstance(code, int):
+        return BatchRefused(f"a value that SQLite cannot take: {error}")
+    primary = code & 0xFF  # the upper bits say more: SQLITE_BUSY_SNAPSHOT is a SQLITE_BUSY
+    message = f"{path}: {error}"
+    if primary in _REFUSED:
+        return BatchRefused(message, errno=code)
+    if primary in _MISCONFIGURED:
+        return SinkMisconfigured(message, errno=code, hint=_MISCONFIGURED[primary])
+    # BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL and what may yet come: the rows are not to blame.
+    return SinkUnavailable(message, errno=code)

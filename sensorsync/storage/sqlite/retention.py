@@ -1,0 +1,44 @@
+"""Removing old readings from a database file: it has no partitions, so they are deleted, some at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from sensorsync.storage.sqlite.connect import connected
+from sensorsync.storage.store import Upkeep, rfc3339
+
+_PIECE: Final = 5_000
+"""Rows deleted in one transaction: the writer waits for the end of each, not of all."""
+_NEXT: Final = "SELECT device_id, metric FROM sensor_readings WHERE (device_id, metric) > (?, ?) ORDER BY device_id, metric LIMIT 1"
+_COUNT: Final = "SELECT count(*) FROM sensor_readings WHERE device_id = ? AND metric = ? AND ts < ?"
+_DELETE: Final = (
+    "DELETE FROM sensor_readings WHERE (device_id, metric, ts, event_id) IN (SELECT device_id, metric, ts, event_id FROM"
+    " sensor_readings WHERE device_id = ? AND metric = ? AND ts < ? ORDER BY ts, event_id LIMIT ?)"
+)
+
+
+def upkeep(path: Path, retain: timedelta, *, dry_run: bool) -> Upkeep:
+    """See `store.Store.upkeep`."""
+    cutoff = datetime.now(UTC).replace(tzinfo=None) - retain
+    before = cutoff.isoformat(" ", "microseconds")
+    removed = 0
+    with connected(path, read_only=dry_run) as connection:
+        for series in _series(connection):
+            if dry_run:
+                removed += connection.execute(_COUNT, (*series, before)).fetchone()[0]
+                continue
+            while piece := connection.execute(_DELETE, (*series, before, _PIECE)).rowcount:
+                removed += piece
+    return Upkeep(retained_since=rfc3339(cutoff), deleted=removed)
+
+
+def _series(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Each device and metric: one step in the key's tree for each, and the old rows of one lie together."""
+    last = ("", "")
+    while found := connection.execute(_NEXT, last).fetchone():
+        last = found
+        yield last

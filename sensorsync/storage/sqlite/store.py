@@ -1,0 +1,206 @@
+"""SqliteStore: everything that the commands want of a database file."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal
+
+from sensorsync.errors import ConfigurationError
+from sensorsync.messages.reading import OwnTable
+from sensorsync.pipeline.contract import Sink, SinkMisconfigured
+from sensorsync.storage.sqlite import own_tables, retention
+from sensorsync.storage.sqlite.connect import connected
+from sensorsync.storage.sqlite.sink import SqliteSink
+from sensorsync.storage.store import (
+    INIT_HINT,
+    MEND_HINT,
+    READING_KEY,
+    Migrated,
+    SchemaState,
+    StoredRow,
+    Upkeep,
+    key_range,
+)
+from sensorsync.storage.target_table import OWN_TABLE_HINT
+
+_MIGRATIONS_TABLE: Final = """\
+-- Which migrations have been applied, and when.
+CREATE TABLE IF NOT EXISTS sensorsync_migrations (
+    version    INTEGER PRIMARY KEY,
+    name       TEXT NOT NULL,
+    applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+)"""
+_COLUMNS: Final = {
+    "device_id": "TEXT", "metric": "TEXT", "ts": "TEXT", "event_id": "BLOB", "value": "REAL", "value_text": "TEXT", "unit": "TEXT",
+    "topic": "TEXT", "received_at": "TEXT", "revised_at": "TEXT", "payload": "TEXT",
+}  # fmt: skip
+
+
+@functools.cache
+def migrations() -> tuple[tuple[int, str, str], ...]:
+    """(number, name, script) of `sqlite/sql/*.sql`, in order."""
+    files = resources.files("sensorsync.storage.sqlite").joinpath("sql").iterdir()
+    return tuple(
+        sorted(
+            (int(file.name[:4]), file.name.removesuffix(".sql"), file.read_text(encoding="utf-8"))
+            for file in files
+            if file.name.endswith(".sql")
+        )
+    )
+
+
+def script() -> str:
+    """Everything that `init-db` would run on a new file, for the sqlite3 shell."""
+    lines = ["PRAGMA journal_mode = WAL;\n", f"{_MIGRATIONS_TABLE};\n"]
+    for version, name, text in migrations():
+        lines.append(f"-- Migration {name}\n\n{text.strip()}\n")
+        lines.append(
+            f"-- Applied.\nINSERT OR IGNORE INTO sensorsync_migrations (version, name) VALUES ({version}, '{name}');\n"
+        )
+    return "\n".join(lines)
+
+
+class SqliteStore:
+    """See `store.Store`."""
+
+    def __init__(
+        self, path: Path, conflict: Literal["first", "last", "newest"] = "first", tables: tuple[OwnTable, ...] = ()
+    ) -> None:
+        self._path = path
+        self._tables = tables
+        self._conflict: Literal["first", "last", "newest"] = conflict
+
+    @property
+    def pool(self) -> None:
+        """There is none."""
+
+    @property
+    def label(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version} at {self._path}"
+
+    def sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
+        return SqliteSink(self._path, self._conflict, self._tables)
+
+    def check_schema(self) -> None:
+        state = self.schema_state()
+        if not state.database_exists:
+            raise SinkMisconfigured(f"{self._path} does not exist", hint=INIT_HINT)
+        if state.differences:
+            hint = INIT_HINT if state.pending else MEND_HINT
+            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=hint)
+        if state.own_tables:
+            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.own_tables)}", hint=OWN_TABLE_HINT)
+
+    def check_writable(self) -> None:
+        with connected(self._path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for name in ("sensor_readings", *(table.name for table in self._tables)):
+                connection.execute(f"SELECT 1 FROM {own_tables.quoted(name)} LIMIT 1")  # noqa: S608 - quoted
+            connection.execute("ROLLBACK")
+
+    def schema_state(self) -> SchemaState:
+        if not self._path.exists():
+            return SchemaState(False, (), tuple(name for _, name, _ in migrations()), ())
+        with connected(self._path, read_only=True) as connection:
+            return _state(connection, self._tables)
+
+    def migrate(self) -> Migrated:
+        created = not self._path.exists()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SinkMisconfigured(
+                f"cannot make the folder of {self._path}: {error.strerror}", hint="check database.path"
+            ) from error
+        with connected(self._path, create=True) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # two at once run one after the other
+            connection.execute(_MIGRATIONS_TABLE)
+            recorded = _recorded(connection)
+            now = [(version, name, text) for version, name, text in migrations() if version not in recorded]
+            for version, name, text in now:
+                for statement in text.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(
+                    "INSERT OR REPLACE INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name)
+                )
+            connection.execute("COMMIT")
+            return Migrated(created, tuple(name for _, name, _ in now), _state(connection, self._tables))
+
+    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+        if partitions:
+            raise ConfigurationError("SQLite has no partitions.")
+        return Upkeep(None) if retain is None else retention.upkeep(self._path, retain, dry_run=dry_run)
+
+    def durability_warnings(self) -> list[str]:
+        if not self._tables:
+            return []
+        with connected(self._path, read_only=True) as connection:
+            return own_tables.table_warnings(connection, self._tables)
+
+    def rows_of_run(self, run: str) -> Iterator[StoredRow]:
+        with connected(self._path, read_only=True) as connection:
+            rows = connection.execute(
+                "SELECT device_id, event_id, metric, ts, value, payload FROM sensor_readings"
+                " WHERE device_id >= ? AND device_id < ? ORDER BY device_id, metric, ts, event_id",
+                key_range(run),
+            )
+            yield from map(StoredRow._make, rows)
+
+    def count_run(self, run: str) -> int:
+        with connected(self._path, read_only=True) as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+            ).fetchone()
+        return int(row[0])
+
+    def delete_run(self, run: str) -> int:
+        with connected(self._path) as connection:
+            return connection.execute(
+                "DELETE FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+            ).rowcount
+
+    def close(self) -> None:
+        """Nothing is kept open between calls."""
+
+
+def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
+    if not there:
+        return {}
+    recorded = dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version"))
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensor_readings'").fetchone():
+        return recorded
+    ours = {version for version, _, _ in migrations()}  # they count for nothing when the table is gone: made anew
+    return {version: name for version, name in recorded.items() if version not in ours}
+
+
+def _state(connection: sqlite3.Connection, tables: Sequence[OwnTable]) -> SchemaState:
+    recorded = _recorded(connection)
+    known = {version for version, _, _ in migrations()}
+    said = [
+        f"migration {name} is not known to this version of sensorsync, a newer one has applied it"
+        for version, name in recorded.items()
+        if version not in known
+    ]
+    columns = connection.execute("SELECT name, type, pk FROM pragma_table_info('sensor_readings')").fetchall()
+    if not columns:
+        said.append("the table sensor_readings does not exist")
+    else:
+        actual = {name: kind for name, kind, _ in columns}
+        said += [f"sensor_readings has no column {name}" for name in _COLUMNS if name not in actual]
+        said += [
+            f"sensor_readings.{name} is {actual[name]}, not {kind}"
+            for name, kind in _COLUMNS.items()
+            if actual.get(name, kind) != kind
+        ]
+        key = tuple(name for name, _, place in sorted(columns, key=lambda column: column[2]) if place)
+        if key != READING_KEY:
+            said.append(f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})")
+    pending = tuple(name for version, name, _ in migrations() if version not in recorded)
+    own = tuple(own_tables.table_differences(connection, tables))
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(said), own)

@@ -1,8 +1,0 @@
-"""Several processes of one instance: started, watched, started again, ended together. No message passes through here."""
-
-from __future__ import annotations
-
-from sensorsync.supervisor.handover import Handover, receive
-from sensorsync.supervisor.supervision import Supervisor, Verdict
-
-__all__ = ["Handover", "Supervisor", "Verdict", "receive"]

@@ -1,0 +1,148 @@
+"""From the settings to what opens, decodes and makes messages: here `envelope`, `mapping` and `reading` are wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sensorsync.config import KeySettings, ReadingSettings, SecuritySettings, Settings
+from sensorsync.errors import ConfigurationError
+from sensorsync.messages.envelope import Envelope, Key, sealing
+from sensorsync.messages.reading import ReadingDecoder, ReadingRules
+from sensorsync.pipeline.contract import Decoder, Delivery, FanOut, Reading, Rejected, Row
+
+if TYPE_CHECKING:
+    from sensorsync.messages.mapping import Mappings
+
+_HINT = "see security.keys"
+_LONGEST_KEY = 64 * 1024
+
+
+def message_decoder(settings: Settings) -> Decoder:
+    """Delivery -> what it becomes: the envelope first, then the mappings, and for what none of them is for the reading. Thread-safe.
+
+    Raises ConfigurationError when a key cannot be read or is wrong.
+    """
+    open_envelope = envelope(settings.security).open
+    decode = reading_decoder(settings.reading, settings.security.max_age).decode
+
+    def decoder(delivery: Delivery) -> Reading | Rejected:
+        opened = open_envelope(delivery.payload)
+        if isinstance(opened, Rejected):
+            return opened
+        return decode(opened, delivery.topic, delivery.received_at)
+
+    if not settings.mappings:
+        return decoder
+    decode_mapped = mappings(settings).decode
+
+    def mapping_decoder(delivery: Delivery) -> Row | FanOut | Rejected:
+        opened = open_envelope(delivery.payload)
+        if isinstance(opened, Rejected):
+            return opened
+        mapped = decode_mapped(opened, delivery.topic, delivery.properties, delivery.received_at)
+        return plain(opened, delivery) if mapped is None else mapped
+
+    def plain(opened: bytes, delivery: Delivery) -> Reading | Rejected:
+        decoded = decode(opened, delivery.topic, delivery.received_at)
+        if isinstance(decoded, Rejected):  # most often it was meant for a mapping whose topic or `when` is wrong
+            return Rejected(decoded.reason, f"no mapping is for this message; as a plain reading: {decoded.message}")
+        return decoded
+
+    return mapping_decoder
+
+
+def mappings(settings: Settings) -> Mappings:
+    """The mappings of these settings, which were checked when they were loaded."""
+    # With JMESPath and all formats, which nobody else needs.
+    from sensorsync.config.sections.mapping_specifications import specifications  # noqa: PLC0415
+    from sensorsync.messages.mapping import Mappings  # noqa: PLC0415
+
+    return Mappings(specifications(settings.mappings, settings.reading), max_age=settings.security.max_age)
+
+
+def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> ReadingDecoder:
+    """The decoder of plain readings by these settings; `max_age` in seconds."""
+    return ReadingDecoder(
+        ReadingRules(
+            missing_ts=settings.missing_ts,
+            missing_id=settings.missing_id,
+            device_id_level=settings.device_id_level,
+            metric_level=settings.metric_level,
+            max_age=max_age,
+        )
+    )
+
+
+def envelope(settings: SecuritySettings) -> Envelope:
+    """The envelope of these settings. Raises ConfigurationError when a key cannot be read or is wrong."""
+    keys = [loaded_key(key) for key in settings.keys]
+    try:
+        return Envelope(keys, signatures=settings.signatures, encryption=settings.encryption)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint=_HINT) from error
+
+
+def unchecked_envelope(settings: SecuritySettings) -> Envelope:
+    """What opens dead letters for counting: signatures are not checked, for a message with a wrong one is parked, too.
+
+    Raises ConfigurationError when a key for encryption cannot be read or is wrong.
+    """
+    keys = [loaded_key(key) for key in settings.keys if key.use == "encryption"]
+    return Envelope(keys, signatures="off")
+
+
+def signing_key(settings: SecuritySettings) -> Key | None:
+    """The key that we sign with, None when none is configured. Raises ConfigurationError when it cannot be read or is wrong."""
+    return None if settings.signer is None else loaded_key(settings.signer)
+
+
+def sealer(settings: SecuritySettings) -> Callable[[bytes], bytes] | None:
+    """What makes messages of readings: signed, encrypted or both, as far as there are keys for it; None when there are none.
+
+    Raises ConfigurationError when a key cannot be read or is wrong.
+    """
+    encryption = None if settings.encrypter is None else loaded_key(settings.encrypter)
+    try:
+        return sealing(signing_key(settings), encryption)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint=_HINT) from error
+
+
+def loaded_key(settings: KeySettings) -> Key:
+    """One key of `security.keys`. Raises ConfigurationError when it cannot be read or is wrong."""
+    material = _material(settings)
+    try:
+        key = Key(settings.id, material, settings.algorithm)
+    except ValueError as error:
+        raise ConfigurationError(str(error), hint=_HINT) from error
+    if key.private != settings.private:
+        found, wanted = ("private", "secret") if key.private else ("public", "public_key")
+        raise ConfigurationError(
+            f"key {settings.id!r}: a {found} key was found where the other half belongs",
+            hint=f"Give it as {wanted} or {wanted}_file; see security.keys.",
+        )
+    return key
+
+
+def _material(settings: KeySettings) -> bytes:
+    for text, file in ((settings.secret, settings.secret_file), (settings.public_key, settings.public_key_file)):
+        if text is not None and text.get_secret_value():
+            return text.get_secret_value().encode()
+        if file is not None:
+            return _content(file)
+    return b""
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_LONGEST_KEY + 1).rstrip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"the key file {file} cannot be read: {error.strerror or error}", hint=_HINT
+        ) from error
+    if len(content) > _LONGEST_KEY:
+        raise ConfigurationError(f"the key file {file} has more than {_LONGEST_KEY} bytes: it is no key", hint=_HINT)
+    return content

@@ -1,0 +1,61 @@
+"""What the tests of the formats ask of a payload."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from sensorsync.messages.mapping.formats import make
+from sensorsync.messages.mapping.model import MAX_ROWS, FormatSpec
+from sensorsync.messages.reading import MAX_NESTING, REASONS, Rejected
+from sensorsync.messages.reading.model import Fault
+
+
+def parse(spec: FormatSpec, payload: bytes | str) -> Any:
+    """The document of a payload, or why there is none."""
+    try:
+        return make(spec).parse(payload.encode() if isinstance(payload, str) else payload)
+    except Fault as fault:
+        return fault.rejected
+
+
+def rejected(spec: FormatSpec, payload: bytes | str) -> Rejected:
+    """Why there is no document."""
+    outcome = parse(spec, payload)
+    assert isinstance(outcome, Rejected), outcome
+    return outcome
+
+
+def check_outcome(spec: FormatSpec, payload: bytes) -> None:
+    """What holds for every payload there is."""
+    outcome = parse(spec, payload)
+    if isinstance(outcome, Rejected):
+        assert outcome.reason in REASONS
+        assert outcome.message
+        return
+    _check_json(outcome, MAX_NESTING)
+    orjson.dumps(outcome)
+    if make(spec).records:
+        assert type(outcome) is list
+        assert 1 <= len(outcome) <= MAX_ROWS
+        assert all(type(record) is dict for record in outcome)
+
+
+def _check_json(value: Any, levels: int) -> None:
+    if type(value) is dict:
+        assert all(type(name) is str for name in value)
+        assert levels > 0
+        for inner in value.values():
+            _check_json(inner, levels - 1)
+    elif type(value) is list:
+        assert levels > 0
+        for inner in value:
+            _check_json(inner, levels - 1)
+    elif type(value) is float:
+        assert math.isfinite(value)
+    elif type(value) is int:
+        assert -(2**63) <= value < 2**64
+    else:
+        assert value is None or type(value) in {str, bool}

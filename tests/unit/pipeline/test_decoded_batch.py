@@ -1,0 +1,158 @@
+"""DecodedBatch: which rows a batch gives, and what a letter says of a message that is not stored whole."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from sensorsync.messages.reading import Column, OwnTable, TableRow
+from sensorsync.pipeline import decoded_batch as module
+from sensorsync.pipeline.contract import BatchRefused, Delivery, FanOut, Reading, Rejected, Row
+from sensorsync.pipeline.decoded_batch import DecodedBatch, decoded
+
+TABLE = OwnTable("states", (Column("machine", "text"), Column("note", "text")), ("machine",))
+
+
+def delivery(text: str = "x", fault: str | None = None) -> Delivery:
+    return Delivery("t", text.encode(), 1, 100.0, None, {"content_type": "x"}, fault)
+
+
+def row(name: str, payload: str = "{}") -> Reading:
+    return Reading(name.encode(), "d", "m", "2026-01-01 00:00:00.000000", 1.0, None, None, "t", 100.0, payload)
+
+
+def bad(message: str = "value is missing", reason: str = "value") -> Rejected:
+    return Rejected(reason, message)
+
+
+def said(*parts: Row | Rejected, refused: dict[int, str] | None = None) -> str:
+    """What the letter of a message of these parts says."""
+    batch = DecodedBatch()
+    batch.fan_out(0, FanOut(parts))
+    refusals = {row: BatchRefused(message) for row, message in (refused or {}).items()}
+    (letter,) = batch.letters([delivery()], refusals).values()
+    return letter.message
+
+
+def test_rows_know_the_message_that_they_come_from() -> None:
+    batch = DecodedBatch()
+    batch.one(0, row("a"))
+    batch.fan_out(1, FanOut((row("b"), bad(), row("c"))))
+    batch.rejected(2, bad())
+    batch.one(3, TableRow(TABLE, ("press", None), None))
+    assert [one.event_id for one in batch.rows if isinstance(one, Reading)] == [b"a", b"b", b"c"]
+    assert batch.places == [0, 1, 1, 3]
+    assert list(batch.letters([delivery(str(number)) for number in range(4)])) == [1, 2]
+
+
+def test_a_letter_has_the_whole_message_and_the_reason_of_its_first_fault() -> None:
+    batch = DecodedBatch()
+    batch.fan_out(0, FanOut((row("a"), row("b"), bad("ts is no time", "ts"))))
+    refused = {1: BatchRefused("too long", errno=1406)}
+    letter = batch.letters([delivery("whole")], refused)[0]
+    assert (letter.payload, letter.properties, letter.received_at) == (b"whole", {"content_type": "x"}, 100.0)
+    assert (letter.reason, letter.errno) == ("database", 1406)
+    assert letter.message == "rejected 2 of 3 rows, the others are stored: [1] too long; [2] ts is no time"
+
+
+def test_indices_count_the_parts_of_the_message_and_not_its_rows() -> None:
+    assert said(bad(), row("a"), bad(), row("b"), refused={1: "refused"}).endswith(
+        "[0, 2] value is missing; [3] refused"
+    )
+
+
+def test_a_message_of_one_row_is_told_as_it_is() -> None:
+    batch = DecodedBatch()
+    batch.one(0, row("a"))
+    batch.rejected(1, bad("not JSON", "json"))
+    letters = batch.letters([delivery(), delivery()], {0: BatchRefused("too long", errno=1406)})
+    assert [(letters[place].reason, letters[place].message) for place in (0, 1)] == [
+        ("database", "too long"),
+        ("json", "not JSON"),
+    ]
+
+
+def test_where_no_row_is_stored_the_letter_does_not_say_that_others_are() -> None:
+    assert said(bad(), bad()) == "rejected all 2 rows: [0-1] value is missing"
+    assert said(bad()) == "rejected its only row: [0] value is missing"
+
+
+def test_thousands_of_faults_are_told_in_a_few_lines() -> None:
+    parts: list[Row | Rejected] = [bad(f"value {'9' * 1000} of {number}") for number in range(3000)]
+    parts += [row("x"), *[bad()] * 100, row("y"), bad("last")]
+    text = said(*parts)
+    assert text.startswith("rejected 3,101 of 3,103 rows, the others are stored: [0] value 999")
+    assert text.endswith("; [10-2999, 3001-3100, 3102] for other reasons")
+    assert len(text) < 4000
+
+
+def test_spans_beyond_a_hundred_are_counted() -> None:
+    parts = [part for number in range(150) for part in (bad(), row(str(number)))]
+    text = said(*parts)
+    assert text.startswith("rejected 150 of 300 rows, the others are stored: [0, 2, 4, ")
+    assert text.endswith(", 198, and 50 more] value is missing")
+
+
+def test_a_message_that_gives_neither_a_row_nor_a_reason_is_parked_and_not_dropped() -> None:
+    batch = DecodedBatch()
+    batch.fan_out(0, FanOut(()))
+    assert batch.letters([delivery()])[0].reason == "internal"
+
+
+def test_a_packet_that_was_no_mqtt_is_not_decoded() -> None:
+    def never(delivery: Delivery) -> Row:
+        raise AssertionError
+
+    (batch,) = decoded([delivery(fault="not UTF-8")], never)
+    assert batch.letters([delivery()])[0].reason == "mqtt"
+
+
+def test_a_bug_while_decoding_is_logged_and_becomes_the_fault_of_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    def decode(delivery: Delivery) -> Row:
+        return row("good") if delivery.payload == b"x" else row(str(1 / 0))
+
+    with caplog.at_level(logging.ERROR):
+        (batch,) = decoded([delivery("bug"), delivery()], decode)
+    assert (len(batch.rows), batch.places) == (1, [1])
+    letter = batch.letters([delivery("bug"), delivery()])[0]
+    assert letter.reason == "internal"
+    assert "ZeroDivisionError" in letter.message
+    assert [record.__dict__["event"] for record in caplog.records] == ["decode_failed"]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [row("a", payload="x" * 50), TableRow(TABLE, ("press", "x" * 50), None)],
+    ids=["reading", "row of an own table"],
+)
+def test_what_fans_out_far_is_decoded_in_parts_and_no_message_is_torn(
+    part: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = [delivery(str(number)) for number in range(7)]
+
+    def decode(delivery: Delivery) -> Row | FanOut | Rejected:
+        return part if delivery.payload == b"6" else FanOut((part,) * 4)
+
+    monkeypatch.setattr(module, "PART_ROWS", 8)
+    by_rows = [batch.places for batch in decoded(deliveries, decode)]
+    assert by_rows == [[0] * 4 + [1] * 4, [2] * 4 + [3] * 4, [4] * 4 + [5] * 4, [6]]
+
+    monkeypatch.setattr(module, "PART_ROWS", 10_000)
+    monkeypatch.setattr(module, "PART_TEXT", 12 * 50)
+    by_text = [batch.places for batch in decoded(deliveries, decode)]
+    assert by_text == [[0] * 4 + [1] * 4 + [2] * 4, [3] * 4 + [4] * 4 + [5] * 4, [6]]
+
+
+def test_what_is_rejected_in_thousands_is_kept_no_longer_than_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = [delivery(str(number)) for number in range(5)]
+    monkeypatch.setattr(module, "PART_ROWS", 8)
+    parts = list(decoded(deliveries, lambda _: FanOut((bad(),) * 4)))
+    assert [list(part.faults) for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [place for part in parts for place in part.letters(deliveries)] == [0, 1, 2, 3, 4]
+
+
+def test_a_batch_of_plain_readings_is_one_part_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART_ROWS", 8)
+    (batch,) = decoded([delivery()] * 20, lambda _: row("a"))
+    assert len(batch.rows) == 20

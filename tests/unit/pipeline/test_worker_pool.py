@@ -1,0 +1,61 @@
+"""Crew: a writer's thread that dies is reported, and its batch is in nobody's hands any more."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable
+
+import pytest
+
+from sensorsync.pipeline.batcher import Batch
+from sensorsync.pipeline.contract import Delivery, FlushReason, WriteReport
+from sensorsync.pipeline.worker_pool import Crew
+from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.runtime.backoff import Backoff
+from tests.pipelines import Box, Database, decode
+
+BATCH = Batch([Delivery("t", b"1", 1, 0.0, None)], FlushReason.FULL)
+
+
+class Death(BaseException):
+    """No Exception: nothing is meant to survive it."""
+
+
+class DeadlyInbox(queue.SimpleQueue[Batch | None]):
+    """Whoever waits for the second batch dies."""
+
+    waits = 0
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Batch | None:
+        self.waits += 1
+        if self.waits == 2:
+            raise Death
+        return super().get(block, timeout)
+
+
+def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
+    return BatchWriter(number, Database(), Box(), decode, backoff=Backoff(0.01, 0.05), pause=pause, refusals=Refusals())
+
+
+def test_a_writer_that_dies_after_it_gave_its_batch_back_does_not_lose_it_a_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # That was a KeyError in the event loop, and the stop then waited to its deadline for a batch that nobody had.
+    async def scenario() -> None:
+        returned: list[WriteReport | None] = []
+        died: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        crew = Crew(
+            1,
+            make_writer,
+            returned=lambda batch, report: returned.append(report),
+            died=died.set_result,
+        )
+        monkeypatch.setattr(crew, "_inbox", DeadlyInbox())
+        crew.start()
+        crew.give(BATCH)
+        assert isinstance(await asyncio.wait_for(died, 5), Death)
+        assert crew.idle
+        assert [report is not None and report.stored for report in returned] == [1]
+
+    asyncio.run(scenario())

@@ -1,0 +1,204 @@
+"""The endpoint: what it answers, to whom it does not listen, and that nobody can hold it up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sensorsync.config.sections.metrics import host_and_port
+from sensorsync.errors import ConfigurationError, ExitCode
+from sensorsync.service.metrics import server
+from sensorsync.service.metrics.board import Board
+from tests.services.process import free_port
+from tests.unit.service.metrics.pictures import picture
+
+Story = Callable[[int, Board], Awaitable[None]]
+
+
+def play(story: Story) -> None:
+    """Serve a board of one healthy process, and run the story."""
+
+    async def scene() -> None:
+        board, port = Board(1), free_port()
+        board.heard(0, picture(10))
+        async with server.serving(f"127.0.0.1:{port}", board):
+            await story(port, board)
+
+    asyncio.run(scene())
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body."""
+    async with asyncio.timeout(5), connected(port) as (reader, writer):
+        writer.write(request + b"\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    line, *rest = head.decode().split("\r\n")
+    return int(line.split()[1]), dict(header.split(": ", 1) for header in rest), body
+
+
+def test_it_serves_metrics_health_and_readiness() -> None:
+    async def story(port: int, board: Board) -> None:
+        status, headers, body = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x")
+        assert (status, headers["Content-Length"]) == (200, str(len(body)))
+        assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert b"\nsensorsync_rows_stored_total 10.0\n" in body
+        _, headers, body = await ask(
+            port, b"GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text;version=1.0.0"
+        )
+        assert headers["Content-Type"].startswith("application/openmetrics-text")
+        assert body.endswith(b"# EOF\n")
+        assert (await ask(port, b"GET /healthz?verbose HTTP/1.1"))[::2] == (200, b"OK\n")
+
+        status, headers, body = await ask(port, b"GET /readyz HTTP/1.1")
+        assert (status, headers["Content-Type"], json.loads(body)["ready"]) == (200, "application/json", True)
+        board.heard(0, picture(links=0))
+        status, _, body = await ask(port, b"GET /readyz HTTP/1.1")
+        assert (status, json.loads(body)["ready"]) == (503, False)
+        assert json.loads(body)["checks"]["broker"] == "no connection to the broker"
+        assert json.loads(body)["checks"]["database"] == "ok"
+        assert (await ask(port, b"GET /healthz HTTP/1.1"))[0] == 200
+
+    play(story)
+
+
+def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
+    async def story(port: int, board: Board) -> None:
+        board.refresh = lambda: board.heard(0, picture(77))
+        assert b"\nsensorsync_rows_stored_total 77.0\n" in (await ask(port, b"GET /metrics HTTP/1.1"))[2]
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /nothing HTTP/1.1", 404),
+        (b"GET /metrics/.. HTTP/1.1", 404),
+        (b"POST /metrics HTTP/1.1", 405),
+        (b"hello", 400),
+        (b"\xff\xfe", 400),
+        (b"GET /\xff HTTP/1.1", 404),
+        (b"GET /metrics HTTP/1.1\r\n" + b"\r\n".join([b"A: b"] * 200), 400),
+    ],
+)
+def test_other_requests_are_refused(request_line: bytes, status: int) -> None:
+    async def story(port: int, _: Board) -> None:
+        assert (await ask(port, request_line))[0] == status
+
+    play(story)
+
+
+def test_head_is_answered_without_a_body() -> None:
+    async def story(port: int, _: Board) -> None:
+        assert (await ask(port, b"HEAD /healthz HTTP/1.1"))[2] == b""
+
+    play(story)
+
+
+def test_a_request_without_end_is_dropped() -> None:
+    async def story(port: int, _: Board) -> None:
+        async with asyncio.timeout(5), connected(port) as (reader, writer):
+            writer.write(b"GET /" + b"x" * 100_000)
+            assert await _rest(reader) == b""
+        assert (await ask(port, b"GET /healthz HTTP/1.1"))[0] == 200
+
+    play(story)
+
+
+def test_slow_clients_are_dropped_and_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TIMEOUT", 1.0)
+
+    async def story(port: int, _board: Board) -> None:
+        began = time.monotonic()
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MOST - 1)]
+        for _, writer in silent:
+            writer.write(b"GET /metrics HTTP/1.1\r\n")
+        assert (await ask(port, b"GET /healthz HTTP/1.1"))[0] == 200
+        assert time.monotonic() - began > 0.9 or not any(reader.at_eof() for reader, _ in silent)
+        for reader, writer in silent:
+            async with asyncio.timeout(5):
+                assert await _rest(reader) == b""
+            writer.transport.abort()
+
+    play(story)
+
+
+def test_more_connections_than_it_has_room_for_are_closed_at_once() -> None:
+    async def story(port: int, _board: Board) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MOST)]
+        async with asyncio.timeout(5), connected(port) as (refused, _):
+            assert await _rest(refused) == b""
+        for _, writer in held:
+            writer.transport.abort()
+        async with asyncio.timeout(5):
+            while not await _is_let_in(port):
+                pass
+
+    play(story)
+
+
+async def _is_let_in(port: int) -> bool:
+    async with connected(port) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+        return (await _rest(reader)).startswith(b"HTTP/1.1 200")
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end, be it a rude one."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+def test_a_port_that_is_taken_is_a_configuration_error_that_names_the_setting() -> None:
+    async def story(port: int, board: Board) -> None:
+        with pytest.raises(ConfigurationError, match=f"metrics.listen: cannot listen on 127.0.0.1:{port}") as caught:
+            async with server.serving(f"127.0.0.1:{port}", board):
+                pass
+        assert "another program has this port" in str(caught.value)
+        assert caught.value.exit_code is ExitCode.USAGE
+
+    play(story)
+
+
+def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
+    async def scene() -> None:
+        with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1"):
+            async with server.serving("192.0.2.1:9464", Board(1)):
+                pass
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        (":9464", ("0.0.0.0", 9464)),  # noqa: S104 - nothing listens there
+        ("localhost:1", ("localhost", 1)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_an_address_may_be_short(text: str, address: tuple[str, int]) -> None:
+    assert host_and_port(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "x", "host:", "host:0", "70000", "a b:1", "::1:9464", "http://x:1"])
+def test_what_is_no_address_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
+        host_and_port(text)

@@ -1,0 +1,108 @@
+"""What a service of `Type=notify` tells systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.service.systemd import ServiceManager, keep_told
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "notify"))
+        server.setblocking(False)
+        yield server
+
+
+async def told(server: socket.socket, *lines: str) -> None:
+    """Return once all these lines have come, in this order."""
+    wanted = list(lines)
+    async with asyncio.timeout(5):
+        while wanted:
+            heard = (await asyncio.get_running_loop().sock_recv(server, 4096)).decode().splitlines()
+            if wanted[0] in heard:
+                wanted.pop(0)
+
+
+@pytest.mark.parametrize("address", ["", "vsock:2:1234", "tcp://somewhere"])
+def test_without_a_socket_of_this_machine_nobody_is_told(address: str) -> None:
+    assert ServiceManager.of({"NOTIFY_SOCKET": address}) is None
+    assert ServiceManager.of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "beat"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "60000000"}, 20.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}, 20.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_signs_of_life_come_three_times_as_often_as_they_must_and_only_from_who_is_meant(
+    environ: dict[str, str], beat: float | None
+) -> None:
+    manager = ServiceManager.of({"NOTIFY_SOCKET": "/run/systemd/notify", **environ})
+    assert manager is not None
+    assert manager.beat == beat
+
+
+def test_a_service_manager_that_does_not_listen_is_no_trouble(tmp_path: Path, systemd: socket.socket) -> None:
+    ServiceManager(str(tmp_path / "nobody")).tell("READY=1")
+    full = ServiceManager(str(tmp_path / "notify"))
+    for _ in range(10_000):  # its queue is full after a few hundred: that must not block
+        full.tell("WATCHDOG=1")
+
+
+def test_an_abstract_socket_is_understood() -> None:
+    name = f"sensorsync-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind("\0" + name)
+        ServiceManager("@" + name).tell("READY=1")
+        assert server.recv(100) == b"READY=1"
+
+
+async def _ready_alive_and_stopping(server: socket.socket, address: str) -> None:
+    is_ready = False
+    with SoftStop() as stop:
+        manager = ServiceManager(address, beat=0.01)
+        telling = asyncio.create_task(keep_told(manager, stop, lambda: is_ready, lambda: "450 stored"))
+        await told(server, "WATCHDOG=1", "STATUS=450 stored", "WATCHDOG=1")
+        is_ready = True
+        await told(server, "READY=1", "WATCHDOG=1")
+        stop.ask("test")
+        await told(server, "STOPPING=1", "WATCHDOG=1")
+        telling.cancel()
+
+
+def test_ready_comes_once_it_is_stopping_once_asked_and_signs_of_life_all_the_while(
+    systemd: socket.socket, tmp_path: Path
+) -> None:
+    asyncio.run(_ready_alive_and_stopping(systemd, str(tmp_path / "notify")))
+
+
+async def _stopped_before_ready(server: socket.socket, address: str) -> list[str]:
+    with SoftStop() as stop:
+        stop.ask("test")
+        telling = asyncio.create_task(keep_told(ServiceManager(address, 0.01), stop, lambda: True, lambda: ""))
+        await told(server, "STOPPING=1", "WATCHDOG=1", "WATCHDOG=1")
+        telling.cancel()
+    heard = []
+    while True:
+        try:
+            heard.append(server.recv(4096).decode())
+        except BlockingIOError:
+            return heard
+
+
+def test_who_is_asked_to_stop_before_it_was_ready_never_says_ready(systemd: socket.socket, tmp_path: Path) -> None:
+    assert "READY=1" not in asyncio.run(_stopped_before_ready(systemd, str(tmp_path / "notify")))
