@@ -70,11 +70,14 @@ get_services() {
     [ -n "${SENSORSYNC_TEST_MOSQUITTO:-}" ] || command -v mosquitto >/dev/null || packages+=(mosquitto)
     if [ -z "${SENSORSYNC_TEST_MYSQLD:-}" ]; then
         # The server alone, without the package that would make it a service.
-        command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || packages+=(mariadb-server-core mariadb-client-core)
+        command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || packages+=(mariadb-server-core)
+        # The clients of docs/tutorial/first-pipeline.md: mariadb-admin is not in mariadb-client-core.
+        command -v mariadb >/dev/null && command -v mariadb-admin >/dev/null || packages+=(mariadb-client)
     fi
     compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
-    # The commands of docs/tutorial/first-pipeline.md.
+    # Its other commands, and the one of docs/how-to/troubleshoot-connection.md.
     command -v mosquitto_pub >/dev/null || packages+=(mosquitto-clients)
+    command -v openssl >/dev/null || packages+=(openssl)
     # The programs of docs/how-to/sign-messages.md.
     command -v node >/dev/null || packages+=(nodejs)
     command -v cc >/dev/null || packages+=(gcc libc6-dev)

@@ -94,7 +94,7 @@ def test_the_tutorial_works_and_prints_what_it_says(tmp_path: Path, monkeypatch:
         pytest.skip("the tutorial is about MariaDB")
     need(Mosquitto)
     need(DatabaseServer)
-    if not (which("mosquitto_pub") and which("mariadb")):
+    if not all(map(which, ("mosquitto_pub", "mariadb", "mariadb-admin"))):
         not_installed("the tutorial's clients are missing (Debian: apt-get install mosquitto-clients mariadb-client)")
     monkeypatch.delenv("SENSORSYNC_STATE_DIR")
     ports = {"1884": str(free_port()), "3307": str(free_port())}

@@ -328,7 +328,7 @@ def test_each_command_warns_of_the_credentials_that_it_would_send_in_the_clear(
 def test_the_openssl_command_of_the_guide_says_that_all_is_well(certificates: Certificates) -> None:
     need(Mosquitto)
     if shutil.which("openssl") is None:
-        not_installed("openssl is not on the PATH")
+        not_installed("openssl is not on the PATH (Debian: apt-get install openssl)")
     guide = (Path(__file__).parents[2] / "docs/how-to/troubleshoot-connection.md").read_text(encoding="utf-8")
     line = next(line.strip() for line in guide.splitlines() if "openssl s_client" in line and "-CAfile" in line)
     with Mosquitto(tls=certificates) as mosquitto:

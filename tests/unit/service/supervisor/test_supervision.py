@@ -32,7 +32,8 @@ life = len([n for n in os.listdir(folder) if n.startswith(f"life-{number}-")])
 open(f"{folder}/life-{number}-{life}", "w").close()
 def say(event, level="INFO", message="words", **more):
     record = {"ts": "2026-01-02T03:04:05.678Z", "level": level, "logger": "sensorsync.x", "message": message, "event": event, **more}
-    print(json.dumps(record), file=sys.stderr, flush=True)
+    # Not print: a signal handler says something, too, maybe while the main program is within the same buffered stream.
+    os.write(2, f"{json.dumps(record)}\\n".encode())
 def serve(code=0, stopped_by="SIGTERM", first=lambda: None):
     def end(*_):
         say("stopped", stopped_by=stopped_by)
