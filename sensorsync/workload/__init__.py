@@ -1,6 +1,7 @@
 """The load of `stress-publish`: what its messages say, and the arithmetic that finds out which of them arrived."""
 
 from sensorsync.workload.audit import AuditReport, Tally
+from sensorsync.workload.histogram import LatencyHistogram
 from sensorsync.workload.messages import MAX_PAYLOAD, Messages, Run, is_run_id, new_run_id, topics_of
 from sensorsync.workload.pace import Burst, Pace
 from sensorsync.workload.recording import BadLine, Recording
@@ -10,6 +11,7 @@ __all__ = [
     "AuditReport",
     "BadLine",
     "Burst",
+    "LatencyHistogram",
     "Messages",
     "Pace",
     "Recording",
