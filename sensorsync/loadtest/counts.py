@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hdrh.histogram import HdrHistogram
-
 from sensorsync.loadtest import BadLine
-from sensorsync.mqtt.publisher.inflight import PublishStats, new_histogram
+from sensorsync.mqtt.publisher.inflight import PublishStats
+from sensorsync.runtime.histogram import LatencyHistogram
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
@@ -27,7 +26,7 @@ class Counts:
     last_sent: float = 0.0
     window: int = 0
     reasons: Mapping[int, int] = field(default_factory=dict)
-    latencies: tuple[bytes, ...] = ()
+    latencies: tuple[tuple[int, ...], ...] = ()
     """Encoded histograms, one a process; only in the last report."""
     bad_lines: int = 0
     """Lines of a recording that are no readings."""
@@ -55,7 +54,7 @@ class Counts:
             stats.last_sent,
             window,
             dict(stats.reasons),
-            (bytes(stats.latency.encode()),) if latency else (),
+            (stats.latency.encode(),) if latency else (),
             bad_lines,
             tuple(bad),
         )
@@ -86,10 +85,10 @@ class Counts:
 
     def latency_ms(self) -> dict[str, float | None]:
         """Milliseconds to a message's PUBACK (see PublishStats): p50, p90, p99, p99.9, max. None when there were none."""
-        merged = new_histogram()
+        merged = LatencyHistogram()
         for encoded in self.latencies:
-            merged.add(HdrHistogram.decode(encoded))
-        if not merged.total_count:
+            merged.add(LatencyHistogram.decode(encoded))
+        if not merged.count:
             return dict.fromkeys([*PERCENTILES, "max"])
-        values = {name: merged.get_value_at_percentile(percent) for name, percent in PERCENTILES.items()}
-        return {name: value / 1000 for name, value in {**values, "max": merged.get_max_value()}.items()}
+        values = {name: merged.percentile(percent) for name, percent in PERCENTILES.items()}
+        return {name: value / 1000 for name, value in {**values, "max": merged.maximum}.items()}

@@ -280,8 +280,8 @@ def test_every_session_is_set_up_alike(database: Database) -> None:
     isolation = "transaction_isolation" if is_oracle_mysql() else "tx_isolation"
     with lease.connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT time_zone, {isolation}, innodb_lock_wait_timeout, lock_wait_timeout, wait_timeout,"
-            " character_set_client, collation_connection, autocommit, sql_mode"
+            f"SELECT @@time_zone, @@{isolation}, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@wait_timeout,"
+            " @@character_set_client, @@collation_connection, @@autocommit, @@sql_mode"
         )
         *found, sql_mode = cursor.fetchone() or ()
     assert found == ["+00:00", "READ-COMMITTED", 3, 3, 30, "utf8mb4", "utf8mb4_bin", 1]

@@ -10,20 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hdrh.histogram import HdrHistogram
 from mqtt5 import PubAckPacket, PublishPacket, QoS
 
 from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.runtime.histogram import LatencyHistogram
 
 NO_SUBSCRIBER = 0x10
 _FAILURE = 0x80
-_LONGEST = 3_600_000_000
 _QOS_1 = QoS.AT_LEAST_ONCE
-
-
-def new_histogram() -> HdrHistogram:
-    """Latencies from a microsecond to an hour, in microseconds, with three digits."""
-    return HdrHistogram(1, _LONGEST, 3)
 
 
 @dataclass(slots=True)
@@ -42,7 +36,7 @@ class PublishStats:
     reconnects: int = 0
     reasons: dict[int, int] = field(default_factory=dict)
     """PUBACKs by reason code, success left out."""
-    latency: HdrHistogram = field(default_factory=new_histogram)
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     """Microseconds to a message's PUBACK: from its first sending, in an open loop from when it was due."""
     waited: float = 0.0
     """The same, in seconds, summed over all messages."""
@@ -160,4 +154,4 @@ class Outbox:
     def _record(self, seconds: float, count: int) -> None:
         if count:
             self._stats.waited += seconds * count
-            self._stats.latency.record_value(min(_LONGEST, max(1, round(seconds * 1e6))), count)
+            self._stats.latency.record(max(1, round(seconds * 1e6)), count)

@@ -7,8 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from hdrh.histogram import HdrHistogram
-
+from sensorsync.runtime.histogram import LatencyHistogram
 from tests.bench.arena import Arena, arena
 from tests.bench.parts.consuming import our_figures, our_subscriber
 from tests.bench.parts.scale import Say, Scale
@@ -76,7 +75,7 @@ class _Watch:
         self._database = database
         self._messages = messages
         self._seen = 0
-        self._found = HdrHistogram(1, 3_600_000_000, 3)
+        self._found = LatencyHistogram()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._over = threading.Event()
 
@@ -94,7 +93,7 @@ class _Watch:
 
     def percentile(self, percent: float) -> float:
         """Milliseconds."""
-        return float(self._found.get_value_at_percentile(percent)) / 1000
+        return self._found.percentile(percent) / 1000
 
     def _look(self) -> None:
         known: set[bytes] = set()
@@ -113,7 +112,7 @@ class _Watch:
                     if event_id not in known:
                         known.add(event_id)
                         self._seen += 1
-                        self._found.record_value(max(1, int((now - ts.replace(tzinfo=UTC).timestamp()) * 1e6)))
+                        self._found.record(max(1, int((now - ts.replace(tzinfo=UTC).timestamp()) * 1e6)))
                         since = max(since, ts)
                 looks += 1
                 time.sleep(LOOK)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sensorsync.config import load
 from sensorsync.config.loading import yaml_file
 from sensorsync.errors import ConfigurationError
 
+ROOT = Path(__file__).parents[2]
 MARKER = "marker-s3cret"
 
 YAML = f"""\
@@ -120,3 +123,25 @@ def test_a_secret_in_the_wrong_shape_is_not_repeated(tmp_path: Path, yaml: str) 
         load(None, {}, {}, tmp_path)
     error = caught.value
     assert MARKER not in f"{error} {error.hint} {error.__cause__!r} {error.parts}"
+
+
+def test_git_does_not_take_the_passwords_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cp .env.example .env`, as the documentation says, and then `git add .`"""
+    if shutil.which("git") is None:
+        assert {".env", ".env.*", "!.env.example"} <= set((ROOT / ".gitignore").read_text().splitlines())
+        return
+    # A repository of its own: the source archive is none, and the user's own list of ignored files must not count.
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))
+    checkout = tmp_path / "checkout"
+    docker = checkout / "examples/docker"
+    docker.mkdir(parents=True)
+    shutil.copy(ROOT / ".gitignore", checkout)
+    for folder in (checkout, docker):
+        for name in (".env", ".env.local", ".env.example"):
+            (folder / name).touch()
+    subprocess.run(["git", "init", "--quiet"], cwd=checkout, check=True)
+    subprocess.run(["git", "add", "."], cwd=checkout, check=True)
+    added = subprocess.run(["git", "ls-files"], cwd=checkout, check=True, capture_output=True, text=True).stdout.split()
+    assert added == [".env.example", ".gitignore", "examples/docker/.env.example"]

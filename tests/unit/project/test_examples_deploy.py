@@ -258,6 +258,13 @@ def test_the_build_copies_what_is_there_and_what_it_may_see() -> None:
     assert [source for source in copied if not (ROOT / source).exists()] == []
 
 
+def test_the_build_takes_wheels_alone_because_the_image_has_no_compiler() -> None:
+    """tests/acceptance/test_wheels.py finds out whether there are wheels."""
+    installs = re.findall(r"pip install .*", (DOCKER / "Dockerfile").read_text())
+    assert installs
+    assert [words for words in installs if "--only-binary=:all:" not in words.split()] == []
+
+
 def test_the_container_is_not_root_and_its_health_is_asked_for_by_the_entry_point() -> None:
     dockerfile = (DOCKER / "Dockerfile").read_text()
     assert re.search(r"(?m)^USER 10001:10001$", dockerfile)
