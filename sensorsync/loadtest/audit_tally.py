@@ -18,7 +18,10 @@ _STORED, _CORRUPT, _PARKED = 1, 2, 3
 _BROKER_QUEUE = (
     "the broker acknowledged them and did not deliver them: its queue for the subscriber was full "
     "(mosquitto: max_queued_messages, by default 1000 a session, drops the newest, 0 means no bound; "
-    "EMQX: mqtt.max_mqueue_len, by default 1000, drops the oldest), or it was restarted without persistence"
+    "EMQX: mqtt.max_mqueue_len, by default 1000, drops the oldest; raise it only together with "
+    "force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }), or it gave up a session that held much "
+    "(EMQX's force_shutdown; the subscriber logs session_lost), or it was restarted without persistence, "
+    "or a subscriber was killed under load and EMQX lost a few messages while its sessions were taken over"
 )
 
 

@@ -15,6 +15,8 @@ class Routing(Script):
     sessions: dict[str, Session] = field(default_factory=dict)
     turns: dict[str, int] = field(default_factory=dict)
     """Shared subscription -> messages routed so far, for the round robin."""
+    killed: list[Message] = field(default_factory=list)
+    """What sessions held that were killed (`kill_above`), in order."""
 
     def lose_sessions(self, client_id: str | None = None) -> None:
         """Forget sessions with all that is queued in them, as a restart without persistence does; nothing is redispatched."""
@@ -66,3 +68,13 @@ class Routing(Script):
         if session.connection:
             session.connection.pump()
         session.bound(self.queue_limit, self.drop)
+        if self.kill_above is not None and session.held > self.kill_above:
+            self._kill(session)
+
+    def _kill(self, session: Session) -> None:
+        """End a session and its connection with all that it holds: nothing of it is delivered to anybody."""
+        self.killed += session.undelivered()
+        connection = session.connection
+        self.lose_sessions(session.client_id)
+        if connection:
+            connection.transport.close()

@@ -40,6 +40,9 @@ class Script:
     """Messages queued per session behind the window or offline; None is no bound."""
     drop: Literal["oldest", "newest"] = "oldest"
     """What a full queue drops: EMQX the oldest, mosquitto the newest."""
+    kill_above: int | None = None
+    """A session that holds more messages than this, queued and in flight, is killed with all of them, and its connection closes
+    without a word (EMQX's force_shutdown). `killed` has the messages. None: never."""
     redeliver_with_dup: bool = True
     """Whether DUP is set after a reconnect, as it must be ([MQTT-3.3.1-1]); rumqttd does not."""
 

@@ -90,6 +90,11 @@ class Session:
         self.resend.extendleft(reversed(self.inflight.items()))
         self.inflight.clear()
 
+    @property
+    def held(self) -> int:
+        """How many messages nobody acknowledged."""
+        return len(self.inflight) + len(self.resend) + len(self.queue)
+
     def undelivered(self) -> list[Message]:
         """Everything that nobody acknowledged, in order."""
         return [*self.inflight.values(), *(message for _, message in self.resend), *self.queue]

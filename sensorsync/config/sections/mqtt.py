@@ -159,7 +159,8 @@ class MqttSettings(Section):
     )
     connections: Count | Literal["auto"] = setting(
         "auto",
-        doc="Connections (links) to hold open in the group. `auto`: as many as the broker's window needs.",
+        doc="Connections (links) to hold open in the group. `auto`: as many as the broker's window needs, at least 16. Each is a"
+        " session with a queue of its own in the broker, so fewer of them hold less of a burst.",
         example="auto",
     )
     max_connections: Annotated[int, Field(ge=1, le=1000)] = setting(

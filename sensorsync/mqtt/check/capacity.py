@@ -11,7 +11,7 @@ from sensorsync.mqtt.check.report import Concern, Finding, StepFailed
 from sensorsync.mqtt.check.traffic import subscribed
 from sensorsync.mqtt.check.visit import Visit
 from sensorsync.mqtt.client.causes import CAUSES
-from sensorsync.mqtt.subscriber.window import demand_of, links_for, receive_maximum
+from sensorsync.mqtt.subscriber.window import LEAST_LINKS, auto_links, demand_of, links_for, receive_maximum
 
 MOST = 1000
 """Messages that are sent at most: brokers queue no more for one session."""
@@ -82,7 +82,7 @@ def reckon(window: Window, settings: Settings, *, rtt: float, granted: int) -> F
     size = window.stated if window.at_least else window.size
     links = mqtt.connections
     if links == "auto":
-        links = links_for(min(size, granted), demand, mqtt.max_connections)
+        links = auto_links(min(size, granted), demand, mqtt.max_connections)
     held = min(demand, links * size)
     bound = pipeline.processes * held / (rtt + COMMIT)
     facts = {
@@ -117,6 +117,7 @@ def reckon(window: Window, settings: Settings, *, rtt: float, granted: int) -> F
 
 
 def _remedy(settings: Settings, connections: int) -> str:
+    connections = max(connections, LEAST_LINKS)  # fewer would hold the window, but not a burst: see LEAST_LINKS
     key = "mqtt.max_connections" if settings.mqtt.connections == "auto" else "mqtt.connections"
     own = settings.mqtt.receive_maximum
     return f"{key}: {connections}" + (f", or more than mqtt.receive_maximum: {own}" if own else "")

@@ -24,6 +24,7 @@ from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, Sess
 from sensorsync.mqtt.client.open import connect
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.subscriber.intake import take_in
+from sensorsync.mqtt.subscriber.pacing import ConnectGate
 from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
 from sensorsync.pipeline.contract import AckToken, Inlet
 from sensorsync.pipeline.counters import Meter
@@ -32,6 +33,10 @@ from sensorsync.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
+SESSION_LOST_CAUSES = (
+    "Likely causes: the broker was restarted without persistence, the session expired, or the broker killed it because it held"
+    " too much (EMQX: set force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }, see docs/how-to/own-broker.md)"
+)
 QUIET = 1.0
 """Seconds without a message after which a session that nothing feeds any more counts as drained."""
 
@@ -50,6 +55,7 @@ class Link:
         backoff: Backoff,
         registry: SessionRegistry | None,
         expected: bool,
+        gate: ConnectGate,
     ) -> None:
         self.number = number
         self.options = options
@@ -68,6 +74,7 @@ class Link:
         self._meter = meter
         self._backoff = backoff
         self._registry = registry
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._connection: Conversation | None = None
         self._granted: asyncio.Future[Received] | None = None
@@ -98,7 +105,11 @@ class Link:
         return self._connection
 
     async def open(self) -> None:
-        """Connect and subscribe once. Raises BrokerError."""
+        """Connect and subscribe once, when the gate lets it. Raises BrokerError."""
+        async with self._gate.passing(has_session=self.expected):
+            await self._open()
+
+    async def _open(self) -> None:
         self._lost.clear()
         self._error = None
         self.ledger.open_epoch()
@@ -246,9 +257,10 @@ class Link:
         if self.expected and not connection.connack.session_present:
             self._meter.sessions_lost += 1
             logger.warning(
-                "link %d: the broker does not know our session any more (%s): what waited in it may be lost",
+                "link %d: the broker does not know our session any more (%s): what waited in it may be lost. %s",
                 self.number,
                 client_id,
+                SESSION_LOST_CAUSES,
                 extra={"event": "session_lost", "link": self.number},
             )
         if not self._patterns:

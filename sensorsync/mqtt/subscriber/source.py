@@ -19,9 +19,10 @@ from sensorsync.errors import BrokerError
 from sensorsync.mqtt.client.options import ConnectOptions, connect_options
 from sensorsync.mqtt.subscriber.link import Link
 from sensorsync.mqtt.subscriber.orphaned_sessions import look_after_others
+from sensorsync.mqtt.subscriber.pacing import ConnectGate
 from sensorsync.mqtt.subscriber.session_cleanup import Retirement, open_registry
 from sensorsync.mqtt.subscriber.session_registry import SessionRegistry
-from sensorsync.mqtt.subscriber.window import WindowEstimate, demand_of, links_for, receive_maximum
+from sensorsync.mqtt.subscriber.window import WindowEstimate, auto_links, demand_of, receive_maximum
 from sensorsync.pipeline.contract import AckToken, Inlet
 from sensorsync.pipeline.counters import Meter
 from sensorsync.runtime.backoff import Backoff
@@ -49,6 +50,7 @@ class MqttSource:
         self._registry = None if mqtt.ephemeral else SessionRegistry.of(settings, process)
         self._base = connect_options(settings, self._prefix)
         self._links: list[Link] = []
+        self._gate = ConnectGate()
         self._retirement = Retirement(self._retiring_link, lambda: Backoff(mqtt.backoff_min, mqtt.backoff_max))
         self.sessions_kept = 0
         """Sessions that could not be ended though they should have been: after `close`."""
@@ -79,7 +81,7 @@ class MqttSource:
             self._warn_of_short_expiry(first.connack.session_expiry_interval)
             if self._auto:
                 self._estimate = self._meter.estimate = WindowEstimate(first.connack.receive_max)
-                await self._open(links_for(self._estimate.window, self._demand, self._settings.mqtt.max_connections))
+                await self._open(self._links_wanted())
         logger.info(
             "%d link(s) to %s, delivery window %s each, group %s",
             len(self._links),
@@ -158,6 +160,10 @@ class MqttSource:
         numbers = range(1, self._settings.mqtt.max_connections)
         return 1 + max((number for number in numbers if self._client_id(number) in known), default=0)
 
+    def _links_wanted(self) -> int:
+        """With `auto`: as many links as the window calls for, as far as it is known."""
+        return auto_links(self._estimate.window, self._demand, self._settings.mqtt.max_connections)
+
     async def _open(self, count: int) -> None:
         """Open links until there are `count`. Raises what the first one met; others are tried again: a quota may refuse them."""
         new = [self._link(number, count) for number in range(len(self._links), count)]
@@ -172,6 +178,8 @@ class MqttSource:
                 self._run(link.keep())
 
     def _link(self, number: int, count: int) -> Link:
+        if self._auto:  # the first link is opened before its CONNACK says how many there will be
+            count = max(count, self._links_wanted())
         stated = self._settings.mqtt.receive_maximum or receive_maximum(self._demand, count)
         options = replace(self._base, client_id=self._client_id(number), receive_maximum=stated)
         return self._make(number, options, self._patterns, self._registry)
@@ -189,6 +197,7 @@ class MqttSource:
             backoff=Backoff(mqtt.backoff_min, mqtt.backoff_max),
             registry=registry,
             expected=registry is not None and registry.get(options.client_id) is not None,
+            gate=self._gate,
         )
         if self._paused:
             link.pause()
@@ -238,8 +247,7 @@ class MqttSource:
 
     def _widen(self, before: int) -> None:
         """The window is smaller than we thought: open what it calls for."""
-        mqtt = self._settings.mqtt
-        count = links_for(self._estimate.window, self._demand, mqtt.max_connections)
+        count = self._links_wanted()
         logger.info(
             "links stop at %d unacknowledged messages (estimate was %d): %d links from now on",
             self._estimate.window,

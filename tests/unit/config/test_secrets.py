@@ -16,7 +16,7 @@ from sensorsync.config import load
 from sensorsync.config.loading import yaml_file
 from sensorsync.errors import ConfigurationError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MARKER = "marker-s3cret"
 
 YAML = f"""\

@@ -173,6 +173,22 @@ def test_the_window_is_the_smaller_of_both_and_holds_after_acks(broker: Broker, 
     assert broker.do(lambda fake: len(fake.sessions["t"].inflight)) == 4
 
 
+def test_a_session_that_holds_more_than_its_bound_is_killed_with_all_of_it(broker: Broker, client: Make) -> None:
+    broker.set(window=4, kill_above=10)
+    subscriber = client("s", expiry=3600)
+    subscriber.connect()
+    subscriber.subscribe("#")
+    publish(broker, 10)
+    assert broker.do(lambda fake: fake.killed) == []
+
+    publish(broker, 1)
+    assert subscriber.disconnects.get(timeout=5) != 0
+    assert len(broker.do(lambda fake: fake.killed)) == 11
+    _, present, _ = subscriber.connacks.get(timeout=5)  # paho connects again by itself
+    assert not present
+    wait_for(broker, lambda fake: fake.sessions["s"].undelivered() == [])
+
+
 def test_unacked_messages_come_again_after_a_reconnect_with_their_ids_and_dup(broker: Broker, client: Make) -> None:
     subscriber = client("s", expiry=3600)
     subscriber.connect()

@@ -206,7 +206,8 @@ DELIVERY: Final = (
         "queued_message_lost",
         Chapter.DELIVERY,
         "the broker kept the session, but not the message that came meanwhile",
-        "let it queue QoS 1 messages for clients that are away (EMQX: mqtt.max_mqueue_len; mosquitto: max_queued_messages)",
+        "let it queue QoS 1 messages for clients that are away (mosquitto: max_queued_messages; EMQX: mqtt.max_mqueue_len, and with it"
+        " force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB } and about 2 kB of memory for each message that waits)",
         lacking=True,
     ),
     Cause(
@@ -221,7 +222,8 @@ DELIVERY: Final = (
         Chapter.DELIVERY,
         "the delivery window does not even hold one batch",
         "set mqtt.connections: auto, and if that is not enough raise mqtt.max_connections or the broker's window"
-        " (EMQX: mqtt.max_inflight; mosquitto: max_inflight_messages)",
+        " (mosquitto: max_inflight_messages; EMQX: mqtt.max_inflight, and with it"
+        " force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }, or EMQX gives up sessions that hold much)",
         lacking=True,
     ),
     Cause(
@@ -229,7 +231,8 @@ DELIVERY: Final = (
         Chapter.DELIVERY,
         "the delivery window holds less than all writers could use",
         "for the highest throughput raise mqtt.max_connections (or mqtt.connections, if set)"
-        " or the broker's window (EMQX: mqtt.max_inflight; mosquitto: max_inflight_messages)",
+        " or the broker's window (mosquitto: max_inflight_messages; EMQX: mqtt.max_inflight, and with it"
+        " force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }, or EMQX gives up sessions that hold much)",
         lacking=True,
     ),
     Cause(

@@ -17,10 +17,10 @@ def reckoned(size: int, *, at_least: bool = False, stated: int = 4000, granted: 
     )
 
 
-def test_a_wide_window_needs_one_connection() -> None:
+def test_a_wide_window_needs_the_least_connections_of_auto() -> None:
     found = reckoned(4000)
 
-    assert (found.facts["connections"], found.facts["in_flight"], found.concerns) == (1, 4000, ())
+    assert (found.facts["connections"], found.facts["in_flight"], found.concerns) == (16, 4000, ())
     assert found.facts["messages_per_second"] == round(4000 / (0.01 + COMMIT))
 
 
@@ -59,6 +59,13 @@ def test_a_window_below_one_batch_fails_with_the_setting_to_change(mqtt: dict[st
     assert failed.value.concern.cause.key == "window_too_small"
     assert remedy in failed.value.concern.detail
     assert failed.value.facts["window"] == 32
+
+
+def test_fewer_connections_than_the_least_of_auto_are_never_advised() -> None:
+    with pytest.raises(StepFailed) as failed:
+        reckoned(32, mqtt={"connections": 1}, pipeline={"batch_size": 100})
+
+    assert "mqtt.connections: 16" in failed.value.concern.detail  # four would hold the batch
 
 
 def test_a_smaller_batch_fits_into_a_smaller_window() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.mqtt.subscriber.window import REPEATS, WindowEstimate, links_for
+from sensorsync.mqtt.subscriber.window import REPEATS, WindowEstimate, auto_links, links_for
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,23 @@ from sensorsync.mqtt.subscriber.window import REPEATS, WindowEstimate, links_for
 )
 def test_as_many_links_as_the_demand_needs(window: int, demand: int, most: int, links: int) -> None:
     assert links_for(window, demand, most) == links
+
+
+@pytest.mark.parametrize(
+    ("window", "demand", "most", "links"),
+    [
+        (65535, 4000, 64, 16),
+        (1000, 4000, 64, 16),
+        (100, 4000, 64, 40),
+        (32, 4000, 64, 64),
+        (65535, 4000, 4, 4),
+        (32, 4000, 4, 4),
+    ],
+)
+def test_auto_has_sixteen_links_at_least_however_wide_the_window_is_and_never_more_than_allowed(
+    window: int, demand: int, most: int, links: int
+) -> None:
+    assert auto_links(window, demand, most) == links
 
 
 def test_a_link_that_stops_at_one_count_and_refills_at_once_shows_its_window() -> None:
