@@ -48,12 +48,12 @@ class ConfigurationError(SensorsyncError):
         *,
         hint: str | None = None,
         excerpt: str | None = None,
-        parts: Sequence[ConfigurationError] = (),
+        errors: Sequence[ConfigurationError] = (),
     ) -> None:
         super().__init__(message, hint=hint)
         self.excerpt = excerpt
         """What is wrong as it stands there, and on a second line a caret below the place. For people alone."""
-        self.parts = tuple(parts)
+        self.errors = tuple(errors)
         """The errors that this one sums up, when several settings are wrong at once."""
 
 
@@ -115,13 +115,13 @@ class Problem:
     """Lines that show where, on a terminal."""
 
     @classmethod
-    def of(cls, error: SensorsyncError) -> Problem:
+    def from_error(cls, error: SensorsyncError) -> Problem:
         """The problem that an error tells of."""
         excerpt = error.excerpt if isinstance(error, ConfigurationError) else None
         return cls(error.code, str(error), error.hint, excerpt)
 
     @classmethod
-    def all_of(cls, error: SensorsyncError) -> tuple[Problem, ...]:
+    def all_from_error(cls, error: SensorsyncError) -> tuple[Problem, ...]:
         """The problems that an error tells of: its parts when it sums up several."""
-        parts = error.parts if isinstance(error, ConfigurationError) else ()
-        return tuple(cls.of(part) for part in parts or (error,))
+        parts = error.errors if isinstance(error, ConfigurationError) else ()
+        return tuple(cls.from_error(part) for part in parts or (error,))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sensorsync.config import KeySettings, ReadingSettings, SecuritySettings, Settings
 from sensorsync.errors import ConfigurationError
-from sensorsync.messages.envelope import Envelope, Key, sealing
+from sensorsync.messages.envelope import EnvelopeDecoder, Key, envelope_encoder
 from sensorsync.messages.reading import ReadingDecoder, ReadingRules
 from sensorsync.pipeline.contract import Decoder, Delivery, FanOut, Reading, Rejected, Row
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sensorsync.messages.mapping import Mappings
 
 _HINT = "see security.keys"
-_LONGEST_KEY = 64 * 1024
+_MAX_KEY_BYTES = 64 * 1024
 
 
 def message_decoder(settings: Settings) -> Decoder:
@@ -24,7 +24,7 @@ def message_decoder(settings: Settings) -> Decoder:
 
     Raises ConfigurationError when a key cannot be read or is wrong.
     """
-    open_envelope = envelope(settings.security).open
+    open_envelope = envelope(settings.security).verify_and_decrypt
     decode = reading_decoder(settings.reading, settings.security.max_age).decode
 
     def decoder(delivery: Delivery) -> Reading | Rejected:
@@ -56,10 +56,10 @@ def message_decoder(settings: Settings) -> Decoder:
 def mappings(settings: Settings) -> Mappings:
     """The mappings of these settings, which were checked when they were loaded."""
     # With JMESPath and all formats, which nobody else needs.
-    from sensorsync.config.sections.mapping_specifications import specifications  # noqa: PLC0415
+    from sensorsync.config.sections.mapping_specifications import mapping_specs  # noqa: PLC0415
     from sensorsync.messages.mapping import Mappings  # noqa: PLC0415
 
-    return Mappings(specifications(settings.mappings, settings.reading), max_age=settings.security.max_age)
+    return Mappings(mapping_specs(settings.mappings, settings.reading), max_age=settings.security.max_age)
 
 
 def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> ReadingDecoder:
@@ -75,50 +75,50 @@ def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> 
     )
 
 
-def envelope(settings: SecuritySettings) -> Envelope:
+def envelope(settings: SecuritySettings) -> EnvelopeDecoder:
     """The envelope of these settings. Raises ConfigurationError when a key cannot be read or is wrong."""
-    keys = [loaded_key(key) for key in settings.keys]
+    keys = [load_key(key) for key in settings.keys]
     try:
-        return Envelope(keys, signatures=settings.signatures, encryption=settings.encryption)
+        return EnvelopeDecoder(keys, signatures=settings.signatures, encryption=settings.encryption)
     except ValueError as error:
         raise ConfigurationError(str(error), hint=_HINT) from error
 
 
-def unchecked_envelope(settings: SecuritySettings) -> Envelope:
+def envelope_without_signature_check(settings: SecuritySettings) -> EnvelopeDecoder:
     """What opens dead letters for counting: signatures are not checked, for a message with a wrong one is parked, too.
 
     Raises ConfigurationError when a key for encryption cannot be read or is wrong.
     """
-    keys = [loaded_key(key) for key in settings.keys if key.use == "encryption"]
-    return Envelope(keys, signatures="off")
+    keys = [load_key(key) for key in settings.keys if key.use == "encryption"]
+    return EnvelopeDecoder(keys, signatures="off")
 
 
 def signing_key(settings: SecuritySettings) -> Key | None:
     """The key that we sign with, None when none is configured. Raises ConfigurationError when it cannot be read or is wrong."""
-    return None if settings.signer is None else loaded_key(settings.signer)
+    return None if settings.signing_key_settings is None else load_key(settings.signing_key_settings)
 
 
-def sealer(settings: SecuritySettings) -> Callable[[bytes], bytes] | None:
+def message_encoder(settings: SecuritySettings) -> Callable[[bytes], bytes] | None:
     """What makes messages of readings: signed, encrypted or both, as far as there are keys for it; None when there are none.
 
     Raises ConfigurationError when a key cannot be read or is wrong.
     """
-    encryption = None if settings.encrypter is None else loaded_key(settings.encrypter)
+    encryption = None if settings.encryption_key_settings is None else load_key(settings.encryption_key_settings)
     try:
-        return sealing(signing_key(settings), encryption)
+        return envelope_encoder(signing_key(settings), encryption)
     except ValueError as error:
         raise ConfigurationError(str(error), hint=_HINT) from error
 
 
-def loaded_key(settings: KeySettings) -> Key:
+def load_key(settings: KeySettings) -> Key:
     """One key of `security.keys`. Raises ConfigurationError when it cannot be read or is wrong."""
-    material = _material(settings)
+    material = _key_material(settings)
     try:
         key = Key(settings.id, material, settings.algorithm)
     except ValueError as error:
         raise ConfigurationError(str(error), hint=_HINT) from error
-    if key.private != settings.private:
-        found, wanted = ("private", "secret") if key.private else ("public", "public_key")
+    if key.is_private != settings.is_private:
+        found, wanted = ("private", "secret") if key.is_private else ("public", "public_key")
         raise ConfigurationError(
             f"key {settings.id!r}: a {found} key was found where the other half belongs",
             hint=f"Give it as {wanted} or {wanted}_file; see security.keys.",
@@ -126,23 +126,23 @@ def loaded_key(settings: KeySettings) -> Key:
     return key
 
 
-def _material(settings: KeySettings) -> bytes:
+def _key_material(settings: KeySettings) -> bytes:
     for text, file in ((settings.secret, settings.secret_file), (settings.public_key, settings.public_key_file)):
         if text is not None and text.get_secret_value():
             return text.get_secret_value().encode()
         if file is not None:
-            return _content(file)
+            return _read_key_file(file)
     return b""
 
 
-def _content(file: Path) -> bytes:
+def _read_key_file(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
-            content = stream.read(_LONGEST_KEY + 1).rstrip()
+            content = stream.read(_MAX_KEY_BYTES + 1).rstrip()
     except OSError as error:
         raise ConfigurationError(
             f"the key file {file} cannot be read: {error.strerror or error}", hint=_HINT
         ) from error
-    if len(content) > _LONGEST_KEY:
-        raise ConfigurationError(f"the key file {file} has more than {_LONGEST_KEY} bytes: it is no key", hint=_HINT)
+    if len(content) > _MAX_KEY_BYTES:
+        raise ConfigurationError(f"the key file {file} has more than {_MAX_KEY_BYTES} bytes: it is no key", hint=_HINT)
     return content

@@ -16,7 +16,7 @@ import pymysql
 import pytest
 
 from sensorsync.config import DatabaseSettings
-from sensorsync.console.logs import ROOT, StderrHandler
+from sensorsync.console.logs import ROOT_LOGGER, StderrHandler
 from tests.services import Certificates, DatabaseServer, Mosquitto, Server
 
 # `pytest --hypothesis-profile=fuzz` is the long run; a loaded machine is no failure, so there is no deadline.
@@ -141,7 +141,7 @@ def private_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 @pytest.fixture(autouse=True)
 def private_logging() -> Iterator[None]:
     """A command that a test runs in its own process sets up the logging; the next test must not be deaf because of that."""
-    root, ours = logging.getLogger(), logging.getLogger(ROOT)
+    root, ours = logging.getLogger(), logging.getLogger(ROOT_LOGGER)
     level = ours.level
     yield
     for handler in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:

@@ -66,4 +66,4 @@ def left(path: Path) -> int:
     box = DeadLetters(path)
     assert box.open_read_only()
     with closing(box):
-        return sum(count.letters for count in box.counts())
+        return sum(count.letters for count in box.reason_counts())

@@ -12,12 +12,12 @@ from pathlib import Path
 from sensorsync.config import Settings
 from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
-from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery, Reading, Rejected, Row
-from sensorsync.pipeline.counters import Meter
-from sensorsync.pipeline.ingest import Ingest, Limits
-from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.pipeline.contract import DeadLetter, DeadLetterBoxUnavailable, Delivery, Reading, Rejected, Row
+from sensorsync.pipeline.counters import PipelineCounters
+from sensorsync.pipeline.ingest import Ingest, IngestLimits
+from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 from tests.fakes.broker import FakeBroker
 
 CLIENT = "sensorsync-test-0-0"
@@ -66,7 +66,7 @@ class Box:
 
     def park(self, letters: Sequence[DeadLetter]) -> int:
         if not self.available:
-            raise BoxUnavailable("disk full")
+            raise DeadLetterBoxUnavailable("disk full")
         self.letters += letters
         return len(letters)
 
@@ -76,9 +76,9 @@ class Running:
     """A pipeline that runs in the test's loop."""
 
     settings: Settings
-    meter: Meter
+    meter: PipelineCounters
     source: MqttSource
-    stop: SoftStop
+    stop: GracefulShutdown
     task: asyncio.Task[None]
     database: Database
     box: Box = field(default_factory=Box)
@@ -93,7 +93,7 @@ class Running:
 
     async def end(self) -> None:
         """Stop softly and wait for the end."""
-        self.stop.ask("test")
+        self.stop.request("test")
         await self.task
 
 
@@ -133,7 +133,7 @@ async def running(
     port: int,
     state: Path,
     *,
-    limits: Limits | None = None,
+    limits: IngestLimits | None = None,
     workers: int = 2,
     batch_size: int = 1000,
     database: Database | None = None,
@@ -156,23 +156,23 @@ async def running(
             "state_dir": str(state),
         }
     )
-    meter = Meter(0.0)
-    refusals = Refusals()
+    meter = PipelineCounters(0.0)
+    refusals = RejectionBreaker()
     database = database or Database()
     box = box or Box()
     source = MqttSource(settings, meter)
 
     def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
-        return BatchWriter(number, database, box, decode, backoff=Backoff(0.01, 0.05), pause=pause, refusals=refusals)
+        return BatchWriter(number, database, box, decode, backoff=Backoff(0.01, 0.05), pause=pause, breaker=refusals)
 
-    with SoftStop() as stop:
+    with GracefulShutdown() as stop:
         ingest = Ingest(
             source,
             Batcher(batch_size, settings.pipeline.batch_timeout),
             make_writer,
             workers=workers,
-            meter=meter,
-            limits=limits or Limits(stop_timeout=5.0),
+            counters=meter,
+            limits=limits or IngestLimits(stop_timeout=5.0),
         )
         task = asyncio.create_task(ingest.run(stop))
         pipeline = Running(settings, meter, source, stop, task, database, box)
@@ -180,7 +180,7 @@ async def running(
             yield pipeline
         finally:
             database.gate.set()
-            stop.ask("test is over")
+            stop.request("test is over")
             await asyncio.wait([task], timeout=10)
             if not task.cancelled() and task.done():
                 task.exception()  # a test that cares awaits `end()`

@@ -20,16 +20,24 @@ import typer
 
 import sensorsync
 from sensorsync.cli.wiring import app
-from sensorsync.config.reference.keys import Key, describe, item_keys, item_models, item_title, keys, sections
-from sensorsync.config.reference.sample import shown_value
+from sensorsync.config.reference.keys import (
+    SettingKey,
+    item_keys,
+    nested_models,
+    section_description,
+    section_title,
+    sections,
+    setting_keys,
+)
+from sensorsync.config.reference.sample import format_default
 from sensorsync.config.sections.fields import Section
 from sensorsync.errors import ExitCode, SensorsyncError
-from sensorsync.messages.reading import REASONS
-from sensorsync.mqtt.client.causes import CAUSES, Cause, Chapter
-from sensorsync.pipeline.counters import Kept
+from sensorsync.messages.reading import REJECTION_REASONS
+from sensorsync.mqtt.client.causes import CAUSES, Cause, GuideSection
+from sensorsync.pipeline.counters import RetryCause
 from sensorsync.service.metrics.definitions import CHECKS, METRICS, PROCESS_METRICS, Merge
 from sensorsync.storage.mysql.migrations import migrations
-from sensorsync.storage.mysql.schema import COLUMNS
+from sensorsync.storage.mysql.schema import READINGS_COLUMNS
 from sensorsync.storage.store import READING_KEY
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,32 +68,38 @@ def error_codes() -> str:
 
 def reasons() -> str:
     """Each reason for which a message is parked before it reaches the database."""
-    return _table(("Reason", "The message is parked because"), [(f"`{word}`", text) for word, text in REASONS.items()])
+    return _table(
+        ("Reason", "The message is parked because"), [(f"`{word}`", text) for word, text in REJECTION_REASONS.items()]
+    )
 
 
 def configuration() -> str:
     """Each section of the settings with its keys."""
     text = []
     for path, model in sections().items():
-        rows = [_row(key) for key in keys().values() if key.path[:-1] == path]
-        title = f"{'.'.join(path)}\n\n{describe(model)}" if path else "Top level"
+        rows = [_row(key) for key in setting_keys().values() if key.path[:-1] == path]
+        title = f"{'.'.join(path)}\n\n{section_description(model)}" if path else "Top level"
         if rows:
             text.append(f"## {title}\n\n" + _table(("Key", "Default", "What it is", "Environment"), rows))
-        for key in keys().values():
-            if key.path[:-1] == path and key.items is not None:
-                text += [_inside(inner) for inner in item_models(key.items)]
+        for key in setting_keys().values():
+            if key.path[:-1] == path and key.item_model is not None:
+                text += [_inside(inner) for inner in nested_models(key.item_model)]
     return "\n".join(text)
 
 
-def causes(chapter: Chapter) -> str:
+def causes(chapter: GuideSection) -> str:
     """Each cause of one chapter of the troubleshooting guide: how it is seen, and what helps."""
-    return "\n".join(_cause(one) for one in CAUSES.values() if one.chapter is chapter)
+    return "\n".join(_cause(one) for one in CAUSES.values() if one.section is chapter)
 
 
 def reason_codes() -> str:
     """Each reason code of a broker, those that have a chapter included."""
-    found = sorted((one for one in CAUSES.values() if one.code is not None), key=lambda one: one.code or 0)
-    rows = [(f"`0x{one.code:02X}`", f"`{one.key}`", one.cause, one.hint or "Try again later") for one in found]
+    found = sorted(
+        (one for one in CAUSES.values() if one.reason_code is not None), key=lambda one: one.reason_code or 0
+    )
+    rows = [
+        (f"`0x{one.reason_code:02X}`", f"`{one.key}`", one.description, one.hint or "Try again later") for one in found
+    ]
     return _table(("Code", "Name", "Meaning", "What helps"), [(*row[:3], f"{_upper(row[3])}.") for row in rows])
 
 
@@ -124,8 +138,10 @@ def checks() -> str:
 
 def kept_causes() -> str:
     """Each cause of `sensorsync_batches_kept_total`: what stands below it in the code."""
-    texts = re.findall(r'^    [A-Z_]+ = "([a-z_]+)"\n    """(.+?)"""', inspect.getsource(Kept), flags=re.MULTILINE)
-    if [name for name, _ in texts] != [str(cause) for cause in Kept]:
+    texts = re.findall(
+        r'^    [A-Z_]+ = "([a-z_]+)"\n    """(.+?)"""', inspect.getsource(RetryCause), flags=re.MULTILINE
+    )
+    if [name for name, _ in texts] != [str(cause) for cause in RetryCause]:
         raise ValueError("a cause without its sentence")
     return _table(("Cause", "Why the batch was kept"), [(f"`{name}`", text) for name, text in texts])
 
@@ -142,7 +158,7 @@ def schema() -> str:
             "yes" if name in READING_KEY else "",
             comments.get(name, ""),
         )
-        for name, (kind, null) in COLUMNS.items()
+        for name, (kind, null) in READINGS_COLUMNS.items()
     ]
     table = _table(("Column of `sensor_readings`", "Type", "May be NULL", "In the key", "What it is"), rows)
     return f"{table}\n```sql\n{sql}\n```\n"
@@ -154,20 +170,22 @@ def commands() -> str:
 
 
 def _cause(one: Cause) -> str:
-    number = "" if one.code is None else f", reason code `0x{one.code:02X}`"
-    kind = "; a warning, or exit code 5" if one.lacking else ""
+    number = "" if one.reason_code is None else f", reason code `0x{one.reason_code:02X}`"
+    kind = "; a warning, or exit code 5" if one.insufficient else ""
     seen = "".join(
-        f"- Seen as: {words}\n" for words in [", ".join(f"`{part}`" for part in one.seen.split("; "))] if one.seen
+        f"- Seen as: {words}\n"
+        for words in [", ".join(f"`{part}`" for part in one.typical_messages.split("; "))]
+        if one.typical_messages
     )
-    return f"### {_upper(one.cause)}\n\n- Name: `{one.key}`{number}{kind}\n{seen}- Fix: {one.hint}.\n"
+    return f"### {_upper(one.description)}\n\n- Name: `{one.key}`{number}{kind}\n{seen}- Fix: {one.hint}.\n"
 
 
 def _upper(text: str) -> str:
     return text if text.startswith("mqtt.") else text[:1].upper() + text[1:]
 
 
-def _row(key: Key) -> tuple[str, ...]:
-    shown = shown_value(key)
+def _row(key: SettingKey) -> tuple[str, ...]:
+    shown = format_default(key)
     default = key.default_text or (
         ("required" if key.required else "not set")
         if shown is None
@@ -181,7 +199,9 @@ def _row(key: Key) -> tuple[str, ...]:
 def _inside(model: type[Section]) -> str:
     """The keys of what is inside a list of sections. They have no variables of their own."""
     rows = [_row(key)[:3] for key in item_keys(model).values()]
-    return f"### {item_title(model)}\n\n{describe(model)}\n\n" + _table(("Key", "Default", "What it is"), rows)
+    return f"### {section_title(model)}\n\n{section_description(model)}\n\n" + _table(
+        ("Key", "Default", "What it is"), rows
+    )
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:
@@ -219,7 +239,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "checks": checks,
     "kept-causes": kept_causes,
     "schema": schema,
-    **{f"causes-{chapter}": partial(causes, chapter) for chapter in Chapter if chapter is not Chapter.CODES},
+    **{f"causes-{chapter}": partial(causes, chapter) for chapter in GuideSection if chapter is not GuideSection.CODES},
     "reason-codes": reason_codes,
 }
 

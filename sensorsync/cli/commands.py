@@ -16,18 +16,18 @@ from sensorsync.cli.wiring import (
     Client,
     Json,
     Plain,
-    agreed,
     app,
     config_app,
-    configure_first_logs,
-    duration,
+    configure_initial_logging,
+    confirm,
+    parse_duration_flag,
     run,
-    run_process,
+    run_supervised_process,
 )
 
 if TYPE_CHECKING:
     from sensorsync.commands.result import CommandResult
-    from sensorsync.config import Loaded
+    from sensorsync.config import LoadedSettings
 
 Flavor = Literal["mysql", "mariadb"]
 
@@ -67,7 +67,7 @@ def subscribe(
     ephemeral: Annotated[
         bool | None, typer.Option("--ephemeral", help="Leave no session in the broker (for CI).")
     ] = None,
-    leave: Annotated[
+    end_sessions: Annotated[
         bool, typer.Option("--leave", help="At the end, drain the sessions and end them for good.")
     ] = False,
     adopt: Annotated[
@@ -89,14 +89,14 @@ def subscribe(
     from sensorsync.commands import subscribe as command
 
     if process is not None:
-        run_process(context, process)
+        run_supervised_process(context, process)
 
-    async def work(loaded: Loaded) -> CommandResult:
-        from sensorsync.console.subscribe import View
+    async def work(loaded: LoadedSettings) -> CommandResult:
+        from sensorsync.console.subscribe import SubscribeView
 
-        idle = duration("--until-idle", until_idle)
-        with View(plain=plain) as view:
-            return await command.run(loaded.settings, until_idle=idle, max_messages=max_messages, show=view.show)
+        idle = parse_duration_flag("--until-idle", until_idle)
+        with SubscribeView(plain=plain) as view:
+            return await command.run(loaded.settings, until_idle=idle, max_messages=max_messages, on_update=view.show)
 
     run(
         context,
@@ -107,7 +107,7 @@ def subscribe(
             "mqtt.connections": connections,
             "mqtt.client": client,
             "mqtt.ephemeral": ephemeral,
-            "mqtt.on_stop": "leave" if leave else None,
+            "mqtt.on_stop": "leave" if end_sessions else None,
             "mqtt.adopt": adopt or None,
             "pipeline.processes": processes,
             "pipeline.workers": workers,
@@ -134,11 +134,11 @@ def check_cloud(
 ) -> None:
     """Check the connection to the broker, step by step. The first step that fails names the cause and the fix."""
     from sensorsync.commands import check_cloud as command
-    from sensorsync.console.check_cloud import View
+    from sensorsync.console.check_cloud import CheckCloudView
 
-    async def work(loaded: Loaded) -> CommandResult:
-        with View() as view:
-            return await command.run(loaded.settings, command.Options(topic, probes, quick), view.show)
+    async def work(loaded: LoadedSettings) -> CommandResult:
+        with CheckCloudView() as view:
+            return await command.run(loaded.settings, command.CheckOptions(topic, probes, quick), view.show)
 
     run(context, command.COMMAND, work, as_json=json)
 
@@ -166,15 +166,15 @@ def demo(
 ) -> None:
     """Try all of it on this machine, with nothing set up. A private broker and database, a signed load, an audit."""
     from sensorsync.commands import demo as command
-    from sensorsync.console.demo import View
+    from sensorsync.console.demo import DemoView
     from sensorsync.console.execution import execute
 
     async def work() -> CommandResult:
-        options = command.Options(messages, command.broker_named(broker), mysql, file, keep, drill)
-        with View() as view:
+        options = command.DemoOptions(messages, command.parse_broker(broker), mysql, file, keep, drill)
+        with DemoView() as view:
             return await command.run(options, view.show)
 
-    configure_first_logs(context.obj)
+    configure_initial_logging(context.obj)
     raise typer.Exit(execute("demo", work, as_json=json))
 
 
@@ -218,22 +218,24 @@ def init_db(
     if not grants and (flavor is not None or host != "%"):
         raise typer.BadParameter("--flavor and --host need --grants.")
 
-    def work(loaded: Loaded) -> CommandResult:
+    def work(loaded: LoadedSettings) -> CommandResult:
         if grants:
             return command.grants(loaded.settings, flavor=flavor, host=host)
         if sql:
             return command.sql(loaded.settings)
-        keep = command.Keep.of(loaded.settings, partitions=partitions, retain=duration("--retain", retain))
+        keep = command.MaintenanceOptions.from_flags(
+            loaded.settings, partitions=partitions, retain=parse_duration_flag("--retain", retain)
+        )
         if check:
             return command.check(loaded.settings, keep)
-        return command.run(loaded.settings, keep, lambda cost: yes or _agreed(cost))
+        return command.run(loaded.settings, keep, lambda cost: yes or _confirm_cost(cost))
 
     run(context, command.COMMAND, work, as_json=json)
 
 
-def _agreed(cost: str) -> bool:
+def _confirm_cost(cost: str) -> bool:
     unasked, hint = f"{cost} There is nobody to ask.", "add --yes, once you have read this"
-    return agreed(f"{cost}\nGo on?", unasked=unasked, hint=hint)
+    return confirm(f"{cost}\nGo on?", no_terminal_message=unasked, hint=hint)
 
 
 @config_app.command("show")

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.filters import Filters, filtered
-from sensorsync.cli.wiring import Json, agreed, dlq_app, run
+from sensorsync.cli.filters import Filters, with_filter_options
+from sensorsync.cli.wiring import Json, confirm, dlq_app, run
 
 if TYPE_CHECKING:
     from sensorsync.commands.result import CommandResult
-    from sensorsync.config import Loaded
+    from sensorsync.config import LoadedSettings
 
 
 @dlq_app.command("inspect")
-@filtered()
+@with_filter_options()
 def dlq_inspect(
     context: typer.Context,
     filters: Filters,
@@ -49,7 +49,7 @@ def dlq_show(
 
 
 @dlq_app.command("replay")
-@filtered(state=False)
+@with_filter_options(state=False)
 def dlq_replay(
     context: typer.Context,
     filters: Filters,
@@ -71,10 +71,10 @@ def dlq_replay(
     """Try to store the letters that are due, as `subscribe` would. What is stored leaves the box. Made for cron."""
     from sensorsync.commands import dlq_replay as command
 
-    async def work(loaded: Loaded) -> CommandResult:
-        options = command.Options(
+    async def work(loaded: LoadedSettings) -> CommandResult:
+        options = command.ReplayOptions(
             filters.criteria(),
-            maximum=maximum,
+            max_letters=maximum,
             rate=rate,
             due_only=not now,
             dry_run=dry_run,
@@ -86,7 +86,7 @@ def dlq_replay(
 
 
 @dlq_app.command("release")
-@filtered(state=False)
+@with_filter_options(state=False)
 def dlq_release(
     context: typer.Context,
     filters: Filters,
@@ -99,7 +99,7 @@ def dlq_release(
 
 
 @dlq_app.command("purge")
-@filtered()
+@with_filter_options()
 def dlq_purge(
     context: typer.Context,
     filters: Filters,
@@ -114,15 +114,17 @@ def dlq_purge(
     """Delete letters for good. Asks first; without a terminal it wants --yes."""
     from sensorsync.commands import dlq as command
 
-    def work(loaded: Loaded) -> CommandResult:
+    def work(loaded: LoadedSettings) -> CommandResult:
         chosen = filters.criteria(older_than=older_than)
-        return command.purge(loaded.settings, chosen, everything=everything, confirm=lambda count: yes or _sure(count))
+        return command.purge(
+            loaded.settings, chosen, everything=everything, confirm=lambda count: yes or _confirm_deletion(count)
+        )
 
     run(context, "dlq purge", work, as_json=json)
 
 
 @dlq_app.command("export")
-@filtered()
+@with_filter_options()
 def dlq_export(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or - for standard output.")],
@@ -133,18 +135,18 @@ def dlq_export(
     """Write letters as JSON lines, payloads in base64. They stay in the box; `dlq import` restores them."""
     from sensorsync.commands import dlq_transfer as command
     from sensorsync.commands.result import CommandResult
-    from sensorsync.console.execution import leave_stdout
+    from sensorsync.console.execution import redirect_stdout_to_devnull
 
     if json and str(file) == "-":
         raise typer.BadParameter("--json needs standard output for itself: name a file.")
 
-    def work(loaded: Loaded) -> CommandResult:
+    def work(loaded: LoadedSettings) -> CommandResult:
         chosen = filters.criteria()
         target = None if str(file) == "-" else file
         try:
             return command.export(loaded.settings, chosen, target, sys.stdout.buffer, force=force)
         except BrokenPipeError:  # as with `| head`
-            leave_stdout()
+            redirect_stdout_to_devnull()
             return CommandResult("dlq export")
 
     run(context, "dlq export", work, as_json=json)
@@ -159,12 +161,12 @@ def dlq_import(
     """Put exported letters into the box, as they were. Letters that are there already stay as they are."""
     from sensorsync.commands import dlq_transfer as command
 
-    def work(loaded: Loaded) -> CommandResult:
+    def work(loaded: LoadedSettings) -> CommandResult:
         return command.import_letters(loaded.settings, None if str(file) == "-" else file, sys.stdin.buffer)
 
     run(context, "dlq import", work, as_json=json)
 
 
-def _sure(count: int) -> bool:
+def _confirm_deletion(count: int) -> bool:
     unasked = f"{count:,} letters would be deleted for good, and there is nobody to ask"
-    return agreed(f"Delete {count:,} letters for good?", unasked=unasked, hint="add --yes")
+    return confirm(f"Delete {count:,} letters for good?", no_terminal_message=unasked, hint="add --yes")

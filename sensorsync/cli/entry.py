@@ -19,7 +19,7 @@ from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
 
 if TYPE_CHECKING:
-    from sensorsync.console.execution import Outcome
+    from sensorsync.console.execution import ResultOrCoroutine
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """What every error of the command line derives from. typer has its own copy of click or uses the package: this finds it in both."""
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(path: str, error: SensorsyncError, *, as_json: bool) -> int:
     from sensorsync.console.execution import execute
 
-    def refuse() -> Outcome:
+    def refuse() -> ResultOrCoroutine:
         raise error
 
     return execute(path.removeprefix(PROGRAM).strip() or PROGRAM, refuse, as_json=as_json)

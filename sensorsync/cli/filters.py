@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from sensorsync.cli.wiring import duration, moment
+from sensorsync.cli.wiring import parse_duration_flag, parse_time_flag
 from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,20 +65,20 @@ class Filters:
             raise UsageError(f"--topic: {error}") from error
         if self.state not in {None, "parked", "quarantined"}:
             raise UsageError(f"--state: {self.state!r} is neither parked nor quarantined")
-        age = duration("--older-than", older_than)
-        ends = [moment("--until", self.until), None if age is None else time.time() - age]
+        age = parse_duration_flag("--older-than", older_than)
+        ends = [parse_time_flag("--until", self.until), None if age is None else time.time() - age]
         return Criteria(
             reason=self.reason,
             errno=self.errno,
             device=self.device,
             topic=topic,
-            since=moment("--since", self.since),
+            since=parse_time_flag("--since", self.since),
             until=min((end for end in ends if end is not None), default=None),
             state=cast(State | None, self.state),
         )
 
 
-def filtered(*, state: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_filter_options(*, state: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function with a parameter `filters`: on the command line, all the flags stand in its place.
 
     `state`: whether --state is one of them. typer reads flags off a signature, and a dataclass has one.

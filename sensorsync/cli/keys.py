@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, configure_first_logs, run
+from sensorsync.cli.wiring import Json, app, configure_initial_logging, run
 
 keys_app = typer.Typer(no_args_is_help=True, help="Make keys of messages, and look at them.")
 app.add_typer(keys_app, name="keys")
@@ -33,7 +33,7 @@ def keys_generate(
     from sensorsync.commands import keys
     from sensorsync.console.execution import execute
 
-    configure_first_logs(context.obj)
+    configure_initial_logging(context.obj)
     raise typer.Exit(execute("keys generate", lambda: keys.generate(key_id, algorithm, out), as_json=json))
 
 

@@ -12,7 +12,7 @@ from sensorsync.cli.wiring import Client, Json, Plain, app, run
 
 if TYPE_CHECKING:
     from sensorsync.commands.result import CommandResult
-    from sensorsync.config import Loaded
+    from sensorsync.config import LoadedSettings
 
 
 @app.command("stress-publish")
@@ -63,11 +63,11 @@ def stress_publish(
 ) -> None:
     """Publish a load, and count what becomes of every message. It is signed when a key is configured."""
     from sensorsync.commands import stress_publish as command
-    from sensorsync.console.stress_publish import View
+    from sensorsync.console.stress_publish import StressPublishView
 
-    async def work(loaded: Loaded) -> CommandResult:
-        options = command.Options(verify=verify, file=file, speed=speed, run=run_id)
-        with View(plain=plain) as view:
+    async def work(loaded: LoadedSettings) -> CommandResult:
+        options = command.StressPublishOptions(verify=verify, file=file, speed=speed, run=run_id)
+        with StressPublishView(plain=plain) as view:
             return await command.run(loaded.settings, options, view.show)
 
     run(

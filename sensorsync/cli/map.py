@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sensorsync.cli.wiring import Client, Json, app, duration, run
+from sensorsync.cli.wiring import Client, Json, app, parse_duration_flag, run
 from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
     from sensorsync.commands.result import CommandResult
-    from sensorsync.config import Loaded, Settings
-    from sensorsync.console.execution import Outcome
+    from sensorsync.config import LoadedSettings, Settings
+    from sensorsync.console.execution import ResultOrCoroutine
 
-_WAYS = "--topic T --payload P, --topic T --payload-file FILE, --file samples.jsonl, --live 20"
+_INPUT_OPTIONS = "--topic T --payload P, --topic T --payload-file FILE, --file samples.jsonl, --live 20"
 
 
 @app.command("map")
@@ -73,7 +73,7 @@ def map_messages(
     chosen = [flag for flag, value in ways.items() if value is not None]
     if len(chosen) != 1:
         words = f"{' and '.join(chosen)} exclude each other." if chosen else "There is no message to look at."
-        raise UsageError(words, hint=f"Give one of: {_WAYS}")
+        raise UsageError(words, hint=f"Give one of: {_INPUT_OPTIONS}")
     one = payload is not None or payload_file is not None
     if one and len(topics) != 1:
         raise UsageError("A message has one topic.", hint=f"Give {chosen[0]} together with one --topic.")
@@ -82,29 +82,29 @@ def map_messages(
     if file is not None and topics:
         raise UsageError("--topic does not go with --file.", hint="each line of the file has its own topic")
 
-    def work(loaded: Loaded) -> Outcome:
+    def work(loaded: LoadedSettings) -> ResultOrCoroutine:
         settings = loaded.settings
         if live is not None:
-            return listen(settings, command.Live(live, topics, duration("--timeout", timeout) or 0.0))
+            return listen(settings, command.LiveOptions(live, topics, parse_duration_flag("--timeout", timeout) or 0.0))
         if file is not None:
-            return command.samples(settings, None if str(file) == "-" else file, sys.stdin.buffer)
+            return command.map_file(settings, None if str(file) == "-" else file, sys.stdin.buffer)
         if payload_file is not None:
-            content = command.payload_of(None if str(payload_file) == "-" else payload_file, sys.stdin.buffer)
+            content = command.read_payload(None if str(payload_file) == "-" else payload_file, sys.stdin.buffer)
         else:
             content = (payload or "").encode(errors="surrogateescape")  # bytes of the command line that are no UTF-8
-        pairs = tuple(_pair(text) for text in user_properties or ())
-        return command.message(settings, command.Message(topics[0], content, pairs, content_type))
+        pairs = tuple(_parse_property(text) for text in user_properties or ())
+        return command.map_message(settings, command.InputMessage(topics[0], content, pairs, content_type))
 
-    async def listen(settings: Settings, wanted: command.Live) -> CommandResult:
-        from sensorsync.console.map import View
+    async def listen(settings: Settings, wanted: command.LiveOptions) -> CommandResult:
+        from sensorsync.console.map import MapView
 
-        with View(wanted.messages) as view:
-            return await command.live(settings, wanted, view.show)
+        with MapView(wanted.messages) as view:
+            return await command.map_live(settings, wanted, view.show)
 
     run(context, command.COMMAND, work, as_json=json, settings={"mqtt.client": client})
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parse_property(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise UsageError(f"--property: {text!r} is not NAME=VALUE")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sensorsync.cli.wiring import Json, app, duration, run, size
+from sensorsync.cli.wiring import Json, app, parse_duration_flag, parse_size_flag, run
 
 if TYPE_CHECKING:
     from sensorsync.commands.result import CommandResult
-    from sensorsync.config import Loaded
+    from sensorsync.config import LoadedSettings
 
 ProfileName = Literal["durable", "balanced", "throughput"]
 
@@ -48,21 +48,21 @@ def tune_db(
 ) -> None:
     """Report how the database server should be set. Sets it, measures it and takes it back, where that is asked for."""
     from sensorsync.commands import tune_db as command
-    from sensorsync.console.tune_db import View
+    from sensorsync.console.tune_db import TuneDbView
 
-    def work(loaded: Loaded) -> CommandResult:
-        options = command.Options(
+    def work(loaded: LoadedSettings) -> CommandResult:
+        options = command.TuneOptions(
             profile=profile,
-            memory=size("--memory", memory),
+            memory=parse_size_flag("--memory", memory),
             apply=apply,
             persist=persist,
             accept_data_loss=accept_data_loss,
             config_file=config_file,
             revert=revert,
             measure=measure,
-            seconds=duration("--seconds", seconds) or 0.0,
+            seconds=parse_duration_flag("--seconds", seconds) or 0.0,
         )
-        with View() as view:
+        with TuneDbView() as view:
             return command.run(loaded.settings, options, view.show)
 
     run(context, command.COMMAND, work, as_json=json)

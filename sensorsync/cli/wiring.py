@@ -16,8 +16,8 @@ import typer
 from sensorsync.errors import UsageError
 
 if TYPE_CHECKING:
-    from sensorsync.config import Loaded
-    from sensorsync.console.execution import Outcome
+    from sensorsync.config import LoadedSettings
+    from sensorsync.console.execution import ResultOrCoroutine
 
 PROGRAM = "sensorsync"
 T = TypeVar("T")
@@ -52,8 +52,8 @@ class GlobalOptions:
     log_format: str | None
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from sensorsync import __version__
 
         typer.echo(f"{PROGRAM} {__version__}")
@@ -82,7 +82,7 @@ def _global_options(
 def run(
     context: typer.Context,
     command: str,
-    work: Callable[[Loaded], Outcome],
+    work: Callable[[LoadedSettings], ResultOrCoroutine],
     *,
     as_json: bool = False,
     settings: Mapping[str, object] | None = None,
@@ -103,7 +103,7 @@ def run(
     overrides = {"log.level": options.log_level, "log.format": options.log_format, **(settings or {})}
     names = {"log.level": "--log-level", "log.format": "--log-format", **(flags or {})}
 
-    def load_and_work() -> Outcome:
+    def load_and_work() -> ResultOrCoroutine:
         from sensorsync.config import load
         from sensorsync.console import logs
 
@@ -111,63 +111,63 @@ def run(
         logs.configure(loaded.settings.log.level, loaded.settings.log.format)
         return work(loaded)
 
-    configure_first_logs(options)
+    configure_initial_logging(options)
     raise typer.Exit(execute(command, load_and_work, as_json=as_json))
 
 
-def run_process(context: typer.Context, number: int) -> NoReturn:
+def run_supervised_process(context: typer.Context, number: int) -> NoReturn:
     """Be one process of `subscribe --processes`, with what the supervisor hands over on standard input."""
     from sensorsync.console.execution import execute
 
-    def receive_and_work() -> Outcome:
+    def receive_and_work() -> ResultOrCoroutine:
         from sensorsync.commands import subscribe
         from sensorsync.console import logs
-        from sensorsync.service.supervisor import receive
+        from sensorsync.service.supervisor import receive_config
 
-        handover = receive(sys.stdin.buffer)
+        handover = receive_config(sys.stdin.buffer)
         logs.configure(handover.settings.log.level, handover.settings.log.format)
         return subscribe.run_supervised(handover.settings, process=number, until_idle=handover.until_idle)
 
-    configure_first_logs(context.obj)
+    configure_initial_logging(context.obj)
     raise typer.Exit(execute("subscribe", receive_and_work, as_json=False))
 
 
-def configure_first_logs(options: GlobalOptions) -> None:
+def configure_initial_logging(options: GlobalOptions) -> None:
     """Until the settings are known, logs go by the flags alone."""
     from sensorsync.console import logs
 
     logs.configure(options.log_level or "INFO", options.log_format or "text")
 
 
-def duration(flag: str, text: str | None) -> float | None:
+def parse_duration_flag(flag: str, text: str | None) -> float | None:
     """A flag that is no setting, in seconds. Raises UsageError."""
     from sensorsync.config.sections.units import parse_duration
 
-    return _parsed(parse_duration, flag, text)
+    return _parse_flag(parse_duration, flag, text)
 
 
-def size(flag: str, text: str | None) -> int | None:
+def parse_size_flag(flag: str, text: str | None) -> int | None:
     """A flag that is no setting, in bytes. Raises UsageError."""
     from sensorsync.config.sections.units import parse_size
 
-    return _parsed(parse_size, flag, text)
+    return _parse_flag(parse_size, flag, text)
 
 
-def _parsed(parse: Callable[[str], T], flag: str, text: str | None) -> T | None:
+def _parse_flag(parse: Callable[[str], T], flag: str, text: str | None) -> T | None:
     try:
         return None if text is None else parse(text)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}") from error
 
 
-def agreed(question: str, *, unasked: str, hint: str) -> bool:
+def confirm(question: str, *, no_terminal_message: str, hint: str) -> bool:
     """Ask. Raises UsageError, saying `unasked`, where nobody can be asked."""
     if not sys.stdin.isatty():
-        raise UsageError(unasked, hint=hint)
+        raise UsageError(no_terminal_message, hint=hint)
     return typer.confirm(question, err=True)
 
 
-def moment(flag: str, text: str | None) -> float | None:
+def parse_time_flag(flag: str, text: str | None) -> float | None:
     """A time as a flag has it, RFC 3339 or so long ago (`2h`), as Unix time in seconds. Raises UsageError."""
     from sensorsync.config.sections.units import parse_duration
 

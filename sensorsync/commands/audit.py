@@ -6,7 +6,7 @@ from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.errors import ExitCode, UsageError
 from sensorsync.loadtest import is_run_id
-from sensorsync.loadtest.audit import audit, report_problem
+from sensorsync.loadtest.audit import audit, audit_problem
 from sensorsync.storage.open import database_errors, open_store
 
 COMMAND = "audit"
@@ -26,11 +26,11 @@ def run(settings: Settings, run_id: str, *, clean: bool = False) -> CommandResul
         try:
             store.check_schema()
             report = audit(store, settings, run_id)
-            deleted = store.delete_run(run_id) if clean else None
+            deleted = store.delete_run_rows(run_id) if clean else None
         finally:
             store.close()
     # Redeliveries change no row, so only the subscriber that counted them knows how many there were.
     data = {**report.as_data(), "redelivered": None, "deleted": deleted}
     if report.complete:
         return CommandResult(COMMAND, data)
-    return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (report_problem(report),))
+    return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (audit_problem(report),))

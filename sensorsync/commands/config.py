@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from sensorsync.commands.result import CommandResult
-from sensorsync.config import Loaded, Settings
-from sensorsync.config.checks import broker_exposure, database_exposure, idle_mappings
-from sensorsync.config.reference.keys import Key, item_keys, keys
+from sensorsync.config import LoadedSettings, Settings
+from sensorsync.config.checks import broker_cleartext_credentials, database_cleartext_credentials, unreachable_mappings
+from sensorsync.config.reference.keys import SettingKey, item_keys, setting_keys
 from sensorsync.config.sections.fields import UNSET
 from sensorsync.errors import ConfigurationError, ExitCode, Problem
-from sensorsync.wiring import envelope, loaded_key
+from sensorsync.wiring import envelope, load_key
 
 
-def show(loaded: Loaded) -> CommandResult:
+def show(loaded: LoadedSettings) -> CommandResult:
     """Every key's effective value and origin. A secret is `***`, or `(unset)`."""
-    values = _effective(loaded.settings)
-    entries = {name: {"value": values[name], "origin": loaded.origins[name]} for name in keys()}
+    values = _effective_values(loaded.settings)
+    entries = {name: {"value": values[name], "origin": loaded.origins[name]} for name in setting_keys()}
     return CommandResult("config show", {"file": _file(loaded), "settings": entries})
 
 
-def check(loaded: Loaded) -> CommandResult:
+def check(loaded: LoadedSettings) -> CommandResult:
     """The values are valid by now (they were loaded); what is left are the files that they name, and doubtful choices."""
-    problems = tuple(_unreadable(loaded)) or tuple(_wrong_keys(loaded))
+    problems = tuple(_unreadable_files(loaded)) or tuple(_invalid_keys(loaded))
     data = {"file": _file(loaded), "valid": not problems, "warnings": list(_warnings(loaded))}
     return CommandResult("config check", data, ExitCode.USAGE if problems else ExitCode.OK, problems)
 
@@ -38,37 +38,37 @@ def schema() -> CommandResult:
     return CommandResult("config schema", document)
 
 
-def _file(loaded: Loaded) -> str | None:
+def _file(loaded: LoadedSettings) -> str | None:
     return str(loaded.file) if loaded.file else None
 
 
-def _effective(settings: Settings) -> dict[str, Any]:
+def _effective_values(settings: Settings) -> dict[str, Any]:
     """JSON values by dotted key; what follows from other keys is worked out."""
     tree = settings.model_dump(mode="json")
-    values = {name: _at(tree, name) for name in keys()}
-    for name, key in keys().items():
-        if key.items is not None:
-            values[name] = [_with_unset(item, item_keys(key.items)) for item in values[name]]
-    values = _with_unset(values, keys())
+    values = {name: _value_at(tree, name) for name in setting_keys()}
+    for name, key in setting_keys().items():
+        if key.item_model is not None:
+            values[name] = [_with_unset(item, item_keys(key.item_model)) for item in values[name]]
+    values = _with_unset(values, setting_keys())
     values["mappings"] = [mapping.model_dump(mode="json", exclude_defaults=True) for mapping in settings.mappings]
     values["mqtt.tls.enabled"] = settings.mqtt.use_tls
     values["dead_letters.path"] = str(settings.dead_letter_path)
     return values
 
 
-def _with_unset(values: Mapping[str, Any], described: Mapping[str, Key]) -> dict[str, Any]:
+def _with_unset(values: Mapping[str, Any], key_infos: Mapping[str, SettingKey]) -> dict[str, Any]:
     """A secret that is None is said to be unset, the same as an empty one."""
-    return {name: UNSET if described[name].secret and value is None else value for name, value in values.items()}
+    return {name: UNSET if key_infos[name].secret and value is None else value for name, value in values.items()}
 
 
-def _at(tree: Mapping[str, Any], name: str) -> Any:
+def _value_at(tree: Mapping[str, Any], name: str) -> Any:
     value: Any = tree
     for part in name.split("."):
         value = value[part]
     return value
 
 
-def _unreadable(loaded: Loaded) -> Iterator[Problem]:
+def _unreadable_files(loaded: LoadedSettings) -> Iterator[Problem]:
     """One problem for each file that must be there and can't be read."""
     for name, path, origin in _files_to_read(loaded):
         if not path.is_file() or not os.access(path, os.R_OK):
@@ -80,7 +80,7 @@ def _unreadable(loaded: Loaded) -> Iterator[Problem]:
             )
 
 
-def _files_to_read(loaded: Loaded) -> Iterator[tuple[str, Path, str]]:
+def _files_to_read(loaded: LoadedSettings) -> Iterator[tuple[str, Path, str]]:
     settings = loaded.settings
     files = {
         "mqtt.tls.ca_file": settings.mqtt.tls.ca_file,
@@ -97,37 +97,37 @@ def _files_to_read(loaded: Loaded) -> Iterator[tuple[str, Path, str]]:
                 yield f"security.keys[{index}].{name}", path, loaded.origins["security.keys"]
 
 
-def _wrong_keys(loaded: Loaded) -> Iterator[Problem]:
+def _invalid_keys(loaded: LoadedSettings) -> Iterator[Problem]:
     """One problem for each key that is not what it is said to be, else the first of what contradicts itself."""
     problems = []
     for key in loaded.settings.security.keys:
         try:
-            loaded_key(key)
+            load_key(key)
         except ConfigurationError as error:
-            problems.append(Problem.of(error))
+            problems.append(Problem.from_error(error))
     if not problems:
         try:
             envelope(loaded.settings.security)
         except ConfigurationError as error:
-            problems.append(Problem.of(error))
+            problems.append(Problem.from_error(error))
     yield from problems
 
 
-def _warnings(loaded: Loaded) -> Iterator[str]:
+def _warnings(loaded: LoadedSettings) -> Iterator[str]:
     for key in loaded.settings.security.keys:
         with suppress(ConfigurationError):  # it is among the problems
-            if weakness := loaded_key(key).weakness:
+            if weakness := load_key(key).weakness:
                 yield f"The {weakness}."
     for kind, secret_file in _secret_files(loaded.settings):
-        if secret_file is not None and secret_file.exists() and _others_can_read(secret_file):
+        if secret_file is not None and secret_file.exists() and _is_world_readable(secret_file):
             yield f"Every user of this machine can read the {kind} file {secret_file}: chmod 600."
     for file, origin in ((loaded.file, "file "), (Path(".env"), ".env ")):
         secrets = [name for name in _secret_names() if loaded.origins[name].startswith(origin)]
-        if file is not None and secrets and _others_can_read(file):
+        if file is not None and secrets and _is_world_readable(file):
             yield f"{file} holds secrets ({', '.join(secrets)}) and every user of this machine can read it: chmod 600."
-    yield from broker_exposure(loaded.settings)
-    yield from database_exposure(loaded.settings)
-    yield from idle_mappings(loaded.settings)
+    yield from broker_cleartext_credentials(loaded.settings)
+    yield from database_cleartext_credentials(loaded.settings)
+    yield from unreachable_mappings(loaded.settings)
 
 
 def _secret_files(settings: Settings) -> Iterator[tuple[str, Path | None]]:
@@ -138,10 +138,12 @@ def _secret_files(settings: Settings) -> Iterator[tuple[str, Path | None]]:
 
 
 def _secret_names() -> Iterator[str]:
-    for name, key in keys().items():
-        if key.secret or (key.items is not None and any(inner.secret for inner in item_keys(key.items).values())):
+    for name, key in setting_keys().items():
+        if key.secret or (
+            key.item_model is not None and any(inner.secret for inner in item_keys(key.item_model).values())
+        ):
             yield name
 
 
-def _others_can_read(path: Path) -> bool:
+def _is_world_readable(path: Path) -> bool:
     return bool(path.stat().st_mode & stat.S_IROTH)

@@ -19,26 +19,26 @@ from sensorsync.config import DatabaseSettings
 from sensorsync.demo import (
     CommandFailed,
     EmbeddedBroker,
+    JsonObject,
     MosquittoBroker,
     MysqlServer,
-    Record,
     Sandbox,
     Service,
     Subscribers,
-    envelope_failed,
-    problems_of,
+    failure_from_envelope,
+    problems_from_envelope,
 )
-from sensorsync.demo.fault_injection import Drill
+from sensorsync.demo.fault_injection import FaultInjection
 from sensorsync.errors import ExitCode, IncompleteError, InterruptedByUser, Problem, UsageError
-from sensorsync.loadtest.contents import Contents
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.loadtest.recording_summary import RecordingSummary
+from sensorsync.runtime.shutdown import GracefulShutdown
 
 T = TypeVar("T")
 S = TypeVar("S")
 Broker = Literal["embedded", "mosquitto"]
 
 
-def broker_named(name: str) -> Broker:
+def parse_broker(name: str) -> Broker:
     """The broker that a person named. Raises UsageError."""
     for broker in get_args(Broker):
         if broker == name:
@@ -47,7 +47,7 @@ def broker_named(name: str) -> Broker:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class DemoOptions:
     """What the command line asks for."""
 
     messages: int = 50_000
@@ -63,7 +63,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class DemoProgress:
     """Where the demo is. Counts of messages."""
 
     stage: str
@@ -79,7 +79,7 @@ class Progress:
     """What was broken last."""
 
 
-async def run(options: Options, show: Callable[[Progress], None] = lambda _: None) -> CommandResult:
+async def run(options: DemoOptions, on_progress: Callable[[DemoProgress], None] = lambda _: None) -> CommandResult:
     """Run the whole demo and return its outcome; `show` gets every change, on the event loop.
 
     Raises ConfigurationError when something is not installed or the recording can't be read, InterruptedByUser, and BrokerError or
@@ -89,8 +89,8 @@ async def run(options: Options, show: Callable[[Progress], None] = lambda _: Non
         raise UsageError("--drill makes its own load: an audit must know every message.", hint="Leave out --file.")
     sandbox = Sandbox(Path(tempfile.mkdtemp(prefix="sensorsync-demo-")))
     try:
-        with SoftStop() as stop:
-            return await _unless_stopped(_Demo(options, sandbox, show).run(), stop)
+        with GracefulShutdown() as stop:
+            return await _run_unless_stopped(_Demo(options, sandbox, on_progress).run(), stop)
     except CommandFailed as failure:
         where = {"folder": str(sandbox.folder)} if options.keep else {}
         return CommandResult("demo", where, failure.exit_code, failure.problems)
@@ -100,7 +100,7 @@ async def run(options: Options, show: Callable[[Progress], None] = lambda _: Non
             sandbox.remove()
 
 
-async def _unless_stopped(work: Coroutine[Any, Any, T], stop: SoftStop) -> T:
+async def _run_unless_stopped(work: Coroutine[Any, Any, T], stop: GracefulShutdown) -> T:
     """The result of `work`, or InterruptedByUser once somebody asked to stop."""
     task, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
@@ -114,7 +114,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: SoftStop) -> T:
         await asyncio.gather(task, asked, return_exceptions=True)
 
 
-async def _both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, S]) -> tuple[T, S]:
+async def _run_both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, S]) -> tuple[T, S]:
     """The results of both; when one fails the other is given up."""
     one, two = asyncio.create_task(first), asyncio.create_task(second)
     try:
@@ -126,110 +126,112 @@ async def _both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, S]) -
 
 
 class _Demo:
-    def __init__(self, options: Options, sandbox: Sandbox, show: Callable[[Progress], None]) -> None:
+    def __init__(self, options: DemoOptions, sandbox: Sandbox, on_progress: Callable[[DemoProgress], None]) -> None:
         self._options = options
         self._sandbox = sandbox
-        self._show = show
-        self._recording = Contents.read(options.file) if options.file else None
+        self._on_progress = on_progress
+        self._recording = RecordingSummary.read(options.file) if options.file else None
         self._total = self._recording.readings if self._recording else options.messages
         self._problems: list[Problem] = []
-        self._began = 0.0
-        self._progress = Progress("starting", self._total)
+        self._started_at = 0.0
+        self._progress = DemoProgress("starting", self._total)
         # rumqttd's router panics when the last member of a group goes away with something unacknowledged: so there are two of them.
         # With two links, one that is killed would lose what one of them held: so it has one.
-        self._fragile = options.drill and options.broker == "embedded"
-        instances = ["one", "two"] if self._fragile else ["demo"]
-        self._subscribers = Subscribers(sandbox, instances, self._subscriber_moved)
-        self._drill: Drill | None = None
+        self._drills_embedded_broker = options.drill and options.broker == "embedded"
+        instances = ["one", "two"] if self._drills_embedded_broker else ["demo"]
+        self._subscribers = Subscribers(sandbox, instances, self._on_subscriber_status)
+        self._fault_injection: FaultInjection | None = None
         self._broker: EmbeddedBroker | MosquittoBroker
         self._broker = (EmbeddedBroker if options.broker == "embedded" else MosquittoBroker)(sandbox.folder / "broker")
-        self._server = MysqlServer(sandbox.folder / "database") if options.mysql else None
+        self._database_server = MysqlServer(sandbox.folder / "database") if options.mysql else None
 
     async def run(self) -> CommandResult:
         """The story, from top to bottom."""
         sandbox, loop = self._sandbox, asyncio.get_running_loop()
         await self._start_services()
-        self._tell(stage="making the table")
-        await self._must("init-db")
-        self._tell(stage="starting the subscriber")
+        self._update_progress(stage="making the table")
+        await self._run_command("init-db")
+        self._update_progress(stage="starting the subscriber")
         for instance in self._subscribers.instances:
             await self._subscribers.start(instance)
 
-        self._tell(stage="publishing")
-        self._began = loop.time()
-        published = await (self._publish_under_attack() if self._options.drill else self._publish())
-        seconds = loop.time() - self._began
+        self._update_progress(stage="publishing")
+        self._started_at = loop.time()
+        published = await (self._publish_with_faults() if self._options.drill else self._publish())
+        seconds = loop.time() - self._started_at
         # The subscriber first, so that its counters are final; the broker must still be there for its last acknowledgements.
-        self._tell(stage="stopping the subscriber")
+        self._update_progress(stage="stopping the subscriber")
         await self._subscribers.stop()
 
-        arrived = await self._audited(published)
+        arrived = await self._audit(published)
         await sandbox.stop_services()
-        self._tell(stage="done", stored=arrived["stored"])
-        data = self._data(published, arrived, seconds)
+        self._update_progress(stage="done", stored=arrived["stored"])
+        data = self._result_data(published, arrived, seconds)
         return CommandResult(
             "demo", data, ExitCode.INCOMPLETE if self._problems else ExitCode.OK, tuple(self._problems)
         )
 
-    async def _publish(self) -> Record:
+    async def _publish(self) -> JsonObject:
         """Return once everything is published and stored; what the publisher reports."""
-        report: Record = (await self._must("stress-publish", *self._load(), on_record=self._publisher_moved))["data"]
-        self._tell(stage="waiting until all is stored", acked=report["acked"])
-        wanted = self._recording.keys if self._recording else report["acked"]
-        await self._sandbox.while_up(self._subscribers.settled(wanted))
+        report: JsonObject = (
+            await self._run_command("stress-publish", *self._publish_arguments(), on_record=self._on_publisher_record)
+        )["data"]
+        self._update_progress(stage="waiting until all is stored", acked=report["acked"])
+        wanted = self._recording.distinct_keys if self._recording else report["acked"]
+        await self._sandbox.run_while_monitored(self._subscribers.wait_until_settled(wanted))
         return report
 
-    async def _publish_under_attack(self) -> Record:
+    async def _publish_with_faults(self) -> JsonObject:
         """The same, while things are broken."""
         run = f"drill-{secrets.token_hex(4)}"
         database = DatabaseSettings.model_validate(self._settings()["database"])
-        services: dict[str, Service] = {} if self._server is None else {"database": self._server}
+        services: dict[str, Service] = {} if self._database_server is None else {"database": self._database_server}
         if isinstance(self._broker, MosquittoBroker):  # the embedded one keeps nothing
             services["broker"] = self._broker
         published = asyncio.Event()
 
-        async def publish() -> Record:
-            words = ("stress-publish", *self._load(), "--run", run)
-            envelope = await self._must(*words, on_record=self._publisher_moved)
+        async def publish() -> JsonObject:
+            words = ("stress-publish", *self._publish_arguments(), "--run", run)
+            envelope = await self._run_command(*words, on_record=self._on_publisher_record)
             published.set()
-            self._tell(acked=envelope["data"]["acked"])
+            self._update_progress(acked=envelope["data"]["acked"])
             return envelope
 
-        drill = self._drill = Drill(
+        drill = self._fault_injection = FaultInjection(
             self._sandbox,
             self._subscribers,
             database,
             run,
             self._total,
             services=services,
-            published=published.is_set,
-            fragile=self._fragile,
-            tell=lambda fault: self._tell(stage=fault, fault=fault),
+            all_published=published.is_set,
+            embedded_broker=self._drills_embedded_broker,
+            on_fault=lambda fault: self._update_progress(stage=fault, fault=fault),
         )
-        envelope, _ = await _both(publish(), self._sandbox.while_up(drill.provoke()))
-        if drill.left_out:
-            words = f"the load was over before the drill had all its faults: {', '.join(drill.left_out)}"
+        envelope, _ = await _run_both(publish(), self._sandbox.run_while_monitored(drill.run()))
+        if drill.skipped:
+            words = f"the load was over before the drill had all its faults: {', '.join(drill.skipped)}"
             self._problems.append(Problem(IncompleteError.code, words, "Use more --messages."))
-        report: Record = envelope["data"]
+        report: JsonObject = envelope["data"]
         return report
 
     async def _start_services(self) -> None:
-        self._tell(stage="starting the broker")
+        self._update_progress(stage="starting the broker")
         await self._sandbox.start_service(self._broker)
-        if self._server is not None:
-            self._tell(stage="starting the database server")
-            await self._sandbox.start_service(self._server)
+        if self._database_server is not None:
+            self._update_progress(stage="starting the database server")
+            await self._sandbox.start_service(self._database_server)
         self._sandbox.configure(self._settings())
 
     def _settings(self) -> dict[str, Any]:
         """The configuration that all children read."""
-        folder, server = self._sandbox.folder, self._server
+        folder, server = self._sandbox.folder, self._database_server
         # In small steps, so that a fault meets many batches under way, and the load is not over before the last one.
         pace = {"batch_size": 20, "workers": 1} if self._options.drill else {}
-        links = {"connections": 1} if self._fragile else {}
-        database: dict[str, Any] = {"driver": "sqlite", "path": str(self._database)}
+        links = {"connections": 1} if self._drills_embedded_broker else {}
+        database: dict[str, Any] = {"driver": "sqlite", "path": str(self._sqlite_file)}
         if server is not None:
-            socket, user = str(server.socket), server.user
+            socket, user = str(server.socket_path), server.user
             database = {"driver": "mysql", "unix_socket": socket, "user": user, "tls": {"mode": "disabled"}}
         return {
             "mqtt": {"host": "127.0.0.1", "port": self._broker.port, "backoff_max": 2.0, **links},
@@ -240,67 +242,69 @@ class _Demo:
         }
 
     @property
-    def _database(self) -> Path:
+    def _sqlite_file(self) -> Path:
         return self._sandbox.folder / "readings.sqlite"
 
-    def _load(self) -> list[str]:
+    def _publish_arguments(self) -> list[str]:
         file = self._options.file
         return ["--file", str(file.resolve())] if file else ["--messages", str(self._total)]
 
-    async def _audited(self, published: Record) -> Record:
+    async def _audit(self, publish_report: JsonObject) -> JsonObject:
         """How many messages are stored and how many are missing."""
-        self._tell(stage="auditing")
+        self._update_progress(stage="auditing")
         if self._recording is None:
-            report: Record = (await self._must("audit", published["run"]))["data"]
+            report: JsonObject = (await self._run_command("audit", publish_report["run"]))["data"]
             return report
         # Made-up readings say of which run they are, recorded ones do not. But the database told which rows were new.
         parked = self._subscribers.parked
-        missing = max(0, self._recording.keys - self._subscribers.new_rows - parked)
+        missing = max(0, self._recording.distinct_keys - self._subscribers.new_rows - parked)
         if missing:
-            words = f"{missing:,} of {published['sent']:,} readings of the recording did not arrive"
+            words = f"{missing:,} of {publish_report['sent']:,} readings of the recording did not arrive"
             self._problems.append(Problem(IncompleteError.code, words, "Run again with --keep for all logs."))
-        return {"stored": published["sent"] - missing - parked, "missing": missing}
+        return {"stored": publish_report["sent"] - missing - parked, "missing": missing}
 
-    async def _must(self, command: str, *arguments: str, on_record: Callable[[Record], None] | None = None) -> Record:
+    async def _run_command(
+        self, command: str, *arguments: str, on_record: Callable[[JsonObject], None] | None = None
+    ) -> JsonObject:
         """The envelope of a command that did its work, though it may have ended incomplete. Raises CommandFailed."""
         envelope = await self._sandbox.run(command, *arguments, on_record=on_record)
         if not envelope["data"] or envelope["exit_code"] not in {ExitCode.OK, ExitCode.INCOMPLETE}:
-            raise envelope_failed(envelope)
-        self._problems += problems_of(envelope)
+            raise failure_from_envelope(envelope)
+        self._problems += problems_from_envelope(envelope)
         return envelope
 
-    def _data(self, published: Record, arrived: Record, seconds: float) -> dict[str, Any]:
+    def _result_data(self, publish_report: JsonObject, audit_result: JsonObject, seconds: float) -> dict[str, Any]:
         kept = self._options.keep
-        database = self._database if self._server is None else self._server.data
+        database = self._sqlite_file if self._database_server is None else self._database_server.data_dir
         return {
-            "run": published["run"],
-            "published": published["sent"],
-            "acked": published["acked"],
-            "stored": arrived["stored"],
-            "missing": arrived["missing"],
-            "redelivered": self._subscribers.duplicates,
+            "run": publish_report["run"],
+            "published": publish_report["sent"],
+            "acked": publish_report["acked"],
+            "stored": audit_result["stored"],
+            "missing": audit_result["missing"],
+            "redelivered": self._subscribers.redelivered_rows,
             "parked": self._subscribers.parked,
             "seconds": round(seconds, 3),
-            "published_per_second": published["throughput"],
-            "stored_per_second": round(arrived["stored"] / seconds, 1),
+            "published_per_second": publish_report["throughput"],
+            "stored_per_second": round(audit_result["stored"] / seconds, 1),
             "broker": self._broker.label,
-            "driver": "sqlite" if self._server is None else self._server.label,
-            **({"faults": [asdict(fault) for fault in self._drill.faults]} if self._drill else {}),
+            "driver": "sqlite" if self._database_server is None else self._database_server.label,
+            **({"faults": [asdict(fault) for fault in self._fault_injection.faults]} if self._fault_injection else {}),
             "folder": str(self._sandbox.folder) if kept else None,
             "database": str(database) if kept else None,
-            "config": str(self._sandbox.config) if kept else None,
+            "config": str(self._sandbox.config_file) if kept else None,
         }
 
-    def _publisher_moved(self, record: Record) -> None:
+    def _on_publisher_record(self, record: JsonObject) -> None:
         if record.get("event") == "progress":
             if not record["sent"]:  # its processes are only starting and connecting
-                self._began = asyncio.get_running_loop().time()
-            self._tell(acked=record["acked"])
+                self._started_at = asyncio.get_running_loop().time()
+            self._update_progress(acked=record["acked"])
 
-    def _subscriber_moved(self) -> None:
+    def _on_subscriber_status(self) -> None:
         log = self._subscribers
-        self._tell(stored=log.new_rows, parked=log.parked, rate=log.rate)
+        self._update_progress(stored=log.new_rows, parked=log.parked, rate=log.rate)
 
-    def _tell(self, **changes: Any) -> None:
+    def _update_progress(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
-        self._show(self._progress)
+        self._on_progress(self._progress)

@@ -23,10 +23,10 @@ def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> Comma
 
     Raises DeadLetterBoxError when the file can't be read or is no box.
     """
-    box = DeadLetters.of(settings)
+    box = DeadLetters.from_settings(settings)
     exists = box.open_read_only()
     with closing(box):
-        counts = box.counts(criteria) if exists else []
+        counts = box.reason_counts(criteria) if exists else []
         letters = list(box.letters(criteria, limit=limit, payload_bytes=PREVIEW_BYTES)) if exists else []
     data = {
         "path": str(box.path),
@@ -42,29 +42,29 @@ def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> Comma
     return CommandResult("dlq inspect", data)
 
 
-def show(settings: Settings, number: int) -> CommandResult:
+def show(settings: Settings, letter_id: int) -> CommandResult:
     """One letter whole. Raises IncompleteError when there is none of this number, DeadLetterBoxError."""
-    box = DeadLetters.of(settings)
+    box = DeadLetters.from_settings(settings)
     exists = box.open_read_only()
     with closing(box):
-        letter = box.letter(number) if exists else None
+        letter = box.get(letter_id) if exists else None
     if letter is None:
         raise IncompleteError(
-            f"there is no letter {number} in {box.path}",
+            f"there is no letter {letter_id} in {box.path}",
             hint="it may have been replayed; `sensorsync dlq inspect` lists the letters",
         )
     data = {
-        **_as_json(letter),
+        **_letter_as_json(letter),
         "payload_base64": base64.b64encode(letter.payload).decode(),
-        "history": [{**past, "at": _rfc3339(past["at"])} for past in (*letter.history, letter.latest)],
+        "history": [{**past, "at": _rfc3339(past["at"])} for past in (*letter.history, letter.latest_entry)],
     }
     return CommandResult("dlq show", data)
 
 
 def release(settings: Settings, criteria: Criteria) -> CommandResult:
     """Make parked letters of quarantined ones, with all their attempts before them. Raises DeadLetterBoxError."""
-    box = DeadLetters.of(settings)
-    exists = box.open_to_take_out()
+    box = DeadLetters.from_settings(settings)
+    exists = box.open_for_changes()
     with closing(box):
         released = box.release(replace(criteria, state="quarantined")) if exists else 0
     return CommandResult("dlq release", {"path": str(box.path), "released": released})
@@ -75,30 +75,30 @@ def purge(settings: Settings, criteria: Criteria, *, everything: bool, confirm: 
 
     Raises UsageError without any criterion, unless `everything`; InterruptedByUser when `confirm` says no; DeadLetterBoxError.
     """
-    if criteria.all and not everything:
+    if criteria.is_empty and not everything:
         raise UsageError(
             "dlq purge deletes letters for good, so it wants to be told which",
             hint="give --state, --older-than or another filter; --all means every letter",
         )
-    box = DeadLetters.of(settings)
-    exists = box.open_to_take_out()
+    box = DeadLetters.from_settings(settings)
+    exists = box.open_for_changes()
     with closing(box):
-        meant = sum(count.letters for count in box.counts(criteria)) if exists else 0
+        meant = sum(count.letters for count in box.reason_counts(criteria)) if exists else 0
         if meant and not confirm(meant):
             raise InterruptedByUser("nothing was purged")
         purged = box.purge(criteria) if meant else 0
         if purged:
-            box.tidy()
+            box.compact()
     return CommandResult("dlq purge", {"path": str(box.path), "purged": purged})
 
 
 def _preview(letter: StoredLetter) -> dict[str, Any]:
-    shown = _as_json(letter)
+    shown = _letter_as_json(letter)
     del shown["history"]
     return {**shown, "payload_truncated": letter.size > len(letter.payload)}
 
 
-def _as_json(letter: StoredLetter) -> dict[str, Any]:
+def _letter_as_json(letter: StoredLetter) -> dict[str, Any]:
     """Times in RFC 3339, and the payload as text (bytes that are no UTF-8 as escapes)."""
     shown: dict[str, Any] = letter._asdict()
     for name in ("first_seen", "last_seen", "refused_at"):

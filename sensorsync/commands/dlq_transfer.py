@@ -13,12 +13,12 @@ from typing import BinaryIO, Final
 from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
-from sensorsync.deadletters.transfer import letter_of, line_of
+from sensorsync.deadletters.transfer import letter_from_line, letter_to_line
 from sensorsync.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 1000
+_IMPORT_BATCH_SIZE: Final = 1000
 """Letters in one transaction of an import."""
 
 
@@ -31,7 +31,7 @@ def export(
     DeadLetterBoxError.
     """
     if file is None:
-        written = _write(settings, criteria, stdout)
+        written = _write_letters(settings, criteria, stdout)
         stdout.flush()
         logger.info("%s letters exported", f"{written:,}", extra={"event": "exported", "letters": written})
         return CommandResult("dlq export")
@@ -40,7 +40,7 @@ def export(
     part = file.with_name(f"{file.name}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            written = _write(settings, criteria, out)
+            written = _write_letters(settings, criteria, out)
             out.flush()
             os.fsync(out.fileno())
         part.replace(file)
@@ -55,14 +55,14 @@ def import_letters(settings: Settings, file: Path | None, stdin: BinaryIO) -> Co
 
     Raises UsageError at the first line that is none (those before it may be in the box then), DeadLetterBoxError.
     """
-    box = DeadLetters.of(settings)
+    box = DeadLetters.from_settings(settings)
     read = new = 0
     try:
         with nullcontext(stdin) if file is None else file.open("rb") as lines:
-            letters = _read(lines, "standard input" if file is None else str(file))
+            letters = _read_letters(lines, "standard input" if file is None else str(file))
             box.open()
             with closing(box):
-                while some := list(itertools.islice(letters, _AT_ONCE)):
+                while some := list(itertools.islice(letters, _IMPORT_BATCH_SIZE)):
                     new += box.restore(some)
                     read += len(some)
     except OSError as error:
@@ -70,23 +70,23 @@ def import_letters(settings: Settings, file: Path | None, stdin: BinaryIO) -> Co
     return CommandResult("dlq import", {"path": str(box.path), "read": read, "new": new, "known": read - new})
 
 
-def _write(settings: Settings, criteria: Criteria, out: BinaryIO) -> int:
-    box = DeadLetters.of(settings)
+def _write_letters(settings: Settings, criteria: Criteria, out: BinaryIO) -> int:
+    box = DeadLetters.from_settings(settings)
     exists = box.open_read_only()
     written = 0
     with closing(box):
         for letter in box.letters(criteria, oldest_first=True) if exists else ():
-            out.write(line_of(letter))
+            out.write(letter_to_line(letter))
             written += 1
     return written
 
 
-def _read(lines: Iterable[bytes], name: str) -> Iterator[StoredLetter]:
+def _read_letters(lines: Iterable[bytes], name: str) -> Iterator[StoredLetter]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield letter_of(line)
+            yield letter_from_line(line)
         except ValueError as error:
             raise UsageError(
                 f"line {number} of {name} is no letter: {error}",

@@ -11,20 +11,23 @@ from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError, ExitCode, InterruptedByUser, Problem, UsageError
 from sensorsync.storage import open as drivers
-from sensorsync.storage.store import SchemaState, Store, Upkeep
-from sensorsync.storage.target_table import OWN_TABLE_HINT
+from sensorsync.storage.store import MaintenanceReport, SchemaState, Store
+from sensorsync.storage.target_table import TARGET_TABLE_HINT
 
 COMMAND = "init-db"
 
 Confirm = Callable[[str], bool]
 """Told what an answer of yes costs."""
 
-_DAY = 86_400
-_EPOCH = "reading.missing_ts is epoch, so readings without a time are filed under 1970: --retain removes all of them, old or new."
+_DAY_SECONDS = 86_400
+_EPOCH_WARNING = (
+    "reading.missing_ts is epoch, so readings without a time are filed under 1970: "
+    "--retain removes all of them, old or new."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class MaintenanceOptions:
     """What is to be done about old readings; by default nothing."""
 
     partitions: bool = False
@@ -33,7 +36,7 @@ class Keep:
     """Readings whose `ts` is older are removed. None: all are kept."""
 
     @classmethod
-    def of(cls, settings: Settings, *, partitions: bool, retain: float | None) -> Keep:
+    def from_flags(cls, settings: Settings, *, partitions: bool, retain: float | None) -> MaintenanceOptions:
         """From the command line; `retain` in seconds. UsageError for less than a day, ConfigurationError for partitions of SQLite."""
         if partitions and settings.database.driver == "sqlite":
             raise ConfigurationError(
@@ -41,43 +44,45 @@ class Keep:
             )
         if retain is None:
             return cls(partitions)
-        if not _DAY <= retain <= 36_500 * _DAY:
+        if not _DAY_SECONDS <= retain <= 36_500 * _DAY_SECONDS:
             raise UsageError("--retain: write 1d or more, such as 90d (36500d at most)")
         return cls(partitions, timedelta(seconds=retain))
 
     @property
-    def wanted(self) -> bool:
+    def requested(self) -> bool:
         """Whether anything is to be done."""
         return self.partitions or self.retain is not None
 
-    def upkeep(self, store: Store, *, dry_run: bool) -> Upkeep:
+    def maintain(self, store: Store, *, dry_run: bool) -> MaintenanceReport:
         """See `store.Store.upkeep`."""
-        return store.upkeep(self.retain, partitions=self.partitions, dry_run=dry_run)
+        return store.maintain(self.retain, partitions=self.partitions, dry_run=dry_run)
 
 
-NOTHING = Keep()
+NO_MAINTENANCE = MaintenanceOptions()
 
 
-def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: True) -> CommandResult:
+def run(
+    settings: Settings, maintenance: MaintenanceOptions = NO_MAINTENANCE, confirm: Confirm = lambda _: True
+) -> CommandResult:
     """Create the database where it is missing, apply the migrations that are pending, `keep` the table. Again: nothing is left to do.
 
     `confirm` is asked before what takes long or loses more than one might think. InterruptedByUser when it says no; DatabaseError when
     the server is not to be reached or refuses; what `store.Store.upkeep` raises.
     """
     upkeep = None
-    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.own_tables)) as store:
+    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.target_tables)) as store:
         done = store.migrate()
         warnings = store.durability_warnings()
-        if keep.wanted and done.state.ready:
-            for cost in _costs(settings, keep, keep.upkeep(store, dry_run=True)):
+        if maintenance.requested and done.state.ready:
+            for cost in _confirmation_messages(settings, maintenance, maintenance.maintain(store, dry_run=True)):
                 if not confirm(cost):
                     raise InterruptedByUser("the partitions were left as they are, and no reading was removed")
-            upkeep = keep.upkeep(store, dry_run=False)
+            upkeep = maintenance.maintain(store, dry_run=False)
     data = {
         "database": store.label,
         "created": done.database_created,
-        "applied": list(done.applied_now),
-        "differences": [*done.state.differences, *done.state.own_tables],
+        "applied": list(done.newly_applied),
+        "differences": [*done.state.differences, *done.state.target_table_differences],
         "warnings": warnings,
         "ready": done.state.ready,
         "upkeep": asdict(upkeep) if upkeep else None,
@@ -85,26 +90,29 @@ def run(settings: Settings, keep: Keep = NOTHING, confirm: Confirm = lambda _: T
     return _result(data, done.state)
 
 
-def check(settings: Settings, keep: Keep = NOTHING) -> CommandResult:
+def check(settings: Settings, maintenance: MaintenanceOptions = NO_MAINTENANCE) -> CommandResult:
     """Say what `run` would do and where the tables differ from what this version writes to; change nothing."""
     upkeep = None
-    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.own_tables)) as store:
+    with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.target_tables)) as store:
         state = store.schema_state()
         warnings = store.durability_warnings() if state.database_exists else []
-        if keep.wanted and state.ready:
-            upkeep = keep.upkeep(store, dry_run=True)
-            warnings += [f"Asks first, or wants --yes: {cost.rstrip('.')}" for cost in _costs(settings, keep, upkeep)]
+        if maintenance.requested and state.ready:
+            upkeep = maintenance.maintain(store, dry_run=True)
+            warnings += [
+                f"Asks first, or wants --yes: {cost.rstrip('.')}"
+                for cost in _confirmation_messages(settings, maintenance, upkeep)
+            ]
     data = {
         "database": store.label,
         "exists": state.database_exists,
         "ready": state.ready,
-        "applied": list(state.applied),
-        "pending": list(state.pending),
-        "differences": [*state.differences, *state.own_tables],
+        "applied": list(state.applied_migrations),
+        "pending": list(state.pending_migrations),
+        "differences": [*state.differences, *state.target_table_differences],
         "warnings": warnings,
         "upkeep": asdict(upkeep) if upkeep else None,
     }
-    if upkeep and upkeep.changes:
+    if upkeep and upkeep.change_count:
         problem = Problem("upkeep", "The table is to be kept in order.", "Run the same without --check.")
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (problem,))
     return _result(data, state)
@@ -123,7 +131,10 @@ def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") ->
     """
     with drivers.database_errors():
         mariadb, accounts = drivers.accounts(
-            settings.database, settings.own_tables, mariadb=None if flavor is None else flavor == "mariadb", host=host
+            settings.database,
+            settings.target_tables,
+            mariadb=None if flavor is None else flavor == "mariadb",
+            host=host,
         )
     data = {
         "database": settings.database.name,
@@ -134,27 +145,27 @@ def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") ->
     return CommandResult(COMMAND, data)
 
 
-def _costs(settings: Settings, keep: Keep, upkeep: Upkeep) -> list[str]:
+def _confirmation_messages(settings: Settings, maintenance: MaintenanceOptions, report: MaintenanceReport) -> list[str]:
     """Sentences: why a person should agree."""
-    said = [upkeep.costs] if upkeep.costs else []
-    if keep.retain is not None and settings.reading.missing_ts == "epoch":
-        said.append(_EPOCH)
+    said = [report.costs] if report.costs else []
+    if maintenance.retain is not None and settings.reading.missing_ts == "epoch":
+        said.append(_EPOCH_WARNING)
     return said
 
 
 def _result(data: dict[str, object], state: SchemaState) -> CommandResult:
     if state.ready:
         return CommandResult(COMMAND, data)
-    return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (_problem(state),))
+    return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (_schema_problem(state),))
 
 
-def _problem(state: SchemaState) -> Problem:
+def _schema_problem(state: SchemaState) -> Problem:
     if not state.database_exists:
         return Problem("schema", "The database does not exist.", "Run `sensorsync init-db`.")
-    if state.pending:
+    if state.pending_migrations:
         return Problem(
             "schema",
-            f"{len(state.pending)} migrations are pending: {', '.join(state.pending)}.",
+            f"{len(state.pending_migrations)} migrations are pending: {', '.join(state.pending_migrations)}.",
             "Run `sensorsync init-db`.",
         )
     if state.differences:
@@ -163,9 +174,9 @@ def _problem(state: SchemaState) -> Problem:
             f"The table is not what sensorsync writes to: {'; '.join(state.differences)}.",
             "Alter the table by hand, or rename it and run `sensorsync init-db` for a new one.",
         )
-    first, *more = state.own_tables
+    first, *more = state.target_table_differences
     return Problem(
         "schema",
         f"A table of yours is not what its mapping writes to: {first}{f' (and {len(more)} more)' if more else ''}.",
-        f"{OWN_TABLE_HINT[0].upper()}{OWN_TABLE_HINT[1:]}.",
+        f"{TARGET_TABLE_HINT[0].upper()}{TARGET_TABLE_HINT[1:]}.",
     )

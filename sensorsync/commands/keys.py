@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sensorsync.commands.result import CommandResult
-from sensorsync.config import KeySettings, Loaded
+from sensorsync.config import KeySettings, LoadedSettings
 from sensorsync.errors import ConfigurationError, ExitCode, Problem, UsageError
-from sensorsync.messages.envelope import ALGORITHMS, Key, generated
-from sensorsync.wiring import envelope, loaded_key
+from sensorsync.messages.envelope import ALGORITHMS, Key, generate_key
+from sensorsync.wiring import envelope, load_key
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_MODE = 0o600
-_WORDS = {
+_KEY_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SECRET_FILE_MODE = 0o600
+_KEY_USES = {
     ("signature", True): ("sign", "verify"),
     ("signature", False): ("verify",),
     ("encryption", True): ("encrypt", "decrypt"),
@@ -30,23 +30,23 @@ def generate(key_id: str, algorithm: str, out: Path | None = None) -> CommandRes
     `out` is the file of the secret, or a folder, by default the working folder. Raises UsageError when the id or the algorithm can't
     be, ConfigurationError when a file is there already or can't be written.
     """
-    if not _ID.fullmatch(key_id):
+    if not _KEY_ID_PATTERN.fullmatch(key_id):
         raise UsageError(
             f"--id: {key_id[:128]!r} is no id for a key.", hint="Letters, digits, '.', '_' and '-', at most 128."
         )
     if algorithm not in ALGORITHMS:
         raise UsageError(f"--algorithm: must be one of {', '.join(ALGORITHMS)}, not {algorithm[:32]!r}.")
-    key = generated(key_id, algorithm)
+    key = generate_key(key_id, algorithm)
     secret_file = _secret_file(key, out)
     files = {secret_file: key.material}
     public_file = None
     if key.public_pem is not None:
         public_file = secret_file.with_name(f"{secret_file.name.removesuffix('.pem')}.pub.pem")
         files[public_file] = key.public_pem.encode()
-    _write(files)
+    _write_new_files(files)
     settings: dict[str, Any] = {"id": key_id, "algorithm": algorithm}
     data = {
-        **_about(key),
+        **_key_as_json(key),
         "secret_file": str(secret_file),
         "public_key_file": public_file and str(public_file),
         "public_key": key.public_pem,
@@ -60,20 +60,20 @@ def generate(key_id: str, algorithm: str, out: Path | None = None) -> CommandRes
     return CommandResult("keys generate", data)
 
 
-def show(loaded: Loaded) -> CommandResult:
+def show(loaded: LoadedSettings) -> CommandResult:
     """Every configured key: id, algorithm, use, where it is from, fingerprint. A key that can't be read is a problem of the result."""
     security = loaded.settings.security
     problems, entries = [], []
     for index, settings in enumerate(security.keys):
         entry: dict[str, Any] = {
-            "from": _source(settings, index, loaded),
-            "makes": settings in (security.signer, security.encrypter),
+            "from": _key_origin(settings, index, loaded),
+            "makes": settings in (security.signing_key_settings, security.encryption_key_settings),
         }
         try:
-            entry = {**_about(key := loaded_key(settings)), **entry, "weakness": key.weakness}
+            entry = {**_key_as_json(key := load_key(settings)), **entry, "weakness": key.weakness}
         except ConfigurationError as error:
-            problems.append(Problem.of(error))
-            use = list(_WORDS.get((settings.use, settings.private), ()))
+            problems.append(Problem.from_error(error))
+            use = list(_KEY_USES.get((settings.use, settings.is_private), ()))
             entry = {
                 "id": settings.id,
                 "algorithm": settings.algorithm,
@@ -84,45 +84,45 @@ def show(loaded: Loaded) -> CommandResult:
             }
         entries.append(entry)
     if not problems:
-        problems = list(_contradictions(loaded))
+        problems = list(_key_conflicts(loaded))
     data = {"signatures": security.signatures, "encryption": security.encryption, "keys": entries}
     return CommandResult("keys list", data, ExitCode.USAGE if problems else ExitCode.OK, tuple(problems))
 
 
-def show_public(loaded: Loaded, key_id: str) -> CommandResult:
+def show_public(loaded: LoadedSettings, key_id: str) -> CommandResult:
     """The public half of a configured key, in PEM. Raises UsageError when there is none, ConfigurationError when it can't be read."""
     found = next((key for key in loaded.settings.security.keys if key.id == key_id), None)
     if found is None:
         known = ", ".join(key.id for key in loaded.settings.security.keys) or "none"
         raise UsageError(f"security.keys has no key {key_id[:128]!r}.", hint=f"Configured: {known}.")
-    key = loaded_key(found)
+    key = load_key(found)
     if key.public_pem is None:
         raise UsageError(f"Key {key_id!r} is for {key.algorithm}: it is a secret as a whole, and has no public half.")
-    return CommandResult("keys show-public", {**_about(key), "public_key": key.public_pem})
+    return CommandResult("keys show-public", {**_key_as_json(key), "public_key": key.public_pem})
 
 
-def _about(key: Key) -> dict[str, Any]:
+def _key_as_json(key: Key) -> dict[str, Any]:
     return {
         "id": key.id,
         "algorithm": key.algorithm,
-        "use": list(_WORDS[key.use, key.private]),
+        "use": list(_KEY_USES[key.use, key.is_private]),
         "fingerprint": key.fingerprint,
     }
 
 
-def _source(key: KeySettings, index: int, loaded: Loaded) -> str:
+def _key_origin(key: KeySettings, index: int, loaded: LoadedSettings) -> str:
     file = key.secret_file or key.public_key_file
     if file is not None:
         return f"file {file}"
-    name = "secret" if key.private else "public_key"
+    name = "secret" if key.is_private else "public_key"
     return f"security.keys[{index}].{name} ({loaded.origins['security.keys']})"
 
 
-def _contradictions(loaded: Loaded) -> Iterator[Problem]:
+def _key_conflicts(loaded: LoadedSettings) -> Iterator[Problem]:
     try:
         envelope(loaded.settings.security)
     except ConfigurationError as error:
-        yield Problem.of(error)
+        yield Problem.from_error(error)
 
 
 def _secret_file(key: Key, out: Path | None) -> Path:
@@ -131,12 +131,12 @@ def _secret_file(key: Key, out: Path | None) -> Path:
     return (target / name if target.is_dir() else target).absolute()
 
 
-def _write(files: dict[Path, bytes]) -> None:
+def _write_new_files(files: dict[Path, bytes]) -> None:
     """Write all of them or none, readable for their owner alone; what is there is never overwritten."""
     with ExitStack() as undo:
         for path, content in files.items():
             try:
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _SECRET_FILE_MODE)
                 undo.callback(path.unlink)
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(content.rstrip() + b"\n")

@@ -14,32 +14,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from sensorsync.commands.map_dry_run import Outcome, Trial
-from sensorsync.commands.map_samples import BadLine, Sample, message_properties, read_samples
+from sensorsync.commands.map_dry_run import DryRun, DryRunResult
+from sensorsync.commands.map_samples import BadSampleLine, Sample, message_properties, read_samples
 from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.checks import broker_exposure
+from sensorsync.config.checks import broker_cleartext_credentials
 from sensorsync.errors import ExitCode, InterruptedByUser, Problem, UsageError
 from sensorsync.messages.reading import TableRow
-from sensorsync.messages.topics import check_filter, check_name, covers
-from sensorsync.mqtt.sampler import listening
+from sensorsync.messages.topics import check_filter, check_name, filter_matches
+from sensorsync.mqtt.sampler import sample_messages
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 
 logger = logging.getLogger(__name__)
 
 COMMAND: Final = "map"
 PREVIEW_BYTES: Final = 200
 """How much of a payload is shown."""
-MAX_MESSAGE: Final = 2 * 1024 * 1024
+MAX_PAYLOAD_BYTES: Final = 2 * 1024 * 1024
 """Bytes of a payload that are read from a file. No larger message is kept whole when it arrives."""
-_NAMED: Final = 20
+_MAX_NAMED_LINES: Final = 20
 """Bad lines that are named."""
-_READINGS: Final = "sensor_readings"
+_READINGS_TABLE: Final = "sensor_readings"
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class InputMessage:
     """One message, as the command line gives it."""
 
     topic: str
@@ -49,7 +49,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
+class LiveOptions:
     """Messages from the broker: so many, and no longer than so many seconds."""
 
     messages: int
@@ -59,23 +59,23 @@ class Live:
     """Seconds."""
 
 
-Show = Callable[[int], None]
+CountCallback = Callable[[int], None]
 """Told how many messages have come."""
 
 
-def message(settings: Settings, given: Message) -> CommandResult:
+def map_message(settings: Settings, input_message: InputMessage) -> CommandResult:
     """What becomes of this message. Raises UsageError for a topic that is none, ConfigurationError."""
     try:
-        check_name(given.topic)
+        check_name(input_message.topic)
     except ValueError as error:
         raise UsageError(f"--topic: {error}") from error
-    properties = message_properties(given.user_properties, given.content_type)
+    properties = message_properties(input_message.user_properties, input_message.content_type)
     report = _Report(settings)
-    report.add(Delivery(given.topic, given.payload, 0, time.time(), None, properties))
+    report.add(Delivery(input_message.topic, input_message.payload, 0, time.time(), None, properties))
     return report.result()
 
 
-def samples(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
+def map_file(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
     """What becomes of the messages of a file (None: of `stdin`), one JSON object a line, see `sensorsync.commands.map_samples`.
 
     A line that is no sample is named, and the others are shown all the same. Exit code 5 for such a line, and for a file without any
@@ -83,44 +83,46 @@ def samples(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandRe
     """
     report = _Report(settings)
     if file is None:
-        report.read(read_samples(stdin))
+        report.add_lines(read_samples(stdin))
     else:
         try:
             with file.open("rb") as stream:
-                report.read(read_samples(stream))
+                report.add_lines(read_samples(stream))
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
     empty = Problem("no_message", "there is no message in the file", "write one a line; see docs/reference/cli.md")
     return report.result(problems=[] if report.messages or report.bad_lines else [empty])
 
 
-def payload_of(file: Path | None, stdin: BinaryIO) -> bytes:
+def read_payload(file: Path | None, stdin: BinaryIO) -> bytes:
     """The payload in a file (None: what `stdin` holds). Raises UsageError."""
     try:
-        payload = stdin.read(MAX_MESSAGE + 1) if file is None else _beginning(file)
+        payload = stdin.read(MAX_PAYLOAD_BYTES + 1) if file is None else _read_limited(file)
     except OSError as error:
         raise UsageError(f"--payload-file: cannot read {file}: {error.strerror or error}") from error
-    if len(payload) > MAX_MESSAGE:
-        raise UsageError(f"--payload-file: it has more than {MAX_MESSAGE} bytes, and no message of that size is taken")
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise UsageError(
+            f"--payload-file: it has more than {MAX_PAYLOAD_BYTES} bytes, and no message of that size is taken"
+        )
     return payload
 
 
-async def live(settings: Settings, wanted: Live, show: Show = lambda _: None) -> CommandResult:
+async def map_live(settings: Settings, options: LiveOptions, on_count: CountCallback = lambda _: None) -> CommandResult:
     """What becomes of the next messages of the broker, until there are enough, the time is over or somebody stops it.
 
     Exit code 5 when not one came, or it was stopped before the end. Raises UsageError, BrokerError, ConfigurationError.
     """
-    topics = wanted.topics or tuple(settings.mqtt.topics)
+    topics = options.topics or tuple(settings.mqtt.topics)
     for topic in topics:
         try:
             check_filter(topic)
         except ValueError as error:
             raise UsageError(f"--topic {topic}: {error}") from error
-    for warning in broker_exposure(settings):
+    for warning in broker_cleartext_credentials(settings):
         logger.warning("%s", warning, extra={"event": "clear_text"})
     report = _Report(settings)
-    with SoftStop() as stop:
-        hearing = asyncio.create_task(_hear(settings, topics, wanted, report, show))
+    with GracefulShutdown() as stop:
+        hearing = asyncio.create_task(_sample_messages(settings, topics, options, report, on_count))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({hearing, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -128,28 +130,30 @@ async def live(settings: Settings, wanted: Live, show: Show = lambda _: None) ->
         await asyncio.wait({hearing})  # it takes leave of the broker
         if not hearing.cancelled():
             hearing.result()
-    seconds = time.monotonic() - report.began
-    listened = {"topics": list(topics), "wanted": wanted.messages, "seconds": round(seconds, 3)}
-    return report.result(listened, _nothing_heard(report, topics, seconds, stopped=stop.asked))
+    seconds = time.monotonic() - report.started_at
+    listened = {"topics": list(topics), "wanted": options.messages, "seconds": round(seconds, 3)}
+    return report.result(listened, _sampling_problems(report, topics, seconds, stopped=stop.requested))
 
 
-async def _hear(settings: Settings, topics: Sequence[str], wanted: Live, report: _Report, show: Show) -> None:
-    async with listening(settings, topics, wanted.messages) as listener:
+async def _sample_messages(
+    settings: Settings, topics: Sequence[str], options: LiveOptions, report: _Report, on_count: CountCallback
+) -> None:
+    async with sample_messages(settings, topics, options.messages) as listener:
         words = "listening to %s: %d messages, %g s at most"
-        logger.info(words, ", ".join(topics), wanted.messages, wanted.timeout, extra={"event": "listening"})
-        report.began = time.monotonic()
-        show(0)
+        logger.info(words, ", ".join(topics), options.messages, options.timeout, extra={"event": "listening"})
+        report.started_at = time.monotonic()
+        on_count(0)
         with suppress(TimeoutError):
-            async with asyncio.timeout(wanted.timeout):
-                for number in range(1, wanted.messages + 1):
+            async with asyncio.timeout(options.timeout):
+                for number in range(1, options.messages + 1):
                     report.add(await listener.next())
-                    logger.debug("%d of %d messages", number, wanted.messages, extra={"event": "heard"})
-                    show(number)
+                    logger.debug("%d of %d messages", number, options.messages, extra={"event": "heard"})
+                    on_count(number)
 
 
-def _nothing_heard(report: _Report, topics: Sequence[str], seconds: float, *, stopped: bool) -> list[Problem]:
+def _sampling_problems(report: _Report, topics: Sequence[str], seconds: float, *, stopped: bool) -> list[Problem]:
     if stopped:
-        return [Problem.of(InterruptedByUser())]
+        return [Problem.from_error(InterruptedByUser())]
     if report.messages:
         return []
     words = f"no message came on {', '.join(topics)} in {seconds:.0f} s"
@@ -157,9 +161,9 @@ def _nothing_heard(report: _Report, topics: Sequence[str], seconds: float, *, st
     return [Problem("no_message", words, hint)]
 
 
-def _beginning(file: Path) -> bytes:
+def _read_limited(file: Path) -> bytes:
     with file.open("rb") as stream:
-        return stream.read(MAX_MESSAGE + 1)
+        return stream.read(MAX_PAYLOAD_BYTES + 1)
 
 
 @dataclass(slots=True)
@@ -168,20 +172,20 @@ class _Report:
 
     settings: Settings
     messages: list[dict[str, Any]] = field(default_factory=list)
-    bad_lines: list[BadLine] = field(default_factory=list)
-    began: float = field(default_factory=time.monotonic)
+    bad_lines: list[BadSampleLine] = field(default_factory=list)
+    started_at: float = field(default_factory=time.monotonic)
     """When it began to listen, if it did."""
-    _keys: dict[tuple[object, ...], dict[str, int]] = field(default_factory=dict)
+    _first_rows: dict[tuple[object, ...], dict[str, int]] = field(default_factory=dict)
     """Key of a row -> where it was first."""
-    _trial: Trial = field(init=False)
+    _dry_run: DryRun = field(init=False)
 
     def __post_init__(self) -> None:
-        self._trial = Trial(self.settings)
+        self._dry_run = DryRun(self.settings)
 
-    def read(self, found: Iterable[Sample | BadLine]) -> None:
+    def add_lines(self, lines: Iterable[Sample | BadSampleLine]) -> None:
         """Take in what a file holds."""
-        for one in found:
-            if isinstance(one, BadLine):
+        for one in lines:
+            if isinstance(one, BadSampleLine):
                 self.bad_lines.append(one)
             else:
                 self.add(one.delivery, one.line)
@@ -193,49 +197,49 @@ class _Report:
             {
                 "line": line,
                 "topic": delivery.topic,
-                "subscribed": any(covers(one, delivery.topic) for one in self.settings.mqtt.topics),
+                "subscribed": any(filter_matches(one, delivery.topic) for one in self.settings.mqtt.topics),
                 "size": len(payload),
                 "payload": payload[:PREVIEW_BYTES].decode(errors="backslashreplace"),
                 "payload_truncated": len(payload) > PREVIEW_BYTES,
-                **self._told(self._trial.of(delivery)),
+                **self._result_as_json(self._dry_run.run(delivery)),
             }
         )
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
-        decoded = outcome.decoded
+    def _result_as_json(self, result: DryRunResult) -> dict[str, Any]:
+        decoded = result.decoded
         parts = tuple(enumerate(decoded.parts if isinstance(decoded, FanOut) else (decoded,)))
         return {
-            "mapping": outcome.mapping,
-            "passed_over": [passed._asdict() for passed in outcome.passed_over],
+            "mapping": result.mapping,
+            "passed_over": [passed._asdict() for passed in result.passed_over],
             "rows": [
-                {"index": index, "repeats": self._repeated(part, index), **_row(part)}
+                {"index": index, "repeats": self._earlier_row(part, index), **_row_as_json(part)}
                 for index, part in parts
                 if not isinstance(part, Rejected)
             ],
             "rejected": [{"index": index, **part._asdict()} for index, part in parts if isinstance(part, Rejected)],
         }
 
-    def _repeated(self, row: Row, index: int) -> dict[str, int] | None:
+    def _earlier_row(self, row: Row, index: int) -> dict[str, int] | None:
         """The earlier row with the same key, if there is one: in the database the two are one row."""
         here = {"message": len(self.messages), "index": index}
-        earlier = self._keys.setdefault(_key(row), here)
+        earlier = self._first_rows.setdefault(_row_key(row), here)
         return None if earlier is here else earlier
 
-    def result(self, listened: dict[str, Any] | None = None, problems: Sequence[Problem] = ()) -> CommandResult:
+    def result(self, live_summary: dict[str, Any] | None = None, problems: Sequence[Problem] = ()) -> CommandResult:
         """What the command hands back; `problems` are those of the place where the messages are from."""
         parked = [one for one in self.messages if one["rejected"]]
         data = {
-            "mappings": self._trial.names,
+            "mappings": self._dry_run.mapping_names,
             "messages": self.messages,
             "rows": sum(len(one["rows"]) for one in self.messages),
             "parked": len(parked),
             "bad_lines": [bad._asdict() for bad in self.bad_lines],
-            "listened": listened,
+            "listened": live_summary,
         }
-        found = [*problems, *self._shortcomings(parked)]
+        found = [*problems, *self._find_problems(parked)]
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if found else ExitCode.OK, tuple(found))
 
-    def _shortcomings(self, parked: Sequence[dict[str, Any]]) -> Iterable[Problem]:
+    def _find_problems(self, parked: Sequence[dict[str, Any]]) -> Iterable[Problem]:
         if parked:
             reasons = Counter(one["rejected"][0]["reason"] for one in parked)
             words = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
@@ -247,31 +251,31 @@ class _Report:
         if self.bad_lines:
             one = len(self.bad_lines) == 1
             what = "line of the file is no sample and was" if one else "lines of the file are no samples and were"
-            first = ", ".join(str(bad.line) for bad in self.bad_lines[:_NAMED])
-            more = ", ..." if len(self.bad_lines) > _NAMED else ""
+            first = ", ".join(str(bad.line) for bad in self.bad_lines[:_MAX_NAMED_LINES])
+            more = ", ..." if len(self.bad_lines) > _MAX_NAMED_LINES else ""
             words = f"{len(self.bad_lines):,} {what} left out: line{'' if one else 's'} {first}{more}"
             hint = 'a line is an object such as {"topic": "a/b", "payload": {"value": 21.5}}; see docs/reference/cli.md'
             yield Problem("bad_lines", words, hint)
 
 
-def _key(row: Row) -> tuple[object, ...]:
+def _row_key(row: Row) -> tuple[object, ...]:
     if isinstance(row, Reading):
-        return (_READINGS, *row[:4])
+        return (_READINGS_TABLE, *row[:4])
     return (row.table.name, *(row.values[place] for place in row.table.key_places))
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row_as_json(row: Row) -> dict[str, Any]:
     if isinstance(row, Reading):
         columns = row._asdict() | {
             "event_id": str(uuid.UUID(bytes=row.event_id)),
             "ts": _rfc3339(row.ts),
-            "received_at": _moment(row.received_at),
+            "received_at": _format_timestamp(row.received_at),
         }
-        return {"table": _READINGS, "columns": columns}
-    return {"table": row.table.name, "columns": _own_columns(row)}
+        return {"table": _READINGS_TABLE, "columns": columns}
+    return {"table": row.table.name, "columns": _target_columns(row)}
 
 
-def _own_columns(row: TableRow) -> dict[str, Any]:
+def _target_columns(row: TableRow) -> dict[str, Any]:
     shown: dict[str, Any] = {}
     for column, value in zip(row.table.columns, row.values, strict=True):
         if isinstance(value, bytes):
@@ -288,5 +292,5 @@ def _rfc3339(stored: str) -> str:
     return stored.replace(" ", "T").rstrip("0").removesuffix(".") + "Z"
 
 
-def _moment(seconds: float) -> str:
+def _format_timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sensorsync.config import Settings
-from sensorsync.messages.mapping.explaining import PassedOver, explain
+from sensorsync.messages.mapping.explaining import PassedOver, explain_choice
 from sensorsync.pipeline.contract import Delivery, FanOut, Rejected, Row
 from sensorsync.wiring import envelope, mappings, message_decoder
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DryRunResult:
     """What becomes of one message."""
 
     decoded: Row | FanOut | Rejected
@@ -20,23 +20,23 @@ class Outcome:
     passed_over: tuple[PassedOver, ...] = ()
 
 
-class Trial:
+class DryRun:
     """Tries messages by these settings, with the decoder of `subscribe`. Raises ConfigurationError for keys that cannot be read."""
 
     def __init__(self, settings: Settings) -> None:
         self._decode = message_decoder(settings)
-        self._open = envelope(settings.security).open
+        self._verify_and_decrypt = envelope(settings.security).verify_and_decrypt
         self._mappings = mappings(settings)
-        self.names = [mapping.name for mapping in settings.mappings]
+        self.mapping_names = [mapping.name for mapping in settings.mappings]
         """The configured mappings, in their order."""
 
-    def of(self, delivery: Delivery) -> Outcome:
+    def run(self, delivery: Delivery) -> DryRunResult:
         """What becomes of this message."""
-        if delivery.fault is not None:
-            return Outcome(Rejected("mqtt", delivery.fault))
+        if delivery.packet_error is not None:
+            return DryRunResult(Rejected("mqtt", delivery.packet_error))
         decoded = self._decode(delivery)
-        opened = self._open(delivery.payload)
+        opened = self._verify_and_decrypt(delivery.payload)
         if isinstance(opened, Rejected):
-            return Outcome(decoded)
-        explained = explain(self._mappings, opened, delivery.topic)
-        return Outcome(decoded, explained.mapping, explained.passed_over)
+            return DryRunResult(decoded)
+        explained = explain_choice(self._mappings, opened, delivery.topic)
+        return DryRunResult(decoded, explained.mapping, explained.passed_over)

@@ -21,14 +21,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
-from sensorsync.deadletters.transfer import letter_of
-from sensorsync.messages.reading.fields import kind
+from sensorsync.deadletters.transfer import letter_from_line
+from sensorsync.messages.reading.fields import json_type_name
 from sensorsync.messages.topics import check_name
 from sensorsync.pipeline.contract import Delivery
 
-MAX_LINE = 4 * 1024 * 1024
+MAX_LINE_BYTES = 4 * 1024 * 1024
 """Bytes. A longer line is bad, and is skipped without being held in memory."""
-_KEYS = ("topic", "payload", "payload_base64", "user_properties", "content_type", "received_at")
+_SAMPLE_KEYS = ("topic", "payload", "payload_base64", "user_properties", "content_type", "received_at")
 
 
 class Sample(NamedTuple):
@@ -39,45 +39,49 @@ class Sample(NamedTuple):
     delivery: Delivery
 
 
-class BadLine(NamedTuple):
+class BadSampleLine(NamedTuple):
     """A line that is no sample, and why."""
 
     line: int
     message: str
 
 
-def read_samples(stream: BinaryIO) -> Iterator[Sample | BadLine]:
+def read_samples(stream: BinaryIO) -> Iterator[Sample | BadSampleLine]:
     """The samples of a file in their order; empty lines are passed over. Raises OSError when it cannot be read."""
     number = 0
-    while line := stream.readline(MAX_LINE + 1):
+    while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
-        if len(line) > MAX_LINE:
+        if len(line) > MAX_LINE_BYTES:
             while line and not line.endswith(b"\n"):
-                line = stream.readline(MAX_LINE)
-            yield BadLine(number, f"it has more than {MAX_LINE} bytes")
+                line = stream.readline(MAX_LINE_BYTES)
+            yield BadSampleLine(number, f"it has more than {MAX_LINE_BYTES} bytes")
         elif line.strip():
             try:
-                yield Sample(number, delivery_of(line))
+                yield Sample(number, parse_sample(line))
             except RecursionError:
-                yield BadLine(number, "it is nested too deeply")
+                yield BadSampleLine(number, "it is nested too deeply")
             except ValueError as error:
-                yield BadLine(number, str(error))
+                yield BadSampleLine(number, str(error))
 
 
-def delivery_of(line: bytes) -> Delivery:
+def parse_sample(line: bytes) -> Delivery:
     """The message that a line stands for. Raises ValueError with a sentence."""
     try:
-        document = json.loads(line, parse_constant=_no_number)
+        document = json.loads(line, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error.msg} (character {error.pos})") from error
     if type(document) is not dict:
-        raise ValueError(f'it is {kind(document)}, not an object such as {{"topic": "a/b", "payload": "21.5"}}')
+        raise ValueError(
+            f'it is {json_type_name(document)}, not an object such as {{"topic": "a/b", "payload": "21.5"}}'
+        )
     if "letter" in document:
-        letter = letter_of(line)
+        letter = letter_from_line(line)
         return Delivery(letter.topic, letter.payload, letter.qos, letter.first_seen, None, letter.properties)
-    if unknown := [name for name in document if name not in _KEYS]:
-        raise ValueError(f"{unknown[0]!r} is none of its keys: {', '.join(_KEYS)}")
-    properties = message_properties(_pairs(document.get("user_properties")), _text(document, "content_type"))
+    if unknown := [name for name in document if name not in _SAMPLE_KEYS]:
+        raise ValueError(f"{unknown[0]!r} is none of its keys: {', '.join(_SAMPLE_KEYS)}")
+    properties = message_properties(
+        _parse_user_properties(document.get("user_properties")), _optional_text(document, "content_type")
+    )
     return Delivery(_topic(document), _payload(document), 0, _received_at(document), None, properties)
 
 
@@ -92,7 +96,7 @@ def message_properties(pairs: Sequence[tuple[str, str]], content_type: str | Non
 
 
 def _topic(document: Mapping[str, Any]) -> str:
-    topic = _text(document, "topic")
+    topic = _optional_text(document, "topic")
     if topic is None:
         raise ValueError("topic is missing")
     try:
@@ -105,7 +109,7 @@ def _payload(document: Mapping[str, Any]) -> bytes:
     if ("payload" in document) == ("payload_base64" in document):
         raise ValueError("it has to have either payload or payload_base64")
     if "payload_base64" in document:
-        encoded = _text(document, "payload_base64") or ""
+        encoded = _optional_text(document, "payload_base64") or ""
         try:
             return base64.b64decode(encoded, validate=True)
         except ValueError as error:
@@ -118,8 +122,8 @@ def _payload(document: Mapping[str, Any]) -> bytes:
         raise ValueError(f"payload is not Unicode: it has a lone surrogate (character {error.start})") from error
 
 
-def _pairs(given: object) -> list[tuple[str, str]]:
-    pairs = list(given.items()) if isinstance(given, dict) else given
+def _parse_user_properties(raw: object) -> list[tuple[str, str]]:
+    pairs = list(raw.items()) if isinstance(raw, dict) else raw
     if pairs is None:
         return []
     if not isinstance(pairs, list) or not all(_is_pair(pair) for pair in pairs):
@@ -132,7 +136,7 @@ def _is_pair(pair: object) -> bool:
 
 
 def _received_at(document: Mapping[str, Any]) -> float:
-    text = _text(document, "received_at")
+    text = _optional_text(document, "received_at")
     if text is None:
         return time.time()
     try:
@@ -144,12 +148,12 @@ def _received_at(document: Mapping[str, Any]) -> float:
     return moment.timestamp()
 
 
-def _text(document: Mapping[str, Any], name: str) -> str | None:
+def _optional_text(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is not None and type(value) is not str:
-        raise ValueError(f"{name} is {kind(value)}, not a text")
+        raise ValueError(f"{name} is {json_type_name(value)}, not a text")
     return value
 
 
-def _no_number(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON; as a text, in quotes, it is a payload all the same")

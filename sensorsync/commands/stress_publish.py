@@ -12,28 +12,28 @@ from typing import Any, TypeVar
 
 from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.checks import broker_exposure, database_exposure
+from sensorsync.config.checks import broker_cleartext_credentials, database_cleartext_credentials
 from sensorsync.errors import ExitCode, InterruptedByUser, Problem, UsageError
 from sensorsync.loadtest import AuditReport, Run, new_run_id
-from sensorsync.loadtest.audit import audit, report_problem, rows_arrived
-from sensorsync.loadtest.counts import Counts
-from sensorsync.loadtest.process import Job
-from sensorsync.loadtest.processes import Fleet
-from sensorsync.mqtt.client.causes import cause_of_code
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.loadtest.audit import audit, audit_problem, wait_for_rows
+from sensorsync.loadtest.counts import PublishCounts
+from sensorsync.loadtest.process import PublisherTask
+from sensorsync.loadtest.processes import PublisherProcesses
+from sensorsync.mqtt.client.causes import cause_of_reason_code
+from sensorsync.runtime.shutdown import GracefulShutdown
 from sensorsync.storage.open import database_errors, open_store
 from sensorsync.storage.store import Store
-from sensorsync.wiring import sealer, signing_key
+from sensorsync.wiring import message_encoder, signing_key
 
 COMMAND = "stress-publish"
 logger = logging.getLogger(__name__)
-_LEAD_SECONDS = 0.1
+_START_DELAY_SECONDS = 0.1
 """What the schedule of an open loop begins later, so that every process knows it in time."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StressPublishOptions:
     """What the command line asks for, beyond the settings."""
 
     verify: bool = False
@@ -47,7 +47,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class PublishProgress:
     """Where it is."""
 
     stage: str
@@ -63,16 +63,18 @@ class Progress:
     """Answered per second, since the beginning."""
     stored: int | None = None
     """Rows in the database, while `--verify` waits for them."""
-    counts: Counts = field(default_factory=Counts)
+    counts: PublishCounts = field(default_factory=PublishCounts)
     """Everything that is counted, of all processes together."""
-    processes: tuple[Counts, ...] = ()
+    processes: tuple[PublishCounts, ...] = ()
     """Of each process."""
 
 
-Show = Callable[[Progress], None]
+ProgressCallback = Callable[[PublishProgress], None]
 
 
-async def run(settings: Settings, options: Options, show: Show = lambda _: None) -> CommandResult:
+async def run(
+    settings: Settings, options: StressPublishOptions, on_progress: ProgressCallback = lambda _: None
+) -> CommandResult:
     """Publish, and return what became of it; `show` gets every change, on the event loop.
 
     Raises ConfigurationError, BrokerError when no client could connect, DatabaseError (`verify`), InterruptedByUser before the first
@@ -82,116 +84,121 @@ async def run(settings: Settings, options: Options, show: Show = lambda _: None)
         raise UsageError("--verify audits made-up readings, and --file publishes recorded ones.", hint="Leave one out.")
     if options.speed is not None and options.file is None:
         raise UsageError("--speed is the pace of a recording.", hint="Give one with --file.")
-    if options.file is not None and (made_up := _only_made_up(settings)):
+    if options.file is not None and (made_up := _generated_only_settings(settings)):
         words = f"{', '.join(made_up)}: that is for made-up readings, and --file publishes recorded ones as they stand."
         raise UsageError(words, hint="Leave it out; --speed gives a recording its pace.")
     _check_keys(settings)
-    for warning in (*broker_exposure(settings), *(database_exposure(settings) if options.verify else ())):
+    for warning in (
+        *broker_cleartext_credentials(settings),
+        *(database_cleartext_credentials(settings) if options.verify else ()),
+    ):
         logger.warning("%s", warning, extra={"event": "clear_text"})
     if options.verify and settings.mqtt.protocol == "3.1.1":
         words = "MQTT 3.1.1 does not tell whether somebody is subscribed: --verify does not wait for a subscriber"
         logger.warning("%s", words, extra={"event": "no_probe"})
-    return await _Command(settings, options, show).run()
+    return await _StressPublish(settings, options, on_progress).run()
 
 
-class _Command:
-    def __init__(self, settings: Settings, options: Options, show: Show) -> None:
+class _StressPublish:
+    def __init__(self, settings: Settings, options: StressPublishOptions, on_progress: ProgressCallback) -> None:
         self._settings = settings
         self._options = options
-        self._show = show
-        self._jobs = _jobs(settings, options)
-        self._run = self._jobs[0].run
+        self._on_progress = on_progress
+        self._tasks = _make_tasks(settings, options)
+        self._run = self._tasks[0].run
         self._total = None if options.file else self._run.messages
-        self._progress = Progress("connecting", self._run.id, self._total)
-        self._began = self._start = self._duration = 0.0
+        self._progress = PublishProgress("connecting", self._run.id, self._total)
+        self._started_at = self._schedule_start = self._duration = 0.0
         self._interrupted = False
 
     async def run(self) -> CommandResult:
-        store = await self._store() if self._options.verify else None
+        store = await self._open_store() if self._options.verify else None
         try:
-            self._tell()
-            async with Fleet(self._settings, self._jobs) as fleet:
-                with SoftStop() as stop:
+            self._update_progress()
+            async with PublisherProcesses(self._settings, self._tasks) as fleet:
+                with GracefulShutdown() as stop:
                     await self._publish(fleet, stop)
-                    counts, problems = fleet.counts, [Problem.of(error) for error in fleet.errors]
-                    report = await self._verified(store, counts, stop) if store and not self._interrupted else None
+                    counts, problems = fleet.counts, [Problem.from_error(error) for error in fleet.errors]
+                    report = await self._verify(store, counts, stop) if store and not self._interrupted else None
             return self._result(counts, problems, report)
         finally:
             if store is not None:
                 store.close()
 
-    async def _store(self) -> Store:
+    async def _open_store(self) -> Store:
         with database_errors():
             store = open_store(self._settings.database)
             await asyncio.to_thread(store.check_schema)
             return store
 
-    async def _publish(self, fleet: Fleet, stop: SoftStop) -> None:
+    async def _publish(self, publishers: PublisherProcesses, stop: GracefulShutdown) -> None:
         if self._options.verify:
-            self._tell(stage="waiting for a subscriber")
-            await _unless_asked(fleet.probe(), stop)
-            if stop.asked:
+            self._update_progress(stage="waiting for a subscriber")
+            await _run_until_stop(publishers.wait_for_subscriber(), stop)
+            if stop.requested:
                 raise InterruptedByUser
-        self._tell(stage="publishing")
-        lead = _LEAD_SECONDS if self._settings.publish.rate else 0.0
-        self._began, self._start = time.monotonic() + lead, time.time() + lead
+        self._update_progress(stage="publishing")
+        lead = _START_DELAY_SECONDS if self._settings.publish.rate else 0.0
+        self._started_at, self._schedule_start = time.monotonic() + lead, time.time() + lead
         publishing = asyncio.create_task(
-            fleet.publish(self._start, lambda counts: self._published(counts, fleet.counts_by_process))
+            publishers.publish(
+                self._schedule_start, lambda counts: self._update_counts(counts, publishers.counts_by_process)
+            )
         )
-        await _unless_asked(asyncio.shield(publishing), stop)
-        if stop.asked:
+        await _run_until_stop(asyncio.shield(publishing), stop)
+        if stop.requested:
             self._interrupted = True
-            self._tell(stage="stopping")
-            fleet.stop()
+            self._update_progress(stage="stopping")
+            publishers.stop()
         await publishing
-        self._duration = max(0.0, time.monotonic() - self._began)
-        self._published(fleet.counts, fleet.counts_by_process)
+        self._duration = max(0.0, time.monotonic() - self._started_at)
+        self._update_counts(publishers.counts, publishers.counts_by_process)
 
-    async def _verified(self, store: Store, counts: Counts, stop: SoftStop) -> AuditReport | None:
-        self._tell(stage="waiting for the rows")
+    async def _verify(self, store: Store, counts: PublishCounts, stop: GracefulShutdown) -> AuditReport | None:
+        self._update_progress(stage="waiting for the rows")
         with database_errors():
-            waiting = rows_arrived(store, self._run.id, counts.acked, lambda rows: self._tell(stored=rows))
-            await _unless_asked(waiting, stop)
-            if stop.asked:
+            waiting = wait_for_rows(store, self._run.id, counts.acked, lambda rows: self._update_progress(stored=rows))
+            await _run_until_stop(waiting, stop)
+            if stop.requested:
                 self._interrupted = True
                 return None
-            self._tell(stage="auditing")
+            self._update_progress(stage="auditing")
             return await asyncio.to_thread(audit, store, self._settings, self._run.id, self._run)
 
-    def _published(self, counts: Counts, processes: tuple[Counts, ...]) -> None:
-        rate = round(counts.answered / max(_LEAD_SECONDS, time.monotonic() - self._began), 1)
+    def _update_counts(self, counts: PublishCounts, processes: tuple[PublishCounts, ...]) -> None:
+        rate = round(counts.answered / max(_START_DELAY_SECONDS, time.monotonic() - self._started_at), 1)
         not_acked = counts.answered - counts.acked
-        self._tell(
+        self._update_progress(
             sent=counts.sent, acked=counts.acked, not_acked=not_acked, rate=rate, counts=counts, processes=processes
         )
 
-    def _tell(self, **changes: Any) -> None:
+    def _update_progress(self, **changes: Any) -> None:
         self._progress = replace(self._progress, **changes)
-        self._show(self._progress)
+        self._on_progress(self._progress)
 
     # -- the outcome ---------------------------------------------------------------------------------------------------
 
-    def _result(self, counts: Counts, problems: list[Problem], report: AuditReport | None) -> CommandResult:
+    def _result(self, counts: PublishCounts, problems: list[Problem], report: AuditReport | None) -> CommandResult:
         mqtt, publish = self._settings.mqtt, self._settings.publish
         answered = counts.answered
         messages = self._total if self._total is not None else counts.sent + counts.bad_lines
         data: dict[str, Any] = {
             "run": None if self._options.file else self._run.id,
             "messages": messages,
-            "processes": len(self._jobs),
-            "clients": sum(len(job.clients) for job in self._jobs),
+            "processes": len(self._tasks),
+            "clients": sum(len(job.clients) for job in self._tasks),
             "topic": publish.topic,
             "topics": publish.topics,
             "devices": self._run.devices,
             "payload_size": publish.payload_size or None,
             "ramp": publish.ramp or None,
             "broker": f"{mqtt.host}:{mqtt.port}",
-            "signed": self._settings.security.signer is not None,
-            "encrypted": self._settings.security.encrypter is not None,
+            "signed": self._settings.security.signing_key_settings is not None,
+            "encrypted": self._settings.security.encryption_key_settings is not None,
             "duration": round(self._duration, 3),
             "throughput": round(answered / self._duration, 1) if self._duration else 0.0,
             "rate": publish.rate,
-            "achieved": self._achieved(counts),
+            "achieved": self._achieved_rate(counts),
             "sent": counts.sent,
             "acked": counts.acked,
             "no_subscriber": counts.no_subscriber,
@@ -207,25 +214,25 @@ class _Command:
             data |= {"file": str(self._options.file), "bad_lines": counts.bad_lines, "first_bad_lines": lines}
         if report is not None:
             data |= {
-                "stored": report.stored,
+                "stored": report.messages_stored,
                 "missing": report.missing,
                 "parked": report.parked,
                 "audit": report.as_data(),
             }
-        problems += self._shortcomings(counts, messages)
+        problems += self._find_problems(counts, messages)
         if report is not None and not report.complete:
-            problems.append(report_problem(report))
+            problems.append(audit_problem(report))
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if problems else ExitCode.OK, tuple(problems))
 
-    def _achieved(self, counts: Counts) -> float | None:
+    def _achieved_rate(self, counts: PublishCounts) -> float | None:
         """Messages per second that left in an open loop: as many intervals as messages but one, until the last was sent."""
-        seconds = counts.last_sent - self._start
+        seconds = counts.last_sent - self._schedule_start
         return round((counts.sent - 1) / seconds, 1) if self._settings.publish.rate and seconds > 0 else None
 
-    def _shortcomings(self, counts: Counts, messages: int) -> list[Problem]:
+    def _find_problems(self, counts: PublishCounts, messages: int) -> list[Problem]:
         found = []
         if self._interrupted:
-            found.append(Problem.of(InterruptedByUser()))
+            found.append(Problem.from_error(InterruptedByUser()))
         if counts.bad_lines:
             first = ", ".join(str(bad.number) for bad in counts.bad)
             more = ", ..." if counts.bad_lines > len(counts.bad) else ""
@@ -243,8 +250,8 @@ class _Command:
         found += [
             Problem(
                 "refused",
-                f"{count:,} messages were refused: {cause_of_code(code).cause} (0x{code:02X})",
-                cause_of_code(code).hint,
+                f"{count:,} messages were refused: {cause_of_reason_code(code).description} (0x{code:02X})",
+                cause_of_reason_code(code).hint,
             )
             for code, count in sorted(counts.reasons.items())
             if code >= 0x80
@@ -258,23 +265,25 @@ class _Command:
         return found
 
 
-def _jobs(settings: Settings, options: Options) -> list[Job]:
+def _make_tasks(settings: Settings, options: StressPublishOptions) -> list[PublisherTask]:
     """The clients, dealt out among the processes. Raises UsageError for a run that can't be."""
     publish = settings.publish
     run_id = options.run or new_run_id()
     try:
         if options.file is not None:
             run = Run(run_id, 1, publish.clients)
-            return [Job(0, run, range(publish.clients), options.file, options.speed)]
+            return [PublisherTask(0, run, range(publish.clients), options.file, options.speed)]
         clients = min(publish.messages, publish.processes * publish.clients)
         run = Run(run_id, publish.messages, clients, publish.devices, publish.payload_size)
     except ValueError as error:
         raise UsageError(str(error)) from error
     starts = range(0, clients, publish.clients)
-    return [Job(number, run, range(at, min(clients, at + publish.clients))) for number, at in enumerate(starts)]
+    return [
+        PublisherTask(number, run, range(at, min(clients, at + publish.clients))) for number, at in enumerate(starts)
+    ]
 
 
-def _only_made_up(settings: Settings) -> list[str]:
+def _generated_only_settings(settings: Settings) -> list[str]:
     """Settings that are set and that a recording has no use for."""
     names = ("rate", "ramp", "payload_size", "topics", "devices")
     return [f"publish.{name}" for name in names if getattr(settings.publish, name)]
@@ -282,13 +291,13 @@ def _only_made_up(settings: Settings) -> list[str]:
 
 def _check_keys(settings: Settings) -> None:
     """Raises ConfigurationError when a key cannot be read or is wrong, before any process is started."""
-    sealer(settings.security)
+    message_encoder(settings.security)
     key = signing_key(settings.security)
     if key is not None and key.weakness is not None:
         logger.warning("%s", key.weakness, extra={"event": "weak_key"})
 
 
-async def _unless_asked(work: Coroutine[Any, Any, T] | asyncio.Future[T], stop: SoftStop) -> T | None:
+async def _run_until_stop(work: Coroutine[Any, Any, T] | asyncio.Future[T], stop: GracefulShutdown) -> T | None:
     """The result of `work`, or None once somebody asked to stop."""
     task, asked = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     try:

@@ -8,23 +8,27 @@ from typing import Any
 
 from sensorsync.commands.result import CommandResult
 from sensorsync.config import Settings
-from sensorsync.config.checks import broker_exposure, database_exposure, idle_mappings
+from sensorsync.config.checks import broker_cleartext_credentials, database_cleartext_credentials, unreachable_mappings
 from sensorsync.errors import ExitCode
-from sensorsync.mqtt.subscriber.session_registry import only_instance
-from sensorsync.runtime.shutdown import SoftStop
-from sensorsync.service.health import monitored
-from sensorsync.service.live_status import Show, watch
-from sensorsync.service.metrics.board import Board
-from sensorsync.service.process import PipelineResult, run_process, service_manager_tasks
+from sensorsync.mqtt.subscriber.session_registry import instance_lock
+from sensorsync.runtime.shutdown import GracefulShutdown
+from sensorsync.service.health import metrics_endpoint
+from sensorsync.service.live_status import ShowLiveStatus, refresh_live_status
+from sensorsync.service.metrics.aggregator import MetricsAggregator
+from sensorsync.service.process import PipelineResult, run_process, start_systemd_notifier
 from sensorsync.service.status_line import StatusLine
 from sensorsync.service.supervisor import Supervisor
-from sensorsync.service.supervisor.totals import Totals
+from sensorsync.service.supervisor.totals import ProcessTotals
 
 logger = logging.getLogger(__name__)
 
 
 async def run(
-    settings: Settings, *, until_idle: float | None = None, max_messages: int | None = None, show: Show | None = None
+    settings: Settings,
+    *,
+    until_idle: float | None = None,
+    max_messages: int | None = None,
+    on_update: ShowLiveStatus | None = None,
 ) -> CommandResult:
     """Store what arrives until a signal, or for `until_idle` seconds nothing arrived, or `max_messages` are settled.
 
@@ -33,63 +37,68 @@ async def run(
 
     Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
     """
-    for warning in (*broker_exposure(settings), *database_exposure(settings)):
+    for warning in (*broker_cleartext_credentials(settings), *database_cleartext_credentials(settings)):
         logger.warning("%s", warning, extra={"event": "clear_text"})
-    for warning in idle_mappings(settings):
+    for warning in unreachable_mappings(settings):
         logger.warning("%s", warning, extra={"event": "idle_mapping"})
-    with only_instance(settings):
-        async with monitored(settings) as board:
+    with instance_lock(settings):
+        async with metrics_endpoint(settings) as board:
             if settings.pipeline.processes == 1:
-                return _as_result(
+                return _to_result(
                     await run_process(
-                        settings, until_idle=until_idle, max_messages=max_messages, show=show, board=board
+                        settings, until_idle=until_idle, max_messages=max_messages, show=on_update, aggregator=board
                     )
                 )
-            return await _supervise(settings, until_idle, max_messages, show, board)
+            return await _supervise(settings, until_idle, max_messages, on_update, board)
 
 
 async def run_supervised(settings: Settings, *, process: int, until_idle: float | None) -> CommandResult:
     """Run one of several processes; its supervisor has checked the settings and holds the instance's lock."""
-    return _as_result(await run_process(settings, process=process, supervised=True, until_idle=until_idle))
+    return _to_result(await run_process(settings, process=process, supervised=True, until_idle=until_idle))
 
 
 async def _supervise(
     settings: Settings,
     until_idle: float | None,
     max_messages: int | None,
-    show: Show | None,
-    board: Board | None,
+    on_update: ShowLiveStatus | None,
+    aggregator: MetricsAggregator | None,
 ) -> CommandResult:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    totals = Totals(began)
-    with SoftStop() as stop:
+    totals = ProcessTotals(began)
+    with GracefulShutdown() as stop:
         status = StatusLine(totals, settings, lambda: supervisor.running)
         supervisor = Supervisor(
-            settings, totals, status.landed, until_idle=until_idle, max_messages=max_messages, board=board
+            settings,
+            totals,
+            status.on_batch_settled,
+            until_idle=until_idle,
+            max_messages=max_messages,
+            aggregator=aggregator,
         )
-        tickers = [loop.create_task(status.tick())]
-        if show is not None:
-            tickers.append(loop.create_task(watch(settings, totals, show, totals.present)))
+        tickers = [loop.create_task(status.report_periodically())]
+        if on_update is not None:
+            tickers.append(loop.create_task(refresh_live_status(settings, totals, on_update, totals.running_snapshots)))
         everybody = settings.pipeline.processes
-        tickers += service_manager_tasks(
-            stop, lambda: totals.status(loop.time()), lambda: supervisor.running == everybody
+        tickers += start_systemd_notifier(
+            stop, lambda: totals.snapshot(loop.time()), lambda: supervisor.running == everybody
         )
         try:
             verdict = await supervisor.run(stop)
         finally:
             for ticker in tickers:
                 ticker.cancel()
-    if verdict.fault:
+    if verdict.failed:
         return CommandResult("subscribe", {}, verdict.exit_code, verdict.problems)
     more = {"processes": settings.pipeline.processes, "restarts": verdict.restarts}
-    ended = PipelineResult(totals.status(loop.time()), stop.reason, loop.time() - began, verdict.problems)
-    return _as_result(ended, **more)
+    ended = PipelineResult(totals.snapshot(loop.time()), stop.reason, loop.time() - began, verdict.problems)
+    return _to_result(ended, **more)
 
 
-def _as_result(ended: PipelineResult, **more: Any) -> CommandResult:
+def _to_result(pipeline_result: PipelineResult, **more: Any) -> CommandResult:
     """Return the command's result for what the pipeline reported, and log it."""
-    status = ended.status
+    status = pipeline_result.snapshot
     data = {
         "received": status.received,
         "stored": status.landed,
@@ -102,14 +111,14 @@ def _as_result(ended: PipelineResult, **more: Any) -> CommandResult:
         "retries": status.retries,
         "reconnects": status.reconnects,
         "sessions_lost": status.sessions_lost,
-        "stopped_by": ended.stopped_by,
-        "seconds": round(ended.seconds, 3),
+        "stopped_by": pipeline_result.stopped_by,
+        "seconds": round(pipeline_result.seconds, 3),
         "rate": round(status.overall_rate, 1),
         **more,
     }
     logger.info(
         "stopped (%s): %s stored (%s/s), %s redelivered, %s parked, %s left to the broker",
-        ended.stopped_by,
+        pipeline_result.stopped_by,
         f"{status.landed:,}",
         f"{status.overall_rate:,.0f}",
         f"{status.duplicates:,}",
@@ -117,5 +126,7 @@ def _as_result(ended: PipelineResult, **more: Any) -> CommandResult:
         f"{status.queue_depth:,}",
         extra={"event": "stopped", **data},
     )
-    incomplete = status.queue_depth or ended.problems
-    return CommandResult("subscribe", data, ExitCode.INCOMPLETE if incomplete else ExitCode.OK, ended.problems)
+    incomplete = status.queue_depth or pipeline_result.problems
+    return CommandResult(
+        "subscribe", data, ExitCode.INCOMPLETE if incomplete else ExitCode.OK, pipeline_result.problems
+    )

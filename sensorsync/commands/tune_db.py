@@ -12,18 +12,27 @@ from sensorsync.config import DatabaseSettings, Settings
 from sensorsync.errors import ConfigurationError, ExitCode, Problem, UsageError
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.mysql import tuning
-from sensorsync.storage.mysql.tuning import Advice, Outcome, Product, Profile, Situation, Status, UndoFile, machine
+from sensorsync.storage.mysql.tuning import (
+    Advice,
+    Product,
+    Profile,
+    TuningInput,
+    UndoFile,
+    VariableResult,
+    VariableStatus,
+)
+from sensorsync.storage.mysql.tuning import host_memory as machine
 from sensorsync.storage.open import database_errors
 
 COMMAND = "tune-db"
 logger = logging.getLogger(__name__)
 
-Show = Callable[[str], None]
+StageCallback = Callable[[str], None]
 """Told what is under way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class TuneOptions:
     """What is to be done; by default only a report."""
 
     profile: str = "durable"
@@ -39,19 +48,19 @@ class Options:
     """How long one measurement lasts."""
 
 
-def run(settings: Settings, options: Options, show: Show = lambda _: None) -> CommandResult:
+def run(settings: Settings, options: TuneOptions, on_stage: StageCallback = lambda _: None) -> CommandResult:
     """Report, and set, measure or revert as `options` say.
 
     Exit code 5 when a variable could not be set or restored, or nothing could be measured; each is a problem of its own, and the
     rest goes on. UsageError for options that do not go together, DatabaseError when the server is not to be reached, IncompleteError
     when there is nothing to revert, AlreadyRunningError when another tune-db is at work on the server.
     """
-    profile = _checked(settings.database, options)
-    with database_errors(), tuning.tuned(settings.database) as server:
-        return _Tuning(settings, options, profile, server, show).run()
+    profile = _check_options(settings.database, options)
+    with database_errors(), tuning.open_tuned_server(settings.database) as server:
+        return _Tuning(settings, options, profile, server, on_stage).run()
 
 
-def _checked(database: DatabaseSettings, options: Options) -> Profile:
+def _check_options(database: DatabaseSettings, options: TuneOptions) -> Profile:
     """Raises UsageError or ConfigurationError."""
     if database.driver != "mysql":
         raise ConfigurationError("SQLite has no server to tune.", hint="set database.driver to mysql")
@@ -66,7 +75,7 @@ def _checked(database: DatabaseSettings, options: Options) -> Profile:
     profile = Profile(options.profile)
     if profile is not Profile.DURABLE and (options.apply or options.config_file) and not options.accept_data_loss:
         raise UsageError(
-            f"the profile {profile} gives up durability. {profile.loss}",
+            f"the profile {profile} gives up durability. {profile.loss_description}",
             hint="if that is what you want, add --accept-data-loss; --profile durable loses nothing",
         )
     return profile
@@ -76,55 +85,65 @@ class _Tuning:
     """One run on one server."""
 
     def __init__(
-        self, settings: Settings, options: Options, profile: Profile, server: tuning.TunedServer, show: Show
+        self,
+        settings: Settings,
+        options: TuneOptions,
+        profile: Profile,
+        server: tuning.TunedServer,
+        on_stage: StageCallback,
     ) -> None:
-        self._settings, self._options, self._server, self._show = settings, options, server, show
-        variables = server.variables()
-        self._identity = tuning.identity(variables)
-        self._file = UndoFile(settings.state_dir, self._identity)
-        self._product = Product.of(variables)
-        here = machine.is_this_machine(variables.get("hostname"))
-        memory = options.memory or (machine.memory() if here and not self._product.service else None)
+        self._settings, self._options, self._server, self._on_stage = settings, options, server, on_stage
+        variables = server.read_variables()
+        self._identity = tuning.server_identity(variables)
+        self._undo_file = UndoFile(settings.state_dir, self._identity)
+        self._product = Product.from_variables(variables)
+        here = machine.is_local_host(variables.get("hostname"))
+        memory = options.memory or (machine.total_memory() if here and not self._product.service else None)
         connections = settings.pipeline.processes * settings.database.pool_size
-        self._situation = Situation(variables, self._product, profile, memory, connections)
+        self._tuning_input = TuningInput(variables, self._product, profile, memory, connections)
         self._problems: list[Problem] = []
 
     def run(self) -> CommandResult:
         options = self._options
         if options.revert:
-            with self._server.alone():
-                outcomes = tuning.revert(self._server, self._file)
+            with self._server.tuning_lock():
+                outcomes = tuning.revert(self._server, self._undo_file)
             return self._result(
-                {**self._head(), "reverted": [one._asdict() for one in outcomes], **self._undo()}, outcomes
+                {**self._server_as_json(), "reverted": [one._asdict() for one in outcomes], **self._undo_as_json()},
+                outcomes,
             )
-        advice = tuning.advise(self._situation)
+        advice = tuning.advise(self._tuning_input)
         if options.config_file:
-            return self._result({**self._head(), "config_file": self._fragment(advice)})
+            return self._result({**self._server_as_json(), "config_file": self._my_cnf_snippet(advice)})
         if not options.apply and not options.measure:
-            return self._result({**self._report(advice), "measured": None})
-        with self._server.alone():
-            return self._at_work(advice)
+            return self._result({**self._report_as_json(advice), "measured": None})
+        with self._server.tuning_lock():
+            return self._measure_and_apply(advice)
 
-    def _at_work(self, advice: Sequence[Advice]) -> CommandResult:
-        options, outcomes = self._options, list[Outcome]()
-        before = self._measured("before") if options.measure else None
+    def _measure_and_apply(self, advice: Sequence[Advice]) -> CommandResult:
+        options, outcomes = self._options, list[VariableResult]()
+        before = self._measure("before") if options.measure else None
         measured = None if before is None else {"before": before}
         if options.apply:
-            self._show("setting the variables")
+            self._on_stage("setting the variables")
             outcomes = tuning.apply(
-                self._server, self._identity, advice, self._file, persist=options.persist and self._product.can_persist
+                self._server,
+                self._identity,
+                advice,
+                self._undo_file,
+                persist=options.persist and self._product.supports_persist,
             )
-            if options.persist and not self._product.can_persist:
+            if options.persist and not self._product.supports_persist:
                 message = f"{self._product.label} has no SET PERSIST: the variables are set until it is started anew."
                 hint = "run `sensorsync tune-db --config-file` and put what it prints into my.cnf"
                 self._problems.append(Problem("no_persist", message, hint))
-            if measured is not None and (after := self._measured("after")) is not None:
+            if measured is not None and (after := self._measure("after")) is not None:
                 measured["after"] = after
-        return self._result({**self._report(advice, outcomes), "measured": measured}, outcomes)
+        return self._result({**self._report_as_json(advice, outcomes), "measured": measured}, outcomes)
 
-    def _measured(self, when: str) -> dict[str, Any] | None:
+    def _measure(self, phase: str) -> dict[str, Any] | None:
         """None when it cannot be done, which is a problem."""
-        self._show(f"measuring {when}, {self._options.seconds:g} s")
+        self._on_stage(f"measuring {phase}, {self._options.seconds:g} s")
         pipeline = self._settings.pipeline
         try:
             found = tuning.measure(
@@ -140,14 +159,14 @@ class _Tuning:
             return None
         return found._asdict()
 
-    def _fragment(self, advice: Sequence[Advice]) -> str:
-        undo = self._file.read()
-        entries = undo.still_set(self._server.started()).entries if undo else {}
+    def _my_cnf_snippet(self, advice: Sequence[Advice]) -> str:
+        undo = self._undo_file.read()
+        entries = undo.still_effective(self._server.start_time()).entries if undo else {}
         already = frozenset(name for name, entry in entries.items() if not entry.persisted)
-        notes = tuning.notes(self._situation)
-        return tuning.fragment(advice, self._product, self._situation.profile, notes, already)
+        notes = tuning.notes(self._tuning_input)
+        return tuning.my_cnf_snippet(advice, self._product, self._tuning_input.profile, notes, already)
 
-    def _head(self) -> dict[str, Any]:
+    def _server_as_json(self) -> dict[str, Any]:
         where = self._settings.database.unix_socket or f"{self._settings.database.host}:{self._settings.database.port}"
         return {
             "database": f"{self._product.label} at {where}",
@@ -156,31 +175,33 @@ class _Tuning:
             "service": self._product.service.name if self._product.service else None,
         }
 
-    def _report(self, advice: Sequence[Advice], outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
+    def _report_as_json(self, advice: Sequence[Advice], outcomes: Sequence[VariableResult] = ()) -> dict[str, Any]:
         became = {one.variable: one for one in outcomes}
-        profile = self._situation.profile
+        profile = self._tuning_input.profile
         return {
-            **self._head(),
+            **self._server_as_json(),
             "profile": str(profile),
-            "loss": profile.loss,
-            "memory_bytes": self._situation.memory,
+            "loss": profile.loss_description,
+            "memory_bytes": self._tuning_input.memory,
             "applied": self._options.apply,
-            "advice": [{**asdict(one), "changes": one.changes, **_became(became.get(one.variable))} for one in advice],
-            "notes": tuning.notes(self._situation),
-            "untouched": tuning.UNTOUCHED,
-            **self._undo(),
+            "advice": [
+                {**asdict(one), "changes": one.differs, **_outcome_as_json(became.get(one.variable))} for one in advice
+            ],
+            "notes": tuning.notes(self._tuning_input),
+            "untouched": tuning.UNTOUCHED_NOTE,
+            **self._undo_as_json(),
         }
 
-    def _undo(self) -> dict[str, str | None]:
-        return {"undo_file": str(self._file.path) if self._file.path.exists() else None}
+    def _undo_as_json(self) -> dict[str, str | None]:
+        return {"undo_file": str(self._undo_file.path) if self._undo_file.path.exists() else None}
 
-    def _result(self, data: dict[str, Any], outcomes: Sequence[Outcome] = ()) -> CommandResult:
-        failed = [one for one in outcomes if one.status is Status.FAILED]
+    def _result(self, data: dict[str, Any], outcomes: Sequence[VariableResult] = ()) -> CommandResult:
+        failed = [one for one in outcomes if one.status is VariableStatus.FAILED]
         problems = (*(Problem("not_set", f"{one.variable}: {one.message}") for one in failed), *self._problems)
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if problems else ExitCode.OK, problems)
 
 
-def _became(outcome: Outcome | None) -> dict[str, Any]:
+def _outcome_as_json(outcome: VariableResult | None) -> dict[str, Any]:
     if outcome is None:
         return {"status": None, "set_to": None, "message": ""}
     return {"status": str(outcome.status), "set_to": outcome.now, "message": outcome.message}

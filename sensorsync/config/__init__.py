@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorsync.config.loading.loader import Loaded, load
+from sensorsync.config.loading.loader import LoadedSettings, load
 from sensorsync.config.sections.database import DatabaseSettings, DatabaseTlsSettings
 from sensorsync.config.sections.dead_letters import DeadLetterSettings
 from sensorsync.config.sections.log import LogSettings
@@ -18,7 +18,7 @@ __all__ = [
     "DatabaseTlsSettings",
     "DeadLetterSettings",
     "KeySettings",
-    "Loaded",
+    "LoadedSettings",
     "LogSettings",
     "MqttSettings",
     "PipelineSettings",

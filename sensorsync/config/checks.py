@@ -7,10 +7,10 @@ from ipaddress import ip_address
 
 from sensorsync.config.settings import Settings
 from sensorsync.messages.mapping.topics import TopicPattern
-from sensorsync.messages.topics import includes, overlap
+from sensorsync.messages.topics import filter_includes, filters_overlap
 
 
-def broker_exposure(settings: Settings) -> list[str]:
+def broker_cleartext_credentials(settings: Settings) -> list[str]:
     """A sentence when the broker's password would go over a network in the clear."""
     mqtt = settings.mqtt
     if mqtt.password is None or mqtt.use_tls or is_loopback(mqtt.host):
@@ -18,7 +18,7 @@ def broker_exposure(settings: Settings) -> list[str]:
     return [f"mqtt.password goes to {mqtt.host} unencrypted: set mqtt.tls.enabled or port 8883."]
 
 
-def database_exposure(settings: Settings) -> list[str]:
+def database_cleartext_credentials(settings: Settings) -> list[str]:
     """A sentence when the database's password would, or could, go over a network in the clear."""
     database = settings.database
     local = database.driver == "sqlite" or database.unix_socket is not None or is_loopback(database.host)
@@ -44,13 +44,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def idle_mappings(settings: Settings) -> Iterator[str]:
+def unreachable_mappings(settings: Settings) -> Iterator[str]:
     """A sentence for each mapping of topics that nobody subscribes to, or that an earlier mapping takes all of."""
     takers: dict[str, str] = {}
     for mapping in settings.mappings:
         topic = TopicPattern(mapping.topic).filter
-        taker = next((name for taken, name in takers.items() if includes(taken, topic)), None)
-        if not any(overlap(topic, subscribed) for subscribed in settings.mqtt.topics):
+        taker = next((name for taken, name in takers.items() if filter_includes(taken, topic)), None)
+        if not any(filters_overlap(topic, subscribed) for subscribed in settings.mqtt.topics):
             yield f"The mapping {mapping.name} gets no message: mqtt.topics has nothing of {topic}."
         elif taker is not None:
             yield (

@@ -17,15 +17,15 @@ from sensorsync.config.sections.database import DatabaseSettings
 from sensorsync.config.sections.dead_letters import DeadLetterSettings
 from sensorsync.config.sections.fields import FilePath, Section, section, setting
 from sensorsync.config.sections.log import LogSettings
-from sensorsync.config.sections.mappings import EXAMPLE, MappingSettings
+from sensorsync.config.sections.mappings import EXAMPLE_MAPPINGS, MappingSettings
 from sensorsync.config.sections.metrics import MetricsSettings
 from sensorsync.config.sections.mqtt import MqttSettings
 from sensorsync.config.sections.pipeline import PipelineSettings
 from sensorsync.config.sections.publish import PublishSettings
 from sensorsync.config.sections.reading import ReadingSettings
 from sensorsync.config.sections.security import SecuritySettings
-from sensorsync.config.sections.validation import refuse
-from sensorsync.messages.reading.rows import OwnTable
+from sensorsync.config.sections.validation import raise_for_issues
+from sensorsync.messages.reading.rows import TargetTable
 
 ROOTS_STATE_DIR = Path("/var/lib/sensorsync")
 
@@ -61,7 +61,7 @@ class Settings(Section):
         (),
         doc="For messages that are not in sensorsync's own format: which messages, and what becomes of them. They are tried in order, "
         "the first that a message is for decides; what none is for is read in our own format. Add their topics to `mqtt.topics`.",
-        example=EXAMPLE,
+        example=EXAMPLE_MAPPINGS,
         default_text="none",
     )
 
@@ -71,25 +71,25 @@ class Settings(Section):
         return self.dead_letters.path or self.state_dir / "dead-letters.sqlite"
 
     @property
-    def own_tables(self) -> tuple[OwnTable, ...]:
+    def target_tables(self) -> tuple[TargetTable, ...]:
         """The tables that the mappings write to, besides `sensor_readings`."""
         if not self.mappings:
             return ()
-        from sensorsync.config.sections.mapping_specifications import own_tables  # noqa: PLC0415 - see _mappings_fit
+        from sensorsync.config.sections.mapping_specifications import target_tables  # noqa: PLC0415 - see _validate_mappings
 
-        return own_tables(self.mappings)
+        return target_tables(self.mappings)
 
     @model_validator(mode="after")
-    def _mappings_fit(self) -> Self:
+    def _validate_mappings(self) -> Self:
         if self.mappings:
             # Most configurations have none, and need not wait for the engine with JMESPath and all formats.
-            from sensorsync.config.sections.mapping_specifications import faults_together  # noqa: PLC0415
+            from sensorsync.config.sections.mapping_specifications import cross_mapping_issues  # noqa: PLC0415
 
-            refuse(self, faults_together(self.mappings, self.reading, max_age=self.security.max_age))
+            raise_for_issues(self, cross_mapping_issues(self.mappings, self.reading, max_age=self.security.max_age))
         return self
 
     @model_validator(mode="after")
-    def _timeouts_fit(self) -> Self:
+    def _validate_timeouts(self) -> Self:
         if self.database.read_timeout >= self.pipeline.stop_timeout:
             raise ValueError(
                 "database.read_timeout must be below pipeline.stop_timeout: a stop has to wait for the last answer of the database"

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sensorsync.console.escape import printable
-from sensorsync.console.table import as_text
+from sensorsync.console.table import format_value
 
-_CLIENTS = 20
-_RANGES = 12
+_MAX_CLIENTS = 20
+_MAX_RANGES = 12
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
@@ -24,7 +24,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     table.add_column(justify="right")
     for name in ("messages", "stored", "missing", "parked", "corrupt", "duplicates", "redelivered", "deleted"):
         if data.get(name) is not None:
-            table.add_row(name, as_text(data[name]))
+            table.add_row(name, format_value(data[name]))
     console.print(table)
     for line in missing_lines(data):
         console.print(Text(line))
@@ -39,14 +39,16 @@ def missing_lines(data: Mapping[str, Any]) -> list[str]:
     """A line per client that misses something: `client 3 misses 1,000: seq 500-1499`."""
     lines = []
     by_client = [(client, list(found)) for client, found in groupby(data["missing_ranges"], lambda one: one["client"])]
-    for client, found in by_client[:_CLIENTS]:
+    for client, found in by_client[:_MAX_CLIENTS]:
         count = sum(one["last"] - one["first"] + 1 for one in found)
-        ranges = ", ".join(_range(one) for one in found[:_RANGES]) + (", ..." if len(found) > _RANGES else "")
+        ranges = ", ".join(_format_range(one) for one in found[:_MAX_RANGES]) + (
+            ", ..." if len(found) > _MAX_RANGES else ""
+        )
         lines.append(f"client {client} misses {count:,}: seq {ranges}")
-    if len(by_client) > _CLIENTS:
-        lines.append(f"... and {len(by_client) - _CLIENTS} more clients (--json has them)")
+    if len(by_client) > _MAX_CLIENTS:
+        lines.append(f"... and {len(by_client) - _MAX_CLIENTS} more clients (--json has them)")
     return lines
 
 
-def _range(one: Mapping[str, int]) -> str:
-    return str(one["first"]) if one["first"] == one["last"] else f"{one['first']}-{one['last']}"
+def _format_range(missing: Mapping[str, int]) -> str:
+    return str(missing["first"]) if missing["first"] == missing["last"] else f"{missing['first']}-{missing['last']}"

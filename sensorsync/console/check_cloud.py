@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.text import Text
 
 from sensorsync.console.escape import printable
-from sensorsync.console.live import Display, screen
+from sensorsync.console.live import LiveView, live_screen
 from sensorsync.mqtt.check import Step
 
-_MARKS = {
+_STATUS_STYLES = {
     "passed": ("ok", "green"),
     "warned": ("warn", "yellow"),
     "failed": ("FAIL", "bold red"),
@@ -21,11 +21,11 @@ _MARKS = {
 }
 
 
-class View(Display):
+class CheckCloudView(LiveView):
     """`with View() as view: check_cloud.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
 
     def __init__(self) -> None:
-        console = screen()
+        console = live_screen()
         self._status = None if console is None else console.status("")
         super().__init__(self._status)
 
@@ -40,11 +40,13 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     protocol = ("ws" if data["transport"] == "websockets" else "mqtt") + ("s" if data["tls"] else "")
     console.print(Text(printable(f"Broker {protocol}://{data['broker']}, topic {data['topic']}"), style="bold"))
     for step in data["steps"]:
-        mark, style = _MARKS[step["status"]]
+        mark, style = _STATUS_STYLES[step["status"]]
         seconds = f"{step['seconds'] * 1000:,.0f} ms" if step["status"] != "skipped" else ""
         margin = f"{mark:<4}  {step['label']:<11}  {seconds:>9}  "
         lines = [
-            row for text in (step["summary"], *_remarks(step)) for row in _rows(printable(text), console, len(margin))
+            row
+            for text in (step["summary"], *_format_hints(step))
+            for row in _wrap_text(printable(text), console, len(margin))
         ]
         console.print(Text.assemble((margin[:4], style), margin[4:], lines[0]))
         for row in lines[1:]:
@@ -54,11 +56,11 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"{printable(data['verdict'])} ({data['seconds']:.1f} s)", style="bold"))
 
 
-def _rows(text: str, console: Console, margin: int) -> list[str]:
+def _wrap_text(text: str, console: Console, margin: int) -> list[str]:
     return wrap(text, max(20, console.width - margin)) or [""]
 
 
-def _remarks(step: Mapping[str, Any]) -> Iterator[str]:
+def _format_hints(step: Mapping[str, Any]) -> Iterator[str]:
     failure = step["failure"]
     if failure is not None:
         yield f"Fix: {failure['hint'] or 'try again later'}."

@@ -25,7 +25,7 @@ def show(data: Mapping[str, Any], console: Console) -> None:
     table.add_column("From", overflow="fold")
     for name, entry in data["settings"].items():
         style = "" if entry["origin"] == "default" else "bold"
-        shown = "(below)" if _has_sections(entry["value"]) else printable(_text(entry["value"]))
+        shown = "(below)" if _has_sections(entry["value"]) else printable(_format_value(entry["value"]))
         table.add_row(name, Text(shown), Text(printable(entry["origin"])), style=style)
     console.print(table)
     for name, entry in data["settings"].items():
@@ -54,7 +54,7 @@ def _has_sections(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A value as one would write it."""
     if value is None:
         return "-"

@@ -12,20 +12,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from sensorsync.commands.demo import Progress as Where
+from sensorsync.commands.demo import DemoProgress as Where
 from sensorsync.console.escape import printable
-from sensorsync.console.live import Display, screen
+from sensorsync.console.live import LiveView, live_screen
 
 log = logging.getLogger(__name__)
 
 
-class View(Display):
+class DemoView(LiveView):
     """`with View() as view: demo.run(options, view.show)`. It writes to stderr alone."""
 
     def __init__(self) -> None:
         self._stage = ""
         self._live: Progress | None = None
-        if (console := screen()) is not None:
+        if (console := live_screen()) is not None:
             columns = (
                 TextColumn("{task.description}", table_column=Column(min_width=12)),
                 BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -34,20 +34,24 @@ class View(Display):
                 TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, min_width=28, overflow="ellipsis")),
             )
             self._live = Progress(*columns, console=console, expand=True)
-            self._acked = self._live.add_task("acknowledged", total=None, note="")
-            self._stored = self._live.add_task("stored", total=None, note="")
+            self._acked_task = self._live.add_task("acknowledged", total=None, note="")
+            self._stored_task = self._live.add_task("stored", total=None, note="")
         super().__init__(self._live)
 
-    def show(self, where: Where) -> None:
+    def show(self, progress: Where) -> None:
         """One change."""
         if self._live is None:
-            if where.stage != self._stage:
-                log.info("%s", where.stage, extra={"event": "stage", "acked": where.acked, "stored": where.stored})
+            if progress.stage != self._stage:
+                log.info(
+                    "%s", progress.stage, extra={"event": "stage", "acked": progress.acked, "stored": progress.stored}
+                )
         else:
-            rate = f"{where.rate:,.0f}/s" if where.rate else ""
-            self._live.update(self._acked, total=where.total, completed=where.acked, note=where.stage)
-            self._live.update(self._stored, total=where.total, completed=where.stored + where.parked, note=rate)
-        self._stage = where.stage
+            rate = f"{progress.rate:,.0f}/s" if progress.rate else ""
+            self._live.update(self._acked_task, total=progress.total, completed=progress.acked, note=progress.stage)
+            self._live.update(
+                self._stored_task, total=progress.total, completed=progress.stored + progress.parked, note=rate
+            )
+        self._stage = progress.stage
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:

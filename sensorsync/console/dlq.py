@@ -12,16 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from sensorsync.console.escape import printable
-from sensorsync.console.table import as_text
+from sensorsync.console.table import format_value
 
-_BAR: Final = 24
+_MAX_BAR_LENGTH: Final = 24
 """Characters of the histogram's longest bar."""
-_WIDE: Final = 120
+_WIDE_SCREEN: Final = 120
 """Columns of the screen from which on all that is said of a letter has room."""
-_COLUMNS: Final = ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload")
-_NARROW: Final = ("Id", "Last seen", "Reason", "Topic", "Why")
+_WIDE_COLUMNS: Final = ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload")
+_NARROW_COLUMNS: Final = ("Id", "Last seen", "Reason", "Topic", "Why")
 """The rest is in `dlq show`."""
-_HEADERS: Final = (
+_LETTER_FIELDS: Final = (
     "state", "device", "topic", "qos", "first_seen", "last_seen", "seen", "attempts", "next_retry_at", "size", "sha256",
 )  # fmt: skip
 
@@ -41,7 +41,7 @@ def inspect(data: Mapping[str, Any], console: Console) -> None:
     console.print(_histogram(data))
     if data["letters"]:
         console.print(Text(f"The latest {len(data['letters'])}:"))
-        console.print(_letters(data, console.width))
+        console.print(_letter_table(data, console.width))
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
@@ -50,8 +50,8 @@ def show(data: Mapping[str, Any], console: Console) -> None:
     headers = Table(box=None, show_header=False, pad_edge=False)
     headers.add_column(no_wrap=True)
     headers.add_column(overflow="fold")
-    for name in _HEADERS:
-        headers.add_row(name.replace("_", " "), Text(printable(as_text(data[name]))))
+    for name in _LETTER_FIELDS:
+        headers.add_row(name.replace("_", " "), Text(printable(format_value(data[name]))))
     for name, value in (data["properties"] or {}).items():
         shown = value if isinstance(value, str) else json.dumps(value)
         headers.add_row(Text(f"property {printable(name)}"), Text(printable(shown)))
@@ -59,9 +59,10 @@ def show(data: Mapping[str, Any], console: Console) -> None:
     console.print(Text("Refused:"))
     for refusal in data["history"]:
         when = "parked" if not refusal["attempt"] else f"replay {refusal['attempt']}"
-        reason = _reason(refusal)
+        reason = _format_reason(refusal)
         console.print(
-            Text(f"  {refusal['at']}  {when}  {printable(reason)}: {_told(refusal['message'])}"), soft_wrap=True
+            Text(f"  {refusal['at']}  {when}  {printable(reason)}: {_format_message(refusal['message'])}"),
+            soft_wrap=True,
         )
     console.print(Text("Payload:"))
     console.print(Text(printable(data["payload"])), soft_wrap=True)
@@ -87,15 +88,17 @@ def _histogram(data: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right" if name == "Letters" else "left", no_wrap=name == "Newest")
     most = max(count["letters"] for count in data["counts"])
     for count in data["counts"]:
-        bar = "#" * max(1, round(_BAR * count["letters"] / most))
-        table.add_row(Text(printable(_reason(count))), count["state"], f"{count['letters']:,}", bar, count["newest"])
+        bar = "#" * max(1, round(_MAX_BAR_LENGTH * count["letters"] / most))
+        table.add_row(
+            Text(printable(_format_reason(count))), count["state"], f"{count['letters']:,}", bar, count["newest"]
+        )
     return table
 
 
-def _letters(data: Mapping[str, Any], width: int) -> Table:
+def _letter_table(data: Mapping[str, Any], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     # Numbers and times are never cut, least of all the id, which `dlq show` takes; texts share the room that is left, one line each.
-    names = _COLUMNS if width >= _WIDE else _NARROW
+    names = _WIDE_COLUMNS if width >= _WIDE_SCREEN else _NARROW_COLUMNS
     for name in names:
         number = name in {"Id", "Seen", "Tries", "Bytes"}
         table.add_column(name, justify="right" if number else "left", no_wrap=number or name in {"Last seen", "Reason"})
@@ -106,17 +109,17 @@ def _letters(data: Mapping[str, Any], width: int) -> Table:
             "Last seen": letter["last_seen"],
             "Seen": str(letter["seen"]),
             "Tries": tries,
-            "Reason": _line(_reason(letter)),
-            "Topic": _line(letter["topic"]),
+            "Reason": _one_line(_format_reason(letter)),
+            "Topic": _one_line(letter["topic"]),
             "Bytes": f"{letter['size']:,}",
-            "Why": _line(letter["message"]),
-            "Payload": _line(letter["payload"]),
+            "Why": _one_line(letter["message"]),
+            "Payload": _one_line(letter["payload"]),
         }
         table.add_row(*(cells[name] for name in names))
     return table
 
 
-def _told(message: str) -> str:
+def _format_message(message: str) -> str:
     """Of a message that gives several rows, each cause on a line of its own."""
     shown = printable(message)
     if not shown.startswith("rejected "):
@@ -124,10 +127,10 @@ def _told(message: str) -> str:
     return shown.replace(": [", ":\n    [", 1).replace("; [", "\n    [")
 
 
-def _line(text: str) -> Text:
+def _one_line(text: str) -> Text:
     return Text(printable(text), no_wrap=True, overflow="ellipsis")
 
 
-def _reason(data: Mapping[str, Any]) -> str:
+def _format_reason(data: Mapping[str, Any]) -> str:
     reason: str = data["reason"]
     return reason if data["errno"] is None else f"{reason} {data['errno']}"

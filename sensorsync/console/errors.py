@@ -14,7 +14,7 @@ from sensorsync.errors import Problem
 log = logging.getLogger(__name__)
 
 
-def with_causes(error: BaseException) -> str:
+def format_with_causes(error: BaseException) -> str:
     """The error's sentence, and those of its causes that say something new."""
     sentences = [str(error).strip() or type(error).__name__]
     for cause in _causes(error):
@@ -42,11 +42,11 @@ def print_problems(problems: Sequence[Problem]) -> None:
             extra = {"event": "problem", "code": problem.code, "hint": problem.hint}
             log.error("%s", problem.message, extra=extra)
         else:
-            sys.stderr.write(_as_text(problem, color=logs.wants_color(sys.stderr, os.environ)))
+            sys.stderr.write(_format_problem(problem, color=logs.use_color(sys.stderr, os.environ)))
     sys.stderr.flush()
 
 
-def _as_text(problem: Problem, *, color: bool) -> str:
+def _format_problem(problem: Problem, *, color: bool) -> str:
     label = "\x1b[1;31mError:\x1b[0m" if color else "Error:"
     hint = f"  Hint: {printable(problem.hint)}\n" if problem.hint else ""
     excerpt = "".join(f"    {printable(line)}\n" for line in problem.excerpt.split("\n")) if problem.excerpt else ""

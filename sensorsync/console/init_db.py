@@ -18,7 +18,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
         sys.stdout.write(data["sql"])
         return
     if "accounts" in data:
-        sys.stdout.write(_grants(data))
+        sys.stdout.write(_grant_script(data))
         return
     console.print(Text(printable(data["database"]), style="bold"))
     for line in _lines(data):
@@ -32,7 +32,7 @@ _GRANTS_HEAD = """\
 """
 
 
-def _grants(data: Mapping[str, Any]) -> str:
+def _grant_script(data: Mapping[str, Any]) -> str:
     """A script for the mysql client."""
     parts = [_GRANTS_HEAD.format(server="MariaDB" if data["flavor"] == "mariadb" else "MySQL")]
     for account in data["accounts"]:
@@ -55,31 +55,31 @@ def _lines(data: Mapping[str, Any]) -> list[str]:
             lines = ["The schema is up to date." if data["upkeep"] else "Nothing to do: the schema is up to date."]
     lines += [f"differs   {difference}" for difference in data["differences"]]
     if data["upkeep"]:
-        lines += _upkeep(data["upkeep"], done="exists" not in data)
+        lines += _maintenance_lines(data["upkeep"], done="exists" not in data)
     lines += [f"Warning: {warning}." for warning in data["warnings"]]
     return lines
 
 
-def _upkeep(upkeep: Mapping[str, Any], *, done: bool) -> list[str]:
+def _maintenance_lines(report: Mapping[str, Any], *, done: bool) -> list[str]:
     lines = []
-    if added := upkeep["added"]:
-        lines.append(f"{'added  ' if done else 'to add '}   {_from_to(added)}")
-    if dropped := upkeep["dropped"]:
-        names, rows = _from_to([gone["name"] for gone in dropped]), sum(gone["rows"] for gone in dropped)
+    if added := report["added"]:
+        lines.append(f"{'added  ' if done else 'to add '}   {_format_name_range(added)}")
+    if dropped := report["dropped"]:
+        names, rows = _format_name_range([gone["name"] for gone in dropped]), sum(gone["rows"] for gone in dropped)
         what = f"readings from before {dropped[-1]['before']}, about {rows:,}"
         lines.append(f"{'dropped' if done else 'to drop'}   {names}: {what}")
-    if deleted := upkeep["deleted"]:
+    if deleted := report["deleted"]:
         lines.append(
-            f"{'deleted  ' if done else 'to delete'} {deleted:,} readings from before {upkeep['retained_since']}"
+            f"{'deleted  ' if done else 'to delete'} {deleted:,} readings from before {report['retained_since']}"
         )
     if not lines:
         lines = ["Nothing to keep in order."]
-    if until := upkeep["covered_until"]:
-        lines.append(f"{upkeep['partitions']} partitions, by day until {until}.")
-    if beyond := upkeep["rows_beyond"]:
+    if until := report["covered_until"]:
+        lines.append(f"{report['partitions']} partitions, by day until {until}.")
+    if beyond := report["rows_beyond"]:
         lines.append(f"Readings later than that: {beyond:,}, of clocks that are ahead. --retain never removes them.")
     return lines
 
 
-def _from_to(names: Sequence[str]) -> str:
+def _format_name_range(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)} partitions)"

@@ -20,16 +20,16 @@ from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
-from sensorsync.console.logs import is_json, leave_out
+from sensorsync.console.logs import is_json, suppress_event
 
-REFRESHES = 4
+REFRESHES_PER_SECOND = 4
 """Per second."""
-STOPS_SOFTLY = "Ctrl-C stops it softly"
+STOP_HINT = "Ctrl-C stops it softly"
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
-_FRAME = 3
+_FRAME_LINES = 3
 """Lines around the rows, the empty one below included."""
-_LOG_LINES = 4
+_RESERVED_LOG_LINES = 4
 
 
 class Screen(Console):
@@ -42,7 +42,7 @@ class Screen(Console):
         return False
 
 
-def screen() -> Screen | None:
+def live_screen() -> Screen | None:
     """What can be drawn on; None where plain lines belong: a pipe, a dumb terminal, a log for machines, a job in the background."""
     if is_json() or not sys.stderr.isatty() or not _in_foreground():
         return None
@@ -62,7 +62,7 @@ class _Startable(Protocol):
     def stop(self) -> None: ...
 
 
-class Display:
+class LiveView:
     """A view as a context manager: what it shows live, if anything, is started and stopped."""
 
     def __init__(self, live: _Startable | None) -> None:
@@ -83,31 +83,32 @@ class Display:
 class LivePanel(Live):
     """`draw()` at the bottom of the screen, every line as wide as the screen, some times a second; nothing is left of it at the end.
 
-    Meanwhile log lines of the event that it `replaces` are left out. The cursor is on an empty line below: at the end of a full one,
+    Meanwhile log lines of the event that it `suppressed_event` are left out.
+    The cursor is on an empty line below: at the end of a full one,
     what a person types, such as ^C, would begin another.
 
     When the window becomes narrower, terminals wrap anew what is there: what was one line is then several, and all of them have to go.
     """
 
-    def __init__(self, console: Screen, draw: Callable[[], RenderableType], *, replaces: str) -> None:
+    def __init__(self, console: Screen, draw: Callable[[], RenderableType], *, suppressed_event: str) -> None:
         self._width = console.width
-        self._replaces = replaces
+        self._suppressed_event = suppressed_event
         super().__init__(
             console=console,
             get_renderable=lambda: Group(draw(), Text()),
-            refresh_per_second=REFRESHES,
+            refresh_per_second=REFRESHES_PER_SECOND,
             redirect_stdout=False,
             transient=True,
             vertical_overflow="crop",
         )
 
     def start(self, refresh: bool = False) -> None:
-        leave_out(self._replaces)
+        suppress_event(self._suppressed_event)
         super().start(refresh)
 
     def stop(self) -> None:
         super().stop()
-        leave_out(None)
+        suppress_event(None)
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         before, self._width = self._width, self.console.width
@@ -119,7 +120,7 @@ class LivePanel(Live):
         return drawn
 
 
-class Course:
+class Sparkline:
     """A value over the last minutes, one sample a second: a sparkline as wide as there is room, the newest on the right."""
 
     def __init__(self, samples: int = 600) -> None:
@@ -129,7 +130,7 @@ class Course:
         """The value of the last second."""
         self._samples.append(value)
 
-    def sparkline(self, width: int, bars: str = _BARS) -> str:
+    def draw(self, width: int, bars: str = _BARS) -> str:
         """The last `width` samples in bars, from zero to the highest of them."""
         shown = list(self._samples)[-width:]
         top = max(shown, default=0.0) or 1.0
@@ -137,33 +138,33 @@ class Course:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bars = _ASCII_BARS if options.ascii_only else _BARS
-        yield Text(self.sparkline(options.max_width, bars), style="cyan")
+        yield Text(self.draw(options.max_width, bars), style="cyan")
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, options.max_width)
 
 
-class Pace:
+class RateEstimator:
     """How fast counters grow."""
 
     def __init__(self) -> None:
         self.rate = 0.0
         """Per second, lately."""
-        self._mark: tuple[float, float] | None = None
+        self._last_sample: tuple[float, float] | None = None
 
-    def sample(self, now: float, count: float) -> None:
+    def add(self, now: float, count: float) -> None:
         """The counter's value; one that was started anew begins at 0."""
-        if self._mark is not None and now > self._mark[0]:
-            at, before = self._mark
+        if self._last_sample is not None and now > self._last_sample[0]:
+            at, before = self._last_sample
             self.rate = (count - before if count >= before else count) / (now - at)
-        self._mark = now, count
+        self._last_sample = now, count
 
 
 Row = tuple[str, str, RenderableType]
 """Name, value, and what stands beside it."""
 
 
-def board(title: str, rows: Iterable[Row], foot: str) -> RenderableType:
+def framed_rows(title: str, rows: Iterable[Row], subtitle: str) -> RenderableType:
     """Rows in a frame, none of them folded. The texts must be `printable`."""
     grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
@@ -171,23 +172,23 @@ def board(title: str, rows: Iterable[Row], foot: str) -> RenderableType:
     grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
     for name, value, beside in rows:
         grid.add_row(Text(name), Text(value), beside)
-    return Panel(grid, title=Text(title), title_align="left", subtitle=Text(foot), subtitle_align="right")
+    return Panel(grid, title=Text(title), title_align="left", subtitle=Text(subtitle), subtitle_align="right")
 
 
-def some(rows: list[Row], console: Console, others: int) -> list[Row]:
+def fit_rows(rows: list[Row], console: Console, other_rows: int) -> list[Row]:
     """As many of `rows` as fit on the screen below `others` and a few log lines; the last one says how many are left out."""
-    room = max(1, console.height - others - _FRAME - _LOG_LINES)
+    room = max(1, console.height - other_rows - _FRAME_LINES - _RESERVED_LOG_LINES)
     if len(rows) <= room:
         return rows
     return [*rows[: room - 1], (f"and {len(rows) - room + 1} more", "", "")]
 
 
-def troubles(counts: Mapping[str, int]) -> Text:
+def format_event_counts(counts: Mapping[str, int]) -> Text:
     """Name -> how often: those that happened at all."""
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     return Text(words or "none", style="yellow" if words else "")
 
 
-def clock(seconds: float) -> str:
+def format_elapsed(seconds: float) -> str:
     """`1:02:03`."""
     return str(timedelta(seconds=int(seconds)))

@@ -13,23 +13,23 @@ from typing import Any, TextIO
 
 from sensorsync.console.escape import printable
 
-ROOT = "sensorsync"
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_SHORT = {"WARNING": "WARN", "CRITICAL": "CRIT"}
-_COLORS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+ROOT_LOGGER = "sensorsync"
+_STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SHORT_LEVELS = {"WARNING": "WARN", "CRITICAL": "CRIT"}
+_LEVEL_COLORS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what sys.stderr is at that moment: a live display puts itself there for a while."""
 
-    left_out: str | None = None
+    suppressed_event: str | None = None
     """An event that somebody shows in another way at present."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.left_out is None or getattr(record, "event", None) != self.left_out:
+        if self.suppressed_event is None or getattr(record, "event", None) != self.suppressed_event:
             super().emit(record)
 
     @property
@@ -46,8 +46,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        level = f"{_SHORT.get(record.levelname, record.levelname):<5}"
-        if self._color and (code := _COLORS.get(record.levelname)):
+        level = f"{_SHORT_LEVELS.get(record.levelname, record.levelname):<5}"
+        if self._color and (code := _LEVEL_COLORS.get(record.levelname)):
             level = f"\x1b[{code}m{level}\x1b[0m"
         line = f"{moment} {level} {printable(record.getMessage())}"
         # A process that we supervise hands over its traceback as text.
@@ -61,7 +61,7 @@ class JsonFormatter(logging.Formatter):
     """One object per line: ts (UTC, RFC 3339), level, logger, message, event, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
         document: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
@@ -75,39 +75,39 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(document, default=str)
 
 
-def configure(level: str, form: str) -> None:
+def configure(level: str, log_format: str) -> None:
     """Send our logs at `level` and above to stderr, as `text` or `json`; other libraries' from WARNING on.
 
     Called again, it replaces what it did before and leaves others' handlers alone. An unknown level counts as INFO: the settings
     report it.
     """
     root = logging.getLogger()
-    for old in _ours():
+    for old in _our_handlers():
         root.removeHandler(old)
     handler = StderrHandler()
     handler.setFormatter(
-        JsonFormatter() if form == "json" else TextFormatter(color=wants_color(sys.stderr, os.environ))
+        JsonFormatter() if log_format == "json" else TextFormatter(color=use_color(sys.stderr, os.environ))
     )
     root.addHandler(handler)
-    logging.getLogger(ROOT).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
+    logging.getLogger(ROOT_LOGGER).setLevel(logging.getLevelNamesMapping().get(level.upper(), logging.INFO))
     logging.captureWarnings(capture=True)
 
 
 def is_json() -> bool:
     """Whether stderr carries JSON lines, so that nothing else may be written there."""
-    return any(isinstance(handler.formatter, JsonFormatter) for handler in _ours())
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in _our_handlers())
 
 
-def leave_out(event: str | None) -> None:
+def suppress_event(event: str | None) -> None:
     """Log no records of this event until further notice; None: log everything again."""
-    for handler in _ours():
-        handler.left_out = event
+    for handler in _our_handlers():
+        handler.suppressed_event = event
 
 
-def _ours() -> list[StderrHandler]:
+def _our_handlers() -> list[StderrHandler]:
     return [handler for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler)]
 
 
-def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def use_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Color on a terminal only, and never against NO_COLOR (https://no-color.org) or a dumb terminal."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

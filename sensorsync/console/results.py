@@ -35,12 +35,12 @@ RENDERERS: dict[str, str] = {
 }
 """Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
 
-TELLS_ITS_PROBLEMS = frozenset({"check-cloud"})
+RENDERS_PROBLEMS = frozenset({"check-cloud"})
 """Commands whose text for people has the problems where they belong; they are not said again on stderr."""
 
-_WIDTH_OF_A_PIPE = 500
+_PIPE_WIDTH = 500
 """Wide enough that no table folds: what reads a pipe is grep, not a screen."""
-_FALLBACK = "sensorsync.console.table:render"
+_DEFAULT_RENDERER = "sensorsync.console.table:render"
 
 
 def render_result(result: CommandResult, *, as_json: bool) -> None:
@@ -52,13 +52,13 @@ def render_result(result: CommandResult, *, as_json: bool) -> None:
     if result.data:
         _renderer(result.command)(result.data, _stdout_console())
         sys.stdout.flush()
-        if result.command in TELLS_ITS_PROBLEMS and not logs.is_json():
+        if result.command in RENDERS_PROBLEMS and not logs.is_json():
             return
     print_problems(result.problems)
 
 
 def _renderer(command: str) -> Renderer:
-    module, _, function = RENDERERS.get(command, _FALLBACK).partition(":")
+    module, _, function = RENDERERS.get(command, _DEFAULT_RENDERER).partition(":")
     renderer: Renderer = getattr(import_module(module), function)
     return renderer
 
@@ -66,4 +66,4 @@ def _renderer(command: str) -> Renderer:
 def _stdout_console() -> Any:
     from rich.console import Console  # noqa: PLC0415 - not needed for JSON
 
-    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)

@@ -12,50 +12,52 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sensorsync.commands.stress_publish import Progress
+from sensorsync.commands.stress_publish import PublishProgress
 from sensorsync.console import audit
 from sensorsync.console.escape import printable
 from sensorsync.console.live import (
-    STOPS_SOFTLY,
-    Course,
-    Display,
+    STOP_HINT,
     LivePanel,
-    Pace,
+    LiveView,
+    RateEstimator,
     Row,
-    board,
-    clock,
-    screen,
-    some,
-    troubles,
+    Sparkline,
+    fit_rows,
+    format_elapsed,
+    format_event_counts,
+    framed_rows,
+    live_screen,
 )
 from sensorsync.console.logs import is_json
-from sensorsync.console.table import as_text
-from sensorsync.loadtest.counts import Counts
+from sensorsync.console.table import format_value
+from sensorsync.loadtest.counts import PublishCounts
 
 log = logging.getLogger(__name__)
 
-LINE_SECONDS = 2.0
-MACHINE_SECONDS = 0.25
+LOG_INTERVAL_SECONDS = 2.0
+JSON_LOG_INTERVAL_SECONDS = 0.25
 """A reader of JSON lines, such as `demo`, draws a bar of its own."""
 
 
-class View(Display):
+class StressPublishView(LiveView):
     """`with View() as view: stress_publish.run(settings, options, view.show)`. It writes to stderr alone."""
 
     def __init__(self, *, plain: bool = False) -> None:
-        self._console = None if plain else screen()
+        self._console = None if plain else live_screen()
         self._stage = ""
-        self._last = 0.0
-        self._every = MACHINE_SECONDS if is_json() else LINE_SECONDS
-        self._began = self._sampled = time.monotonic()
-        self._progress: Progress | None = None
-        self._answered, self._latency = Course(), Course()
-        self._pace, self._waiting = Pace(), Pace()
-        self._paces: dict[int, Pace] = {}
-        self._milliseconds = 0.0
-        super().__init__(None if self._console is None else LivePanel(self._console, self._draw, replaces="progress"))
+        self._last_logged = 0.0
+        self._log_interval = JSON_LOG_INTERVAL_SECONDS if is_json() else LOG_INTERVAL_SECONDS
+        self._started_at = self._sampled_at = time.monotonic()
+        self._progress: PublishProgress | None = None
+        self._rate_history, self._latency_history = Sparkline(), Sparkline()
+        self._answer_rate, self._wait_rate = RateEstimator(), RateEstimator()
+        self._process_rates: dict[int, RateEstimator] = {}
+        self._latency_ms = 0.0
+        super().__init__(
+            None if self._console is None else LivePanel(self._console, self._draw, suppressed_event="progress")
+        )
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: PublishProgress) -> None:
         """One change."""
         self._progress = progress
         if self._console is None:
@@ -66,76 +68,76 @@ class View(Display):
     def _draw(self) -> RenderableType:
         """On the thread of the display, which alone has the courses."""
         now, progress = time.monotonic(), self._progress
-        title, foot, rows = f"sensorsync stress-publish, {clock(now - self._began)}", STOPS_SOFTLY, []
+        title, foot, rows = f"sensorsync stress-publish, {format_elapsed(now - self._started_at)}", STOP_HINT, []
         if progress is not None:
             title, foot = f"{title}: {progress.stage}", f"run {printable(progress.run)}, {foot}"
-            if now - self._sampled >= 1:
-                self._sampled = now
+            if now - self._sampled_at >= 1:
+                self._sampled_at = now
                 self._sample(progress, now)
             rows = self._rows(progress)
-        return board(title, rows, foot)
+        return framed_rows(title, rows, foot)
 
-    def _sample(self, progress: Progress, now: float) -> None:
+    def _sample(self, progress: PublishProgress, now: float) -> None:
         counts = progress.counts
-        self._pace.sample(now, counts.answered)
-        self._waiting.sample(now, counts.waited)
-        self._milliseconds = self._waiting.rate / self._pace.rate * 1000 if self._pace.rate else 0.0
-        self._answered.add(self._pace.rate)
-        self._latency.add(self._milliseconds)
+        self._answer_rate.add(now, counts.answered)
+        self._wait_rate.add(now, counts.waited)
+        self._latency_ms = self._wait_rate.rate / self._answer_rate.rate * 1000 if self._answer_rate.rate else 0.0
+        self._rate_history.add(self._answer_rate.rate)
+        self._latency_history.add(self._latency_ms)
         for number, of_process in enumerate(progress.processes):
-            self._paces.setdefault(number, Pace()).sample(now, of_process.answered)
+            self._process_rates.setdefault(number, RateEstimator()).add(now, of_process.answered)
 
-    def _rows(self, progress: Progress) -> list[Row]:
+    def _rows(self, progress: PublishProgress) -> list[Row]:
         counts = progress.counts
         rows: list[Row] = [
-            ("acknowledged", f"{counts.acked:,}", _bar(progress.total, counts.answered)),
-            ("per second", f"{self._pace.rate:,.0f}", self._answered),
-            ("latency", f"{self._milliseconds:,.1f} ms", self._latency),
-            ("window", *_window(counts)),
-            ("events", "", _events(counts)),
+            ("acknowledged", f"{counts.acked:,}", _progress_bar(progress.total, counts.answered)),
+            ("per second", f"{self._answer_rate.rate:,.0f}", self._rate_history),
+            ("latency", f"{self._latency_ms:,.1f} ms", self._latency_history),
+            ("window", *_window_cells(counts)),
+            ("events", "", _format_events(counts)),
         ]
         if progress.stored is not None:
-            rows.insert(1, ("stored", f"{progress.stored:,}", _bar(counts.acked, progress.stored)))
+            rows.insert(1, ("stored", f"{progress.stored:,}", _progress_bar(counts.acked, progress.stored)))
         if self._console is None or len(progress.processes) < 2:
             return rows
-        processes = [self._process(number, one) for number, one in enumerate(progress.processes)]
-        return [*rows, *some(processes, self._console, len(rows))]
+        processes = [self._process_row(number, one) for number, one in enumerate(progress.processes)]
+        return [*rows, *fit_rows(processes, self._console, len(rows))]
 
-    def _process(self, number: int, counts: Counts) -> Row:
-        pace = self._paces.get(number, Pace())
+    def _process_row(self, number: int, counts: PublishCounts) -> Row:
+        pace = self._process_rates.get(number, RateEstimator())
         words = f"{counts.acked:,} acknowledged, {counts.sent - counts.answered:,} under way"
         return f"process {number}", f"{pace.rate:,.0f}/s", Text(words)
 
     # -- the lines -----------------------------------------------------------------------------------------------------
 
-    def _log(self, where: Progress) -> None:
+    def _log(self, progress: PublishProgress) -> None:
         now = time.monotonic()
-        if where.stage == self._stage and now - self._last < self._every:
+        if progress.stage == self._stage and now - self._last_logged < self._log_interval:
             return
-        new_stage = where.stage != self._stage
-        self._stage, self._last = where.stage, now
+        new_stage = progress.stage != self._stage
+        self._stage, self._last_logged = progress.stage, now
         facts = {
-            name: getattr(where, name)
+            name: getattr(progress, name)
             for name in ("run", "stage", "total", "sent", "acked", "not_acked", "rate", "stored")
         }
-        of = "" if where.total is None else f" of {where.total:,}"
-        words = f"{where.stage}: {where.acked:,}{of} acknowledged"
-        if where.stage == "publishing":
-            words += f", {where.rate:,.0f}/s"
-        if where.not_acked:
-            words += f", {where.not_acked:,} not delivered"
-        if where.stored is not None:
-            words += f", {where.stored:,} stored"
-        if new_stage and not where.sent:
-            words = f"{where.stage} (run {where.run})"
+        of = "" if progress.total is None else f" of {progress.total:,}"
+        words = f"{progress.stage}: {progress.acked:,}{of} acknowledged"
+        if progress.stage == "publishing":
+            words += f", {progress.rate:,.0f}/s"
+        if progress.not_acked:
+            words += f", {progress.not_acked:,} not delivered"
+        if progress.stored is not None:
+            words += f", {progress.stored:,} stored"
+        if new_stage and not progress.sent:
+            words = f"{progress.stage} (run {progress.run})"
         log.info("%s", words, extra={"event": "progress", **facts})
 
 
-def _bar(total: int | None, done: int) -> RenderableType:
+def _progress_bar(total: int | None, done: int) -> RenderableType:
     return Text("of a recording") if total is None else ProgressBar(total=max(1, total), completed=done)
 
 
-def _window(counts: Counts) -> tuple[str, Text]:
+def _window_cells(counts: PublishCounts) -> tuple[str, Text]:
     under_way = counts.sent - counts.answered
     if not counts.window:
         return "", Text(f"no connection to the broker, {under_way:,} messages unacknowledged", style="red")
@@ -143,7 +145,7 @@ def _window(counts: Counts) -> tuple[str, Text]:
     return f"{used:.0%}", Text(f"{under_way:,} of {counts.window:,} messages unacknowledged")
 
 
-def _events(counts: Counts) -> Text:
+def _format_events(counts: PublishCounts) -> Text:
     named = {
         "without a subscriber": counts.no_subscriber,
         "failed": counts.failed,
@@ -151,7 +153,7 @@ def _events(counts: Counts) -> Text:
         "reconnects": counts.reconnects,
         "bad lines": counts.bad_lines,
     }
-    return troubles(named)
+    return format_event_counts(named)
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
@@ -175,7 +177,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     counts = ("messages", "sent", "acked", "no_subscriber", "failed", "unacknowledged", "retransmitted", "reconnects")
     for name in (*place, *counts, "bad_lines"):
         if data.get(name) is not None:
-            table.add_row(name.replace("_", " "), Text(printable(as_text(data[name]))))
+            table.add_row(name.replace("_", " "), Text(printable(format_value(data[name]))))
     if data.get("rate") is not None:
         sent = "" if data["achieved"] is None else f"{data['achieved']:,.1f} of "
         table.add_row("open loop", f"{sent}{data['rate']:,.1f} messages/s sent")

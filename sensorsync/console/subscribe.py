@@ -8,121 +8,125 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from sensorsync.console.live import (
-    STOPS_SOFTLY,
-    Course,
-    Display,
+    STOP_HINT,
     LivePanel,
-    Pace,
+    LiveView,
+    RateEstimator,
     Row,
-    board,
-    clock,
-    screen,
-    some,
-    troubles,
+    Sparkline,
+    fit_rows,
+    format_elapsed,
+    format_event_counts,
+    framed_rows,
+    live_screen,
 )
-from sensorsync.pipeline.counters import Status
-from sensorsync.service.live_status import Picture, Show
+from sensorsync.pipeline.counters import Snapshot
+from sensorsync.service.live_status import LiveStatus, ShowLiveStatus
 
 
-class View(Display):
+class SubscribeView(LiveView):
     """`with View() as view: subscribe.run(settings, show=view.show)`. It writes to stderr alone."""
 
     def __init__(self, *, plain: bool = False) -> None:
-        self._console = None if plain else screen()
-        self._began = self._sampled = time.monotonic()
-        self._picture: Picture | None = None
-        self._stored, self._latency, self._queue = Course(), Course(), Course()
-        self._pace = Pace()
-        self._paces: dict[int, Pace] = {}
-        self._milliseconds = 0.0
-        super().__init__(None if self._console is None else LivePanel(self._console, self._draw, replaces="status"))
+        self._console = None if plain else live_screen()
+        self._started_at = self._sampled_at = time.monotonic()
+        self._live_status: LiveStatus | None = None
+        self._rate_history, self._latency_history, self._queue_history = Sparkline(), Sparkline(), Sparkline()
+        self._store_rate = RateEstimator()
+        self._process_rates: dict[int, RateEstimator] = {}
+        self._latency_ms = 0.0
+        super().__init__(
+            None if self._console is None else LivePanel(self._console, self._draw, suppressed_event="status")
+        )
 
     @property
-    def show(self) -> Show | None:
+    def show(self) -> ShowLiveStatus | None:
         """Takes a picture to be shown; None when nothing is shown."""
-        return None if self._console is None else self._take
+        return None if self._console is None else self._set_live_status
 
-    def _take(self, picture: Picture) -> None:
-        self._picture = picture
+    def _set_live_status(self, live_status: LiveStatus) -> None:
+        self._live_status = live_status
 
     def _draw(self) -> RenderableType:
         """On the thread of the display, which alone has the courses."""
-        now, picture = time.monotonic(), self._picture
+        now, picture = time.monotonic(), self._live_status
         rows: list[Row] = [("starting", "", "")]
         if picture is not None:
             self._sample(picture, now)
             rows = self._rows(picture)
-        return board(f"sensorsync subscribe, {clock(now - self._began)}", rows, STOPS_SOFTLY)
+        return framed_rows(f"sensorsync subscribe, {format_elapsed(now - self._started_at)}", rows, STOP_HINT)
 
-    def _sample(self, picture: Picture, now: float) -> None:
+    def _sample(self, live_status: LiveStatus, now: float) -> None:
         """Once a second."""
-        if now - self._sampled < 1:
+        if now - self._sampled_at < 1:
             return
-        self._sampled = now
-        status = picture.status
-        self._pace.sample(now, status.landed)
+        self._sampled_at = now
+        status = live_status.snapshot
+        self._store_rate.add(now, status.landed)
         if status.new:
-            self._milliseconds = status.latency * 1000
-        elif not self._pace.rate:
-            self._milliseconds = 0.0
-        self._stored.add(self._pace.rate)
-        self._latency.add(self._milliseconds)
-        self._queue.add(status.queue_depth)
-        for number, of_process in picture.processes.items():
+            self._latency_ms = status.latency * 1000
+        elif not self._store_rate.rate:
+            self._latency_ms = 0.0
+        self._rate_history.add(self._store_rate.rate)
+        self._latency_history.add(self._latency_ms)
+        self._queue_history.add(status.queue_depth)
+        for number, of_process in live_status.processes.items():
             if of_process is not None:
-                self._paces.setdefault(number, Pace()).sample(now, of_process.landed)
+                self._process_rates.setdefault(number, RateEstimator()).add(now, of_process.landed)
 
-    def _rows(self, picture: Picture) -> list[Row]:
-        status = picture.status
+    def _rows(self, live_status: LiveStatus) -> list[Row]:
+        status = live_status.snapshot
         rows: list[Row] = [
             ("stored", f"{status.landed:,}", ""),
-            ("per second", f"{self._pace.rate:,.0f}", self._stored),
-            ("latency", f"{self._milliseconds:,.0f} ms", self._latency),
-            ("queue", f"{status.queue_depth:,}", self._queue),
-            _window(picture),
-            _dead_letters(picture),
-            _troubles(status),
+            ("per second", f"{self._store_rate.rate:,.0f}", self._rate_history),
+            ("latency", f"{self._latency_ms:,.0f} ms", self._latency_history),
+            ("queue", f"{status.queue_depth:,}", self._queue_history),
+            _window_row(live_status),
+            _dead_letters_row(live_status),
+            _events_row(status),
         ]
-        if self._console is None or not picture.processes:
+        if self._console is None or not live_status.processes:
             return rows
-        processes = [self._process(number, one) for number, one in picture.processes.items()]
-        return [*rows, *some(processes, self._console, len(rows))]
+        processes = [self._process_row(number, one) for number, one in live_status.processes.items()]
+        return [*rows, *fit_rows(processes, self._console, len(rows))]
 
-    def _process(self, number: int, status: Status | None) -> Row:
+    def _process_row(self, number: int, snapshot: Snapshot | None) -> Row:
         name = f"process {number}"
-        if status is None:
+        if snapshot is None:
             return name, "", Text("does not run", style="red")
-        pace = self._paces.get(number, Pace())
-        words = f"{status.landed:,} stored, queue {status.queue_depth:,}, {_links(status)}"
+        pace = self._process_rates.get(number, RateEstimator())
+        words = f"{snapshot.landed:,} stored, queue {snapshot.queue_depth:,}, {_format_links(snapshot)}"
         return name, f"{pace.rate:,.0f}/s", Text(words)
 
 
-def _window(picture: Picture) -> Row:
-    status = picture.status
+def _window_row(live_status: LiveStatus) -> Row:
+    status = live_status.snapshot
     if not status.links:
         return "window", "", Text("no connection to the broker", style="red")
-    used = status.in_flight / max(1, picture.room)  # above 1 where a broker does not keep to it
-    words = f"{status.in_flight:,} of {picture.room:,} messages unacknowledged, {_links(status)}"
+    used = status.in_flight / max(1, live_status.max_in_flight)  # above 1 where a broker does not keep to it
+    words = f"{status.in_flight:,} of {live_status.max_in_flight:,} messages unacknowledged, {_format_links(status)}"
     return "window", f"{used:.0%}", Text(words)
 
 
-def _links(status: Status) -> str:
-    return "1 link" if status.links == 1 else f"{status.links} links"
+def _format_links(snapshot: Snapshot) -> str:
+    return "1 link" if snapshot.links == 1 else f"{snapshot.links} links"
 
 
-def _dead_letters(picture: Picture) -> Row:
-    reasons = sorted(picture.status.parked_by_reason.items(), key=lambda item: -item[1])
+def _dead_letters_row(live_status: LiveStatus) -> Row:
+    reasons = sorted(live_status.snapshot.parked_by_reason.items(), key=lambda item: -item[1])
     words = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
-    new = f"{picture.status.parked:,} parked since the start: {words}" if reasons else "none parked since the start"
-    letters = "" if picture.letters is None else f"{picture.letters:,}"
+    new = (
+        f"{live_status.snapshot.parked:,} parked since the start: {words}" if reasons else "none parked since the start"
+    )
+    letters = "" if live_status.dead_letters is None else f"{live_status.dead_letters:,}"
     return "dead letters", letters, Text(new, style="yellow" if reasons else "")
 
 
-def _troubles(status: Status) -> Row:
+def _events_row(snapshot: Snapshot) -> Row:
     counts = {
-        "retries": status.retries,
-        "reconnects": status.reconnects,
-        "sessions lost": status.sessions_lost,
-        "redelivered": status.duplicates,
+        "retries": snapshot.retries,
+        "reconnects": snapshot.reconnects,
+        "sessions lost": snapshot.sessions_lost,
+        "redelivered": snapshot.duplicates,
     }
-    return "events", "", troubles(counts)
+    return "events", "", format_event_counts(counts)

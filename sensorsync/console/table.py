@@ -18,12 +18,12 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _flat(data, ""):
-        table.add_row(Text(printable(name)), Text(printable(as_text(value))))
+    for name, value in _flatten(data, ""):
+        table.add_row(Text(printable(name)), Text(printable(format_value(value))))
     console.print(table)
 
 
-def as_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A JSON value for people: numbers with separators, a dash for nothing."""
     if value is None:
         return "-"
@@ -36,9 +36,9 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _flat(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in data.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

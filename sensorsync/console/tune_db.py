@@ -15,10 +15,10 @@ from rich.text import Text
 from sensorsync.console.escape import printable
 from sensorsync.console.logs import is_json
 
-_SIZES: Final = ("_size", "_capacity", "_packet")
-_COUNTS: Final = ("io_capacity",)
-_UNITS: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
-_MARKS: Final = {
+_SIZE_SUFFIXES: Final = ("_size", "_capacity", "_packet")
+_COUNT_SUFFIXES: Final = ("io_capacity",)
+_SIZE_UNITS: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+_STATUS_STYLES: Final = {
     "set": ("set", "green"),
     "persisted": ("persisted", "green"),
     "restored": ("restored", "green"),
@@ -27,10 +27,10 @@ _MARKS: Final = {
     "by_hand": ("by hand", "yellow"),
     "failed": ("FAILED", "bold red"),
 }
-_READABLE: Final = 110
+_MAX_TEXT_WIDTH: Final = 110
 
 
-class View:
+class TuneDbView:
     """`with View() as view: tune_db.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
 
     def __init__(self) -> None:
@@ -46,10 +46,10 @@ class View:
         if self._status is not None:
             self._status.stop()
 
-    def show(self, doing: str) -> None:
+    def show(self, stage: str) -> None:
         """Something begins."""
         if self._status is not None:
-            self._status.update(Text(f"{doing} ..."))
+            self._status.update(Text(f"{stage} ..."))
             self._status.start()
 
 
@@ -61,50 +61,59 @@ def render(data: Mapping[str, Any], console: Console) -> None:
     service = f" ({data['service']})" if data["service"] else ""
     console.print(Text(f"{printable(data['database'])}{service}", style="bold"))
     if "reverted" in data:
-        _reverted(data, console)
+        _print_reverted(data, console)
         return
-    sized = f", sized to {_memory(data['memory_bytes'])} of memory" if data["memory_bytes"] else ""
-    _paragraph(f"Profile {data['profile']}{sized}. {data['loss']}", console)
-    _advice(data, console)
+    sized = f", sized to {_format_memory(data['memory_bytes'])} of memory" if data["memory_bytes"] else ""
+    _print_paragraph(f"Profile {data['profile']}{sized}. {data['loss']}", console)
+    _print_advice(data, console)
     if data["measured"]:
-        _measured(data["measured"], console)
+        _print_measurements(data["measured"], console)
     for note in (*data["notes"], data["untouched"]):
         console.print()
-        _paragraph(note, console)
+        _print_paragraph(note, console)
     if data["undo_file"]:
         console.print()
         console.print(Text(f"Undo: sensorsync tune-db --revert (from {printable(data['undo_file'])})"), soft_wrap=True)
 
 
-def _advice(data: Mapping[str, Any], console: Console) -> None:
+def _print_advice(data: Mapping[str, Any], console: Console) -> None:
     chosen = [one for one in data["advice"] if one["changes"]]
     if chosen:
         console.print()
     head = ("Variable", "Before" if data["applied"] else "Now", "Advised", "Dynamic")
     widths = [max(map(len, column)) for column in zip(head, *map(_cells, chosen), strict=True)]
     if chosen:
-        console.print(Text(_line(head, widths), style="bold"))
+        console.print(Text(_format_line(head, widths), style="bold"))
     for one in chosen:
-        mark, style = _MARKS.get(one["status"] or "", ("", ""))
-        console.print(Text.assemble(_line(_cells(one), widths), "  " if mark else "", (mark, style)))
-        for text in _remarks(one):
-            _paragraph(text, console, indent=4)
-    fine = [f"{one['variable']} = {value(one['variable'], one['now'])}" for one in data["advice"] if not one["changes"]]
+        mark, style = _STATUS_STYLES.get(one["status"] or "", ("", ""))
+        console.print(Text.assemble(_format_line(_cells(one), widths), "  " if mark else "", (mark, style)))
+        for text in _format_remarks(one):
+            _print_paragraph(text, console, indent=4)
+    fine = [
+        f"{one['variable']} = {format_variable(one['variable'], one['now'])}"
+        for one in data["advice"]
+        if not one["changes"]
+    ]
     if fine:
         console.print()
-        _paragraph(f"{'As advised' if chosen else 'All is as advised'}: {', '.join(fine)}.", console)
+        _print_paragraph(f"{'As advised' if chosen else 'All is as advised'}: {', '.join(fine)}.", console)
 
 
 def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
     name = one["variable"]
-    return name, value(name, one["now"]), value(name, one["advised"]), "yes" if one["dynamic"] else "no"
+    return (
+        name,
+        format_variable(name, one["now"]),
+        format_variable(name, one["advised"]),
+        "yes" if one["dynamic"] else "no",
+    )
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _format_line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _remarks(one: Mapping[str, Any]) -> Iterator[str]:
+def _format_remarks(one: Mapping[str, Any]) -> Iterator[str]:
     if one["message"] and one["status"] not in {"restart", "by_hand"}:
         yield f"{one['message']}."
     yield f"Why: {one['why']}."
@@ -112,23 +121,23 @@ def _remarks(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"Risk: {one['risk']}."
 
 
-def _reverted(data: Mapping[str, Any], console: Console) -> None:
+def _print_reverted(data: Mapping[str, Any], console: Console) -> None:
     for one in data["reverted"]:
-        mark, style = _MARKS[one["status"]]
+        mark, style = _STATUS_STYLES[one["status"]]
         name = one["variable"]
         change = (
-            f"{value(name, one['before'])} -> {value(name, one['now'])}"
+            f"{format_variable(name, one['before'])} -> {format_variable(name, one['now'])}"
             if one["before"] != one["now"]
-            else value(name, one["now"])
+            else format_variable(name, one["now"])
         )
         console.print(Text.assemble(f"  {name:<31}  {change}  ", (mark, style)))
         if one["message"]:
-            _paragraph(one["message"], console, indent=4)
+            _print_paragraph(one["message"], console, indent=4)
     if data["undo_file"]:
         console.print(Text(f"What was not restored stays in {printable(data['undo_file'])}"), soft_wrap=True)
 
 
-def _measured(measured: Mapping[str, Any], console: Console) -> None:
+def _print_measurements(measured: Mapping[str, Any], console: Console) -> None:
     before = measured["before"]
     table = Table(box=None, pad_edge=False)
     table.add_column("Measured")
@@ -142,22 +151,22 @@ def _measured(measured: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def value(name: str, text: str) -> str:
+def format_variable(name: str, text: str) -> str:
     """A value for people: sizes with their unit."""
-    if text.isdecimal() and name.endswith(_SIZES) and not name.endswith(_COUNTS):
+    if text.isdecimal() and name.endswith(_SIZE_SUFFIXES) and not name.endswith(_COUNT_SUFFIXES):
         size = int(text)
-        for unit, factor in _UNITS:
+        for unit, factor in _SIZE_UNITS:
             if size >= factor and size * 4 % factor == 0:
                 return f"{size / factor:g} {unit}"
     return printable(text) or "(empty)"
 
 
-def _memory(size: int) -> str:
+def _format_memory(size: int) -> str:
     return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _paragraph(text: str, console: Console, *, indent: int = 0) -> None:
+def _print_paragraph(text: str, console: Console, *, indent: int = 0) -> None:
     margin = " " * indent
-    width = min(console.width, _READABLE) if console.is_terminal else console.width
+    width = min(console.width, _MAX_TEXT_WIDTH) if console.is_terminal else console.width
     for line in wrap(printable(text), max(30, width - indent)):
         console.print(Text(margin + line), soft_wrap=True)

@@ -8,18 +8,18 @@ What only one command needs is in modules of its own, so that the others start w
 
 from __future__ import annotations
 
-from sensorsync.deadletters.box import DeadLetters, Refusal
+from sensorsync.deadletters.box import DeadLetters, ReplayRejection
 from sensorsync.deadletters.criteria import Criteria, State, topic_matches
-from sensorsync.deadletters.letters import ReasonCount, StoredLetter, device_of, identity
+from sensorsync.deadletters.letters import ReasonCount, StoredLetter, guess_device, message_identity
 
 __all__ = [
     "Criteria",
     "DeadLetters",
     "ReasonCount",
-    "Refusal",
+    "ReplayRejection",
     "State",
     "StoredLetter",
-    "device_of",
-    "identity",
+    "guess_device",
+    "message_identity",
     "topic_matches",
 ]

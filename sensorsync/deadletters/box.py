@@ -11,51 +11,51 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from sensorsync.config import Settings
-from sensorsync.deadletters.census import census
-from sensorsync.deadletters.criteria import INDEXED, Criteria
+from sensorsync.deadletters.criteria import FROM_INDEX, Criteria
 from sensorsync.deadletters.file import BoxFile
-from sensorsync.deadletters.file_system import file_system_of, warnings_for
+from sensorsync.deadletters.file_system import file_system_type, file_system_warnings
 from sensorsync.deadletters.letters import (
-    SELECT,
     SELECT_DELIVERY,
+    SELECT_LETTER,
     ReasonCount,
     StoredLetter,
-    entry,
-    history_with,
-    row_of,
-    storable,
+    append_history,
+    escape_surrogates,
+    history_entry,
+    letter_row,
 )
+from sensorsync.deadletters.reason_counts import count_by_reason
 from sensorsync.errors import DeadLetterBoxError
-from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter, Delivery
+from sensorsync.pipeline.contract import DeadLetter, DeadLetterBoxUnavailable, Delivery
 
 _ADD: Final = """
     INSERT INTO letters (sha256, reason, errno, first_seen, last_seen, refused_at, qos, topic, message, properties, payload, device)
     VALUES (?1, ?2, ?3, ?4, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"""
-_KNOWN: Final = """
+_SELECT_KNOWN: Final = """
     SELECT letters.id, refused_at, attempts, reason, errno, message, history FROM known JOIN letters USING (id)
     WHERE known.sha256 = ?"""
-_SEEN_AGAIN: Final = """
+_UPDATE_KNOWN: Final = """
     UPDATE letters SET seen = seen + 1, first_seen = min(first_seen, ?4), last_seen = max(last_seen, ?4),
         refused_at = max(refused_at, ?4), reason = ?2, errno = ?3, message = ?7, history = ?8 WHERE id = ?1"""
 _RESTORE: Final = """
     INSERT INTO letters (sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos,
         topic, message, properties, history, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_REFUSED_AGAIN: Final = """
+_UPDATE_REJECTED: Final = """
     UPDATE letters SET attempts = ?, state = ?, next_retry_at = ?, refused_at = ?, reason = ?, errno = ?, message = ?, history = ?
     WHERE id = ? AND state = 'parked'"""
-_GIVEN: Final = "(SELECT value FROM json_each(?))"
+_IDS: Final = "(SELECT value FROM json_each(?))"
 _RELEASE: Final = """
     UPDATE letters SET state = 'parked', attempts = 0, next_retry_at = 0 WHERE id IN (SELECT value FROM json_each(?))"""
 _DELETE: Final = "DELETE FROM letters WHERE id IN (SELECT value FROM json_each(?))"
-_KNOWN_AND_LEFT: Final = "SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM letters)"
+_COUNT_KNOWN_AND_LETTERS: Final = "SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM letters)"
 _PAYLOAD: Final = "coalesce(substr(payload, 1, ?), x'')"
-_WHOLE: Final = 2**31 - 1
+_NO_PAYLOAD_LIMIT: Final = 2**31 - 1
 _CHUNK: Final = 1000
 """Letters in one transaction, and in one piece of a long list."""
 
 
-class Refusal(NamedTuple):
+class ReplayRejection(NamedTuple):
     """What a replay has to say of a letter that was refused again."""
 
     letter: StoredLetter
@@ -67,10 +67,10 @@ class Refusal(NamedTuple):
     next_retry_at: float
 
 
-class Taken(NamedTuple):
+class ReplayBatch(NamedTuple):
     """A batch of a replay."""
 
-    numbers: list[int]
+    ids: list[int]
     """The ids of its letters, in order."""
     deliveries: list[Delivery]
     """The messages that they are, as many."""
@@ -89,7 +89,7 @@ class DeadLetters:
         self._device_level = device_level
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """The box that the settings name."""
         level = settings.reading.device_id_level
         return cls(settings.dead_letter_path, max_size=settings.dead_letters.max_size, device_level=level)
@@ -100,11 +100,11 @@ class DeadLetters:
 
     def open_read_only(self) -> bool:
         """To look into it; False, and nothing is created, when there is none."""
-        return self._file.open_existing(to_write=False)
+        return self._file.open_existing(writable=False)
 
-    def open_to_take_out(self) -> bool:
+    def open_for_changes(self) -> bool:
         """To replay, release or purge; False, and nothing is created, when there is none. The file has no bound then."""
-        return self._file.open_existing(to_write=True)
+        return self._file.open_existing(writable=True)
 
     def close(self) -> None:
         """Close it; again: nothing happens."""
@@ -112,26 +112,26 @@ class DeadLetters:
 
     def warnings(self) -> list[str]:
         """Sentences: why letters may be less safe in this place than on a local disk."""
-        return warnings_for(self.path, file_system_of(self.path))
+        return file_system_warnings(self.path, file_system_type(self.path))
 
     # -- put in ----------------------------------------------------------------------------------------------------------
 
     def park(self, letters: Sequence[DeadLetter]) -> int:
-        """Store all of `letters`, fsynced, or none; return how many were new. Raises BoxUnavailable."""
-        rows = [row_of(letter, self._device_level) for letter in letters]
+        """Store all of `letters`, fsynced, or none; return how many were new. Raises DeadLetterBoxUnavailable."""
+        rows = [letter_row(letter, self._device_level) for letter in letters]
         try:
             with self._file.lock:
-                self._file.in_place()
-                with self._file.writing() as connection:
+                self._file.reopen_if_replaced()
+                with self._file.write_transaction() as connection:
                     return sum(_park(connection, row) for row in rows)
         except DeadLetterBoxError as error:
-            raise BoxUnavailable(str(error)) from error
+            raise DeadLetterBoxUnavailable(str(error)) from error
         except OSError as error:
-            raise BoxUnavailable(f"{self.path}: {error}") from error
+            raise DeadLetterBoxUnavailable(f"{self.path}: {error}") from error
 
     def restore(self, letters: Iterable[StoredLetter]) -> int:
         """Put exported letters back as they were, fsynced, all or none; those that are there stay. Return how many were not."""
-        with self._file.writing() as connection:
+        with self._file.write_transaction() as connection:
             return sum(_restore(connection, letter) for letter in letters)
 
     # -- look ------------------------------------------------------------------------------------------------------------
@@ -146,54 +146,56 @@ class DeadLetters:
     ) -> Iterator[StoredLetter]:
         """The letters, last parked first, at most `limit`; of each payload the first `payload_bytes`, by default all. Streams."""
         order = "ASC" if oldest_first else "DESC"
-        where, parameters = (criteria or Criteria()).where()
-        size = _WHOLE if payload_bytes is None else payload_bytes
+        where, parameters = (criteria or Criteria()).sql_condition()
+        size = _NO_PAYLOAD_LIMIT if payload_bytes is None else payload_bytes
         many = -1 if limit is None else limit
-        with self._file.reading() as connection:
+        with self._file.read_transaction() as connection:
             if where == "1":
-                found = f"{SELECT}, {_PAYLOAD} FROM letters ORDER BY id {order} LIMIT ?"
-                yield from map(StoredLetter.of, connection.execute(found, (size, many)))
+                found = f"{SELECT_LETTER}, {_PAYLOAD} FROM letters ORDER BY id {order} LIMIT ?"
+                yield from map(StoredLetter.from_row, connection.execute(found, (size, many)))
                 return
-            chosen = connection.execute(f"SELECT id {INDEXED} {where} ORDER BY id {order} LIMIT ?", (*parameters, many))
+            chosen = connection.execute(
+                f"SELECT id {FROM_INDEX} {where} ORDER BY id {order} LIMIT ?", (*parameters, many)
+            )
             for (number,) in chosen.fetchall():
-                found = f"{SELECT}, {_PAYLOAD} FROM letters WHERE id = ?"
-                yield StoredLetter.of(connection.execute(found, (size, number)).fetchone())
+                found = f"{SELECT_LETTER}, {_PAYLOAD} FROM letters WHERE id = ?"
+                yield StoredLetter.from_row(connection.execute(found, (size, number)).fetchone())
 
-    def letter(self, number: int) -> StoredLetter | None:
+    def get(self, letter_id: int) -> StoredLetter | None:
         """One letter whole; None when there is none of this number."""
-        with self._file.reading() as connection:
-            row = connection.execute(f"{SELECT}, payload FROM letters WHERE id = ?", (number,)).fetchone()
-        return None if row is None else StoredLetter.of(row)
+        with self._file.read_transaction() as connection:
+            row = connection.execute(f"{SELECT_LETTER}, payload FROM letters WHERE id = ?", (letter_id,)).fetchone()
+        return None if row is None else StoredLetter.from_row(row)
 
-    def counts(self, criteria: Criteria | None = None, *, now: float | None = None) -> list[ReasonCount]:
+    def reason_counts(self, criteria: Criteria | None = None, *, now: float | None = None) -> list[ReasonCount]:
         """How many letters there are by reason, errno and state, the most first. `now`: Unix time at which letters are due."""
-        where, parameters = (criteria or Criteria()).where()
-        with self._file.reading() as connection:
-            counts = list(census(connection, where, parameters, time.time() if now is None else now))
+        where, parameters = (criteria or Criteria()).sql_condition()
+        with self._file.read_transaction() as connection:
+            counts = list(count_by_reason(connection, where, parameters, time.time() if now is None else now))
         return sorted(counts, key=lambda count: -count.letters)
 
     # -- take out --------------------------------------------------------------------------------------------------------
 
-    def numbers(self, criteria: Criteria, *, due: float | None = None) -> array[int]:
+    def ids(self, criteria: Criteria, *, due: float | None = None) -> array[int]:
         """The ids of letters, in order; `due` (Unix time): only those whose next try may be then."""
-        where, parameters = criteria.where()
+        where, parameters = criteria.sql_condition()
         if due is not None:
             where, parameters = f"{where} AND next_retry_at <= ?", [*parameters, due]
-        with self._file.reading() as connection:
+        with self._file.read_transaction() as connection:
             return array(
-                "q", (row[0] for row in connection.execute(f"SELECT id {INDEXED} {where} ORDER BY id", parameters))
+                "q", (row[0] for row in connection.execute(f"SELECT id {FROM_INDEX} {where} ORDER BY id", parameters))
             )
 
-    def take(self, numbers: Sequence[int], max_bytes: int) -> Taken:
+    def read_batch(self, ids: Sequence[int], max_bytes: int) -> ReplayBatch:
         """Read the letters of these ids that are parked (still), in order, as far as their payloads stay within `max_bytes`.
 
         The first one is always read. Nothing is changed.
         """
-        query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_GIVEN} AND state = 'parked' ORDER BY id"
+        query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_IDS} AND state = 'parked' ORDER BY id"
         there: list[int] = []
         deliveries: list[Delivery] = []
-        with self._file.reading() as connection:
-            rows = connection.execute(query, (json.dumps(list(numbers)),))
+        with self._file.read_transaction() as connection:
+            rows = connection.execute(query, (json.dumps(list(ids)),))
             for number, topic, payload, qos, first_seen, properties, fault in rows:
                 max_bytes -= len(payload)
                 if max_bytes < 0 and there:
@@ -201,15 +203,15 @@ class DeadLetters:
                 there.append(number)
                 kept = None if properties is None else json.loads(properties)
                 deliveries.append(Delivery(topic, payload, qos, first_seen, None, kept, fault))
-        return Taken(there, deliveries)
+        return ReplayBatch(there, deliveries)
 
-    def whole(self, numbers: Sequence[int]) -> list[StoredLetter]:
+    def get_many(self, ids: Sequence[int]) -> list[StoredLetter]:
         """The letters of these ids that are there (still), in order."""
-        query = f"{SELECT}, payload FROM letters WHERE id IN {_GIVEN} ORDER BY id"
-        with self._file.reading() as connection:
-            return list(map(StoredLetter.of, connection.execute(query, (json.dumps(list(numbers)),))))
+        query = f"{SELECT_LETTER}, payload FROM letters WHERE id IN {_IDS} ORDER BY id"
+        with self._file.read_transaction() as connection:
+            return list(map(StoredLetter.from_row, connection.execute(query, (json.dumps(list(ids)),))))
 
-    def settle(self, stored: Iterable[int], refused: Sequence[Refusal], now: float) -> None:
+    def finish_batch(self, stored: Iterable[int], rejected: Sequence[ReplayRejection], now: float) -> None:
         """End a batch of a replay in one transaction: delete what is stored (ids), and count the attempt of what was refused."""
         rows = [
             (
@@ -219,57 +221,57 @@ class DeadLetters:
                 now,
                 refusal.reason,
                 refusal.errno,
-                storable(refusal.message),
-                history_with(json.dumps(refusal.letter.history), refusal.letter.latest),
+                escape_surrogates(refusal.message),
+                append_history(json.dumps(refusal.letter.history), refusal.letter.latest_entry),
                 refusal.letter.id,
             )
-            for refusal in refused
+            for refusal in rejected
         ]
-        with self._file.writing() as connection:
+        with self._file.write_transaction() as connection:
             _delete(connection, list(stored))
-            connection.executemany(_REFUSED_AGAIN, rows)
+            connection.executemany(_UPDATE_REJECTED, rows)
 
     def purge(self, criteria: Criteria) -> int:
         """Delete letters for good, some thousand in a transaction; return how many."""
-        return self._change(_delete, criteria)
+        return self._change_in_chunks(_delete, criteria)
 
     def release(self, criteria: Criteria) -> int:
         """Let replay try letters again from the beginning; return how many there were."""
-        return self._change(_release, criteria)
+        return self._change_in_chunks(_release, criteria)
 
-    def tidy(self) -> None:
+    def compact(self) -> None:
         """Forget letters that have left, and give their room back to the disk, once they are half of it all."""
-        with self._file.reading() as connection:
-            known, left = connection.execute(_KNOWN_AND_LEFT).fetchone()
+        with self._file.read_transaction() as connection:
+            known, left = connection.execute(_COUNT_KNOWN_AND_LETTERS).fetchone()
         if known > 2 * left:
-            with self._file.writing() as connection:
+            with self._file.write_transaction() as connection:
                 connection.execute("DELETE FROM known")
                 connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
-        self._file.shrink()
+        self._file.vacuum()
 
-    def _change(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
-        numbers = self.numbers(criteria)
+    def _change_in_chunks(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
+        numbers = self.ids(criteria)
         changed = 0
         for start in range(0, len(numbers), _CHUNK):
-            with self._file.writing() as connection:
+            with self._file.write_transaction() as connection:
                 changed += change(connection, numbers[start : start + _CHUNK].tolist())
         return changed
 
 
 def _park(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
-    known = connection.execute(_KNOWN, row[:1]).fetchone()
+    known = connection.execute(_SELECT_KNOWN, row[:1]).fetchone()
     if known is None:
         connection.execute(_ADD, row)
         return True
     number, at, attempts, reason, errno, message, history = known
     if (reason, errno, message) != (row[1], row[2], row[6]):
-        history = history_with(history, entry(at, attempts, reason, errno, message))
-    connection.execute(_SEEN_AGAIN, (number, *row[1:7], history))
+        history = append_history(history, history_entry(at, attempts, reason, errno, message))
+    connection.execute(_UPDATE_KNOWN, (number, *row[1:7], history))
     return False
 
 
 def _restore(connection: sqlite3.Connection, letter: StoredLetter) -> bool:
-    if connection.execute(_KNOWN, (letter.sha256,)).fetchone() is not None:
+    if connection.execute(_SELECT_KNOWN, (letter.sha256,)).fetchone() is not None:
         return False
     row = (
         *letter[1:15],
@@ -281,9 +283,9 @@ def _restore(connection: sqlite3.Connection, letter: StoredLetter) -> bool:
     return True
 
 
-def _delete(connection: sqlite3.Connection, numbers: list[int]) -> int:
-    return connection.execute(_DELETE, (json.dumps(numbers),)).rowcount
+def _delete(connection: sqlite3.Connection, ids: list[int]) -> int:
+    return connection.execute(_DELETE, (json.dumps(ids),)).rowcount
 
 
-def _release(connection: sqlite3.Connection, numbers: list[int]) -> int:
-    return connection.execute(_RELEASE, (json.dumps(numbers),)).rowcount
+def _release(connection: sqlite3.Connection, ids: list[int]) -> int:
+    return connection.execute(_RELEASE, (json.dumps(ids),)).rowcount

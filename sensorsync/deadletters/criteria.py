@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sensorsync.messages.topics import covers
+from sensorsync.messages.topics import filter_matches
 
 State = Literal["parked", "quarantined"]
 
-INDEXED: Final = "FROM letters INDEXED BY letters_by_reason WHERE"
+FROM_INDEX: Final = "FROM letters INDEXED BY letters_by_reason WHERE"
 """The letters by that index alone, and so named: the planner would rather read the whole table than sort what the index gives."""
 
 
@@ -31,11 +31,11 @@ class Criteria:
     state: State | None = None
 
     @property
-    def all(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is said, so that every letter is meant."""
         return self == Criteria()
 
-    def where(self) -> tuple[str, list[Any]]:
+    def sql_condition(self) -> tuple[str, list[Any]]:
         """A condition in SQL on the columns of letters_by_reason, and its parameters. It needs `topic_matches`."""
         parts: list[tuple[str, list[Any]]] = [
             (condition, [value])
@@ -50,15 +50,15 @@ class Criteria:
             if value is not None
         ]
         if self.topic is not None:
-            parts.append(_topic(self.topic))
+            parts.append(_topic_condition(self.topic))
         return " AND ".join(condition for condition, _ in parts) or "1", [value for _, of in parts for value in of]
 
 
-topic_matches = functools.lru_cache(maxsize=2**16)(covers)
+topic_matches = functools.lru_cache(maxsize=2**16)(filter_matches)
 """Whether a topic filter matches a topic. Letters are many, their topics few."""
 
 
-def _topic(pattern: str) -> tuple[str, list[Any]]:
+def _topic_condition(pattern: str) -> tuple[str, list[Any]]:
     """In SQL as far as it can say it: a function called for each letter takes three times as long. Topics compare byte for byte."""
     if not re.search("[+#]", pattern):
         return "topic = ?", [pattern]

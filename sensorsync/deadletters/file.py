@@ -18,16 +18,16 @@ from sensorsync.storage import sqlite_file
 _APPLICATION_ID: Final = 0x53534C42
 """Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
 _VERSION: Final = 3
-_WITHOUT_KNOWN: Final = 2
+_VERSION_WITHOUT_KNOWN: Final = 2
 """The format before, which lacks the table `known`. To look into it takes none, and who writes adds it."""
 _SHARE_OF_FREE_DISK: Final = 0.5
-_KEPT_LOG: Final = 16 * 2**20
+_JOURNAL_SIZE_LIMIT: Final = 16 * 2**20
 """Bytes that the write-ahead log may keep on disk when it is empty."""
-_LOG_SHARE: Final = 3
+_CHECKPOINT_DIVISOR: Final = 3
 """A replay deletes all over an index. So pages are moved from the log into the file only when the log is a third of the file, ..."""
 _CACHE_KIB: Final = 64 * 1024
 """... and the index of a million letters stays in memory."""
-_PATIENCE_MS: Final = 30_000
+_BUSY_TIMEOUT_MS: Final = 30_000
 _VACUUM_PAGES: Final = 2_000
 
 
@@ -48,7 +48,7 @@ class BoxFile:
             self._connect()
             self._open = True
 
-    def open_existing(self, *, to_write: bool) -> bool:
+    def open_existing(self, *, writable: bool) -> bool:
         """Open it to look, or to take letters out; False, and nothing is created, when there is none.
 
         To take out there is no bound: a full SQLite file can't even DELETE. Nor is there an fsync at each commit: what is taken out
@@ -56,12 +56,12 @@ class BoxFile:
         """
         if not self.path.exists():
             return False
-        with self._opening():
-            connection = sqlite_file.connect(self.path, "rw" if to_write else "ro")
+        with self._translate_open_errors():
+            connection = sqlite_file.connect(self.path, "rw" if writable else "ro")
             with _closed_on_error(connection):
-                self._check_ours(connection)
-                if to_write:
-                    if _pragma(connection, "user_version") == _WITHOUT_KNOWN:
+                self._check_format(connection)
+                if writable:
+                    if _pragma(connection, "user_version") == _VERSION_WITHOUT_KNOWN:
                         _set_up_tables(connection)
                     _prepare_for_deletes(connection)
                 _add_functions(connection)
@@ -75,10 +75,10 @@ class BoxFile:
             self._disconnect()
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def read_transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection, to read from: all that is read inside is of one moment."""
         with self.lock:
-            connection = self._connected()
+            connection = self._require_connection()
             try:
                 with _transaction(connection, "BEGIN"):
                     yield connection
@@ -86,10 +86,10 @@ class BoxFile:
                 raise DeadLetterBoxError(f"Cannot read the dead-letter box {self.path}: {error}.") from error
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def write_transaction(self) -> Iterator[sqlite3.Connection]:
         """The connection in a transaction that is committed at the end, or rolled back by an exception."""
         with self.lock:
-            connection = self._connected()
+            connection = self._require_connection()
             try:
                 with _transaction(connection, "BEGIN IMMEDIATE"):
                     yield connection
@@ -98,7 +98,7 @@ class BoxFile:
                     f"Cannot write into the dead-letter box {self.path}: {error}.", hint=_hint(error)
                 ) from error
 
-    def in_place(self) -> None:
+    def reopen_if_replaced(self) -> None:
         """See to it that the file is still the one that was opened, or open the new one: what goes into a deleted file is lost."""
         if not self._open:
             raise self._not_open()
@@ -109,7 +109,7 @@ class BoxFile:
         self._disconnect()
         self._connect()
 
-    def shrink(self) -> None:
+    def vacuum(self) -> None:
         """Give free pages back to the disk, once they are half of the file: until then moving the others costs more than it gives.
 
         A little at a time: others want to write, too.
@@ -119,18 +119,18 @@ class BoxFile:
             return
         before = -1
         while free and free != before:
-            with self.writing() as connection:
+            with self.write_transaction() as connection:
                 connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
             before, (free, _) = free, self._pages()
 
     def _pages(self) -> tuple[int, int]:
-        with self.reading() as connection:
+        with self.read_transaction() as connection:
             return _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
 
     # -- opening -------------------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        with self._opening():
+        with self._translate_open_errors():
             self._make_folder()
             _create_private(self.path)
             connection = sqlite_file.connect(self.path, "rw")
@@ -146,21 +146,21 @@ class BoxFile:
             raise self._cannot_open(f"{self.path.parent} is not a folder") from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        self._check_ours(connection)
+        self._check_format(connection)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
         sqlite_file.make_durable(connection)
-        connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
+        connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
         _set_up_tables(connection)  # a box that is full must take the next format, too: so the bound comes after it
         connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
         _add_functions(connection)
 
-    def _check_ours(self, connection: sqlite3.Connection) -> None:
+    def _check_format(self, connection: sqlite3.Connection) -> None:
         if not _pragma(connection, "schema_version"):
             return  # an empty file
         if _pragma(connection, "application_id") != _APPLICATION_ID:
             raise self._cannot_open("it is a database of another program")
         version = _pragma(connection, "user_version")
-        if version not in {_VERSION, _WITHOUT_KNOWN}:
+        if version not in {_VERSION, _VERSION_WITHOUT_KNOWN}:
             whose = "a newer" if version > _VERSION else "an older"
             raise self._cannot_open(
                 f"{whose} version of sensorsync has written it (format {version}; this one has {_VERSION})",
@@ -173,7 +173,7 @@ class BoxFile:
         room = self.path.stat().st_size + int(disk.f_bavail * disk.f_frsize * _SHARE_OF_FREE_DISK)
         return max(1, min(self._max_size, room) // _pragma(connection, "page_size"))
 
-    def _connected(self) -> sqlite3.Connection:
+    def _require_connection(self) -> sqlite3.Connection:
         if self._connection is None:
             raise self._not_open()
         return self._connection
@@ -185,7 +185,7 @@ class BoxFile:
             self._connection = None
 
     @contextlib.contextmanager
-    def _opening(self) -> Iterator[None]:
+    def _translate_open_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -233,20 +233,20 @@ def _set_up_tables(connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         for statement in _schema():
             connection.execute(statement)
-        if former == _WITHOUT_KNOWN:
+        if former == _VERSION_WITHOUT_KNOWN:
             connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
 
 
 def _prepare_for_deletes(connection: sqlite3.Connection) -> None:
-    log_pages = max(1000, _pragma(connection, "page_count") // _LOG_SHARE)
+    log_pages = max(1000, _pragma(connection, "page_count") // _CHECKPOINT_DIVISOR)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(
         "PRAGMA secure_delete = FAST"
     )  # Debian's SQLite overwrites all that is deleted, and writes half as much again
     connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
-    connection.execute(f"PRAGMA journal_size_limit = {_KEPT_LOG}")
+    connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
 
 
 def _add_functions(connection: sqlite3.Connection) -> None:

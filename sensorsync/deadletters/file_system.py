@@ -7,7 +7,7 @@ from typing import Final
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _IN_MEMORY: Final = "is in memory: its letters are gone after a restart of the machine"
-_RISKY: Final = {
+_VOLATILE_WARNINGS: Final = {
     "tmpfs": _IN_MEMORY,
     "ramfs": _IN_MEMORY,
     "overlay": "is in a container's own layer: its letters are gone with the container; mount a volume",
@@ -27,7 +27,7 @@ _NETWORK: Final = (
 )
 
 
-def file_system_of(path: Path, mounts: str | None = None) -> str:
+def file_system_type(path: Path, mounts: str | None = None) -> str:
     """The type of the file system that `path` is on (`ext4`, `tmpfs`, ...); "" where that can't be told.
 
     `mounts`: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)), by default this process's.
@@ -48,10 +48,10 @@ def file_system_of(path: Path, mounts: str | None = None) -> str:
     return kind
 
 
-def warnings_for(path: Path, kind: str) -> list[str]:
+def file_system_warnings(path: Path, kind: str) -> list[str]:
     """Sentences: why letters in `path` may be less safe than on a local disk."""
-    if kind in _RISKY:
-        return [f"the dead-letter box {path} {_RISKY[kind]}"]
+    if kind in _VOLATILE_WARNINGS:
+        return [f"the dead-letter box {path} {_VOLATILE_WARNINGS[kind]}"]
     if kind.startswith(_NETWORK):
         trouble = f"the dead-letter box {path} is on a network file system ({kind}), where SQLite's write-ahead log is not reliable"
         return [f"{trouble}; name a file on a local disk in dead_letters.path"]

@@ -16,10 +16,10 @@ from sensorsync.pipeline.contract import DeadLetter
 
 MAX_HISTORY: Final = 20
 """Earlier refusals that a letter remembers."""
-_LARGEST_TO_PEEK: Final = 2**20
-_PART_OF_IDENTITY: Final = frozenset({"content_type", "user_properties"})
+_MAX_PEEK_BYTES: Final = 2**20
+_IDENTITY_PROPERTIES: Final = frozenset({"content_type", "user_properties"})
 
-SELECT: Final = (
+SELECT_LETTER: Final = (
     "SELECT id, sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos, topic,"
     " message, properties, history, length(payload)"
 )
@@ -64,7 +64,7 @@ class StoredLetter(NamedTuple):
     """The payload, or its beginning when only that was asked for."""
 
     @classmethod
-    def of(cls, row: Sequence[Any]) -> StoredLetter:
+    def from_row(cls, row: Sequence[Any]) -> StoredLetter:
         """From the columns of SELECT and a payload."""
         properties, history = row[15], row[16]
         read = (
@@ -74,9 +74,9 @@ class StoredLetter(NamedTuple):
         return cls._make((*row[:15], *read, *row[17:]))
 
     @property
-    def latest(self) -> dict[str, Any]:
+    def latest_entry(self) -> dict[str, Any]:
         """Its latest refusal, as an entry of a history."""
-        return entry(self.refused_at, self.attempts, self.reason, self.errno, self.message)
+        return history_entry(self.refused_at, self.attempts, self.reason, self.errno, self.message)
 
 
 class ReasonCount(NamedTuple):
@@ -93,55 +93,55 @@ class ReasonCount(NamedTuple):
     newest: float
 
 
-def entry(at: float, attempt: int, reason: str, errno: int | None, message: str) -> dict[str, Any]:
+def history_entry(at: float, attempt: int, reason: str, errno: int | None, message: str) -> dict[str, Any]:
     """One refusal, as a letter's history has it."""
     return {"at": at, "attempt": attempt, "reason": reason, "errno": errno, "message": message}
 
 
-def history_with(history: str | None, latest: Mapping[str, Any]) -> str:
+def append_history(history: str | None, latest_entry: Mapping[str, Any]) -> str:
     """The text of a history with one refusal more; the oldest is forgotten when it is too long."""
-    return json.dumps([*json.loads(history or "[]"), latest][-MAX_HISTORY:])
+    return json.dumps([*json.loads(history or "[]"), latest_entry][-MAX_HISTORY:])
 
 
-def row_of(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ...]:
+def letter_row(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ...]:
     """What parking stores of a letter: sha256, reason, errno, received_at, qos, topic, message, properties, payload, device."""
     properties = None if letter.properties is None else json.dumps(dict(letter.properties), default=_as_json)
-    topic = storable(letter.topic)
+    topic = escape_surrogates(letter.topic)
     return (
-        identity(topic, letter.payload, letter.properties),
+        message_identity(topic, letter.payload, letter.properties),
         letter.reason,
         letter.errno,
         letter.received_at,
         letter.qos,
         topic,
-        storable(letter.message),
+        escape_surrogates(letter.message),
         properties,
         letter.payload,
-        device_of(topic, letter.payload, device_level),
+        guess_device(topic, letter.payload, device_level),
     )
 
 
-def identity(topic: str, payload: bytes, properties: Mapping[str, Any] | None = None) -> bytes:
+def message_identity(topic: str, payload: bytes, properties: Mapping[str, Any] | None = None) -> bytes:
     """SHA-256 of a message: its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), its payload.
 
     With the properties that a mapping may read, where it has such, it is the SHA-256 of that and of them: two messages that differ
     only in a user property can give two rows, and so are two letters.
     """
     digest = hashlib.sha256(topic.encode() + b"\0" + payload).digest()
-    read = {name: value for name, value in (properties or {}).items() if name in _PART_OF_IDENTITY}
+    read = {name: value for name, value in (properties or {}).items() if name in _IDENTITY_PROPERTIES}
     if not read:
         return digest
     return hashlib.sha256(digest + json.dumps(read, sort_keys=True, default=_as_json).encode()).digest()
 
 
-def device_of(topic: str, payload: bytes, level: int | None = None) -> str | None:
+def guess_device(topic: str, payload: bytes, level: int | None = None) -> str | None:
     """The device that a letter seems to be of, to find it by: unverified. `level`: the topic level that is the device, if one is."""
     if level is not None:
         levels = topic.split("/")
         return levels[level] if level < len(levels) else None
-    if len(payload) > _LARGEST_TO_PEEK:
+    if len(payload) > _MAX_PEEK_BYTES:
         return None
-    opened = _opener()(payload)
+    opened = _decode_envelope()(payload)
     if isinstance(opened, Rejected):
         return None
     try:
@@ -153,13 +153,13 @@ def device_of(topic: str, payload: bytes, level: int | None = None) -> str | Non
 
 
 @functools.cache
-def _opener() -> Callable[[bytes], bytes | Rejected]:
-    from sensorsync.messages.envelope import Envelope  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
+def _decode_envelope() -> Callable[[bytes], bytes | Rejected]:
+    from sensorsync.messages.envelope import EnvelopeDecoder  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
 
-    return Envelope(signatures="off").open
+    return EnvelopeDecoder(signatures="off").verify_and_decrypt
 
 
-def storable(text: str) -> str:
+def escape_surrogates(text: str) -> str:
     """Lone surrogates have no UTF-8; a message that quotes one is stored with its escape."""
     return text.encode(errors="backslashreplace").decode()
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from sensorsync.errors import AlreadyRunningError, DeadLetterBoxError
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 
 _POLL: Final = 0.1
 
 
 @asynccontextmanager
-async def replay_lock(box: Path, stop: SoftStop, *, wait: bool) -> AsyncIterator[bool]:
+async def replay_lock(box: Path, stop: GracefulShutdown, *, wait: bool) -> AsyncIterator[bool]:
     """Inside, no other replay works on this box. False: `stop` was asked for while we waited for another one.
 
     Raises AlreadyRunningError when another one does and `wait` is false. The kernel frees the lock when we die.
@@ -28,7 +28,7 @@ async def replay_lock(box: Path, stop: SoftStop, *, wait: bool) -> AsyncIterator
     except OSError as error:
         raise DeadLetterBoxError(f"Cannot lock the dead-letter box by {path}: {error.strerror}.") from error
     try:
-        while not (taken := _take(lock)) and wait and not stop.asked:
+        while not (taken := _try_lock(lock)) and wait and not stop.requested:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_POLL):
                     await stop.wait()
@@ -42,7 +42,7 @@ async def replay_lock(box: Path, stop: SoftStop, *, wait: bool) -> AsyncIterator
         os.close(lock)  # its file stays: else two could hold locks on two of them
 
 
-def _take(lock: int) -> bool:
+def _try_lock(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

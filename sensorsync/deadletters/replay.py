@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensorsync.deadletters.box import DeadLetters, Refusal, Taken
+from sensorsync.deadletters.box import DeadLetters, ReplayBatch, ReplayRejection
 from sensorsync.deadletters.letters import StoredLetter
 from sensorsync.pipeline.contract import DeadLetter
 from sensorsync.pipeline.writer import BatchWriter
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 3
+MAX_BATCH_RETRIES = 3
 """How often a batch is tried again before the database counts as unavailable: a lock wait or a fail-over may pass."""
 
 
@@ -33,33 +33,33 @@ class RetryPolicy:
     backoff_min: float
     backoff_max: float
 
-    def refusal(self, letter: StoredLetter, again: DeadLetter, now: float) -> Refusal:
+    def rejection(self, letter: StoredLetter, rejected: DeadLetter, now: float) -> ReplayRejection:
         """What becomes of a letter that was refused again at `now` (Unix time)."""
         attempts = letter.attempts + 1
         state = "quarantined" if attempts >= self.max_attempts else "parked"
         delay = min(self.backoff_max, self.backoff_min * 2.0 ** min(attempts - 1, 64))
-        return Refusal(letter, again.reason, again.errno, again.message, state, now + delay)
+        return ReplayRejection(letter, rejected.reason, rejected.errno, rejected.message, state, now + delay)
 
 
 @dataclass(slots=True)
-class Tally:
+class ReplayTally:
     """What became of letters so far."""
 
     stored: int = 0
-    duplicates: int = 0
+    redelivered_rows: int = 0
     """Rows that were there before: of what is stored now, and the good ones of a letter that is refused again for others."""
-    refused: int = 0
+    rejected: int = 0
     quarantined: int = 0
     """Of these, the ones that are not tried again."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
-    def tried(self) -> int:
+    def attempted(self) -> int:
         """Stored or refused."""
-        return self.stored + self.refused
+        return self.stored + self.rejected
 
 
-class LeaveInBox:
+class NullDeadLetterQueue:
     """The DeadLetterBox of a replay's writers: what they refuse is in the box already, and stays."""
 
     def park(self, letters: Sequence[DeadLetter]) -> int:  # noqa: ARG002 - the signature is that of every box
@@ -67,22 +67,22 @@ class LeaveInBox:
         return 0
 
 
-class Pace:
+class RateLimiter:
     """`rate` letters a second, None: as fast as it goes. Pure: it is told the time."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._free_at = 0.0
 
-    def batch(self, size: int) -> int:
+    def batch_size(self, size: int) -> int:
         """How many letters a batch has at most: the work of a second, not a burst and a long silence."""
         return size if self._rate is None else max(1, min(size, int(self._rate)))
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Seconds until the next batch may begin."""
         return max(0.0, self._free_at - now)
 
-    def took(self, count: int, now: float) -> None:
+    def batch_started(self, count: int, now: float) -> None:
         """A batch of `count` begins."""
         if self._rate is not None:
             self._free_at = max(self._free_at, now) + count / self._rate
@@ -97,7 +97,7 @@ class Replay:
     def __init__(
         self,
         box: DeadLetters,
-        numbers: array[int],
+        ids: array[int],
         policy: RetryPolicy,
         *,
         batch_size: int,
@@ -106,89 +106,89 @@ class Replay:
         report_every: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.tally = Tally()
+        self.tally = ReplayTally()
         self._box = box
-        self._numbers = numbers
-        self._place = 0
+        self._ids = ids
+        self._position = 0
         self._policy = policy
-        self._pace = Pace(rate)
-        self._batch_size = self._pace.batch(batch_size)
+        self._rate_limiter = RateLimiter(rate)
+        self._batch_size = self._rate_limiter.batch_size(batch_size)
         self._batch_bytes = batch_bytes
         self._clock = clock
         self._report_every = report_every
-        self._reported = time.monotonic()
-        self._taking = threading.Lock()
-        self._counting = threading.Lock()
-        self._halt = threading.Event()
-        self._tries = threading.local()
+        self._last_report = time.monotonic()
+        self._batch_lock = threading.Lock()
+        self._tally_lock = threading.Lock()
+        self._stop_requested = threading.Event()
+        self._retries = threading.local()
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """How many letters were not taken."""
-        return len(self._numbers) - self._place
+        return len(self._ids) - self._position
 
     def stop(self) -> None:
         """Finish the batches that are under way, and take no more."""
-        self._halt.set()
+        self._stop_requested.set()
 
-    def work(self, writer: BatchWriter) -> None:
+    def run_worker(self, writer: BatchWriter) -> None:
         """Replay batches until none is left. Raises BatchKept, SinkMisconfigured, DeadLetterBoxError; then nobody takes another."""
         try:
-            while (taken := self._next()).numbers:
-                self._tries.left = PATIENCE
+            while (taken := self._next_batch()).ids:
+                self._retries.left = MAX_BATCH_RETRIES
                 report = writer.write(taken.deliveries)
-                self._settle(taken.numbers, report.rejected, report.duplicates)
+                self._finish_batch(taken.ids, report.rejected, report.redelivered_rows)
         except BaseException:
-            self._halt.set()
+            self._stop_requested.set()
             raise
 
-    def pause(self, seconds: float) -> bool:
+    def wait_before_retry(self, seconds: float) -> bool:
         """Wait before a batch is tried again (what a BatchWriter asks for); False when it has been tried often enough."""
-        self._tries.left -= 1
-        return self._tries.left >= 0 and not self._halt.wait(seconds)
+        self._retries.left -= 1
+        return self._retries.left >= 0 and not self._stop_requested.wait(seconds)
 
-    def _next(self) -> Taken:
-        with self._taking:
-            while self.left and not self._halt.wait(self._pace.wait(time.monotonic())):
-                numbers = self._numbers[self._place : self._place + self._batch_size]
-                taken = self._box.take(numbers, self._batch_bytes)
+    def _next_batch(self) -> ReplayBatch:
+        with self._batch_lock:
+            while self.remaining and not self._stop_requested.wait(self._rate_limiter.delay(time.monotonic())):
+                numbers = self._ids[self._position : self._position + self._batch_size]
+                taken = self._box.read_batch(numbers, self._batch_bytes)
                 # Those that are gone or quarantined by now are passed over; where the batch ended for its bytes, the rest is next.
-                cut = taken.numbers and len(taken.numbers) < len(numbers)
-                self._place += numbers.index(taken.numbers[-1]) + 1 if cut else len(numbers)
-                if taken.numbers:
-                    self._pace.took(len(taken.numbers), time.monotonic())
+                cut = taken.ids and len(taken.ids) < len(numbers)
+                self._position += numbers.index(taken.ids[-1]) + 1 if cut else len(numbers)
+                if taken.ids:
+                    self._rate_limiter.batch_started(len(taken.ids), time.monotonic())
                     return taken
-            return Taken([], [])
+            return ReplayBatch([], [])
 
-    def _settle(self, numbers: Sequence[int], rejected: Mapping[int, DeadLetter], duplicates: int) -> None:
+    def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], duplicates: int) -> None:
         now = self._clock()
-        stored = [number for place, number in enumerate(numbers) if place not in rejected]
-        again = {numbers[place]: letter for place, letter in rejected.items()}
-        refused = [self._policy.refusal(letter, again[letter.id], now) for letter in self._box.whole(list(again))]
-        self._box.settle(stored, refused, now)
-        with self._counting:
+        stored = [number for place, number in enumerate(ids) if place not in rejected]
+        again = {ids[place]: letter for place, letter in rejected.items()}
+        refused = [self._policy.rejection(letter, again[letter.id], now) for letter in self._box.get_many(list(again))]
+        self._box.finish_batch(stored, refused, now)
+        with self._tally_lock:
             tally = self.tally
             tally.stored += len(stored)
-            tally.duplicates += duplicates
-            tally.refused += len(rejected)
+            tally.redelivered_rows += duplicates
+            tally.rejected += len(rejected)
             tally.quarantined += sum(refusal.state == "quarantined" for refusal in refused)
             tally.reasons.update(letter.reason for letter in rejected.values())
-            self._report()
+            self._report_progress()
 
-    def _report(self) -> None:
-        if time.monotonic() - self._reported < self._report_every:
+    def _report_progress(self) -> None:
+        if time.monotonic() - self._last_report < self._report_every:
             return
-        self._reported = time.monotonic()
+        self._last_report = time.monotonic()
         logger.info(
             "[REPLAY] %s of %s letters: %s stored, %s refused again",
-            f"{self.tally.tried:,}",
-            f"{len(self._numbers):,}",
+            f"{self.tally.attempted:,}",
+            f"{len(self._ids):,}",
             f"{self.tally.stored:,}",
-            f"{self.tally.refused:,}",
+            f"{self.tally.rejected:,}",
             extra={
                 "event": "replay",
-                "tried": self.tally.tried,
+                "tried": self.tally.attempted,
                 "stored": self.tally.stored,
-                "refused": self.tally.refused,
+                "refused": self.tally.rejected,
             },
         )

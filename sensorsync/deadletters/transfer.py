@@ -10,25 +10,25 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from sensorsync.deadletters.criteria import State
-from sensorsync.deadletters.letters import StoredLetter, identity, storable
+from sensorsync.deadletters.letters import StoredLetter, escape_surrogates, message_identity
 
-_INTEGER = 2**63
-Number = Annotated[int, Field(ge=0, lt=_INTEGER)]
+_INTEGER_LIMIT = 2**63
+BoundedInt = Annotated[int, Field(ge=0, lt=_INTEGER_LIMIT)]
 
 
-class _Refusal(BaseModel):
+class _HistoryEntry(BaseModel):
     """See `letters.entry`."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     at: FiniteFloat
-    attempt: Number
+    attempt: BoundedInt
     reason: str
-    errno: Annotated[int, Field(ge=-_INTEGER, lt=_INTEGER)] | None
+    errno: Annotated[int, Field(ge=-_INTEGER_LIMIT, lt=_INTEGER_LIMIT)] | None
     message: str
 
 
-class _Line(BaseModel):
+class _LetterLine(BaseModel):
     """A letter but for its number, which the next box gives anew, and what follows from the rest."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -37,33 +37,33 @@ class _Line(BaseModel):
     """The version of this format."""
     state: State
     reason: str
-    errno: Annotated[int, Field(ge=-_INTEGER, lt=_INTEGER)] | None
+    errno: Annotated[int, Field(ge=-_INTEGER_LIMIT, lt=_INTEGER_LIMIT)] | None
     device: str | None
     first_seen: FiniteFloat
     last_seen: FiniteFloat
-    seen: Number
-    attempts: Number
+    seen: BoundedInt
+    attempts: BoundedInt
     next_retry_at: FiniteFloat
     refused_at: FiniteFloat
     qos: Annotated[int, Field(ge=0, le=2)]
     topic: str
     message: str
     properties: Any
-    history: list[_Refusal]
+    history: list[_HistoryEntry]
     payload: str
 
 
-def line_of(letter: StoredLetter) -> bytes:
+def letter_to_line(letter: StoredLetter) -> bytes:
     """A letter as one line, its end included."""
     shown = {name: value for name, value in letter._asdict().items() if name not in {"id", "sha256", "size"}}
     shown["payload"] = base64.b64encode(letter.payload).decode()
     return json.dumps({"letter": 1, **shown}).encode() + b"\n"
 
 
-def letter_of(line: bytes) -> StoredLetter:
+def letter_from_line(line: bytes) -> StoredLetter:
     """The letter in a line (with no number). Raises ValueError with a sentence."""
     try:
-        read = _Line.model_validate(json.loads(line))
+        read = _LetterLine.model_validate(json.loads(line))
         payload = base64.b64decode(read.payload, validate=True)
     except binascii.Error as error:
         raise ValueError(f"payload is not base64: {error}") from error
@@ -74,10 +74,10 @@ def letter_of(line: bytes) -> StoredLetter:
         raise ValueError("it is nested too deeply") from error
     if read.properties is not None and not isinstance(read.properties, dict):
         raise ValueError("properties: neither an object nor null")
-    topic = storable(read.topic)
+    topic = escape_surrogates(read.topic)
     return StoredLetter(
         id=0,
-        sha256=identity(topic, payload, read.properties),
+        sha256=message_identity(topic, payload, read.properties),
         state=read.state,
         reason=read.reason,
         errno=read.errno,
@@ -90,7 +90,7 @@ def letter_of(line: bytes) -> StoredLetter:
         refused_at=read.refused_at,
         qos=read.qos,
         topic=topic,
-        message=storable(read.message),
+        message=escape_surrogates(read.message),
         properties=read.properties,
         history=[refusal.model_dump() for refusal in read.history],
         size=len(payload),

@@ -6,7 +6,7 @@ from sensorsync.demo.child import Child
 from sensorsync.demo.embedded import EmbeddedBroker
 from sensorsync.demo.mosquitto import MosquittoBroker
 from sensorsync.demo.mysqld import MysqlServer
-from sensorsync.demo.sandbox import CommandFailed, Record, Sandbox, envelope_failed, problems_of
+from sensorsync.demo.sandbox import CommandFailed, JsonObject, Sandbox, failure_from_envelope, problems_from_envelope
 from sensorsync.demo.service import Service
 from sensorsync.demo.subscriber import SubscriberLog
 from sensorsync.demo.subscribers import Subscribers
@@ -15,13 +15,13 @@ __all__ = [
     "Child",
     "CommandFailed",
     "EmbeddedBroker",
+    "JsonObject",
     "MosquittoBroker",
     "MysqlServer",
-    "Record",
     "Sandbox",
     "Service",
     "SubscriberLog",
     "Subscribers",
-    "envelope_failed",
-    "problems_of",
+    "failure_from_envelope",
+    "problems_from_envelope",
 ]

@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sensorsync.demo import tether
+from sensorsync.demo import parent_death as tether
 
-LINE_LIMIT = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 """Longest line that is read from a child, in bytes."""
 
 
 def child_environment(
-    environ: Mapping[str, str], without: frozenset[str], prefix: str = "SENSORSYNC_"
+    environ: Mapping[str, str], excluded: frozenset[str], prefix: str = "SENSORSYNC_"
 ) -> dict[str, str]:
     """`environ` without the names in `without` and all that begin with `prefix`: no setting of the user's reaches the child."""
-    return {name: value for name, value in environ.items() if name not in without and not name.startswith(prefix)}
+    return {name: value for name, value in environ.items() if name not in excluded and not name.startswith(prefix)}
 
 
 class Child:
@@ -34,25 +34,25 @@ class Child:
     def __init__(
         self,
         name: str,
-        words: Sequence[str],
+        argv: Sequence[str],
         *,
         folder: Path,
-        log: Path,
+        log_file: Path,
         environ: Mapping[str, str] | None = None,
-        merged: bool = False,
+        merge_output: bool = False,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
-        self.words = tuple(words)
-        self.log = log
+        self.argv = tuple(argv)
+        self.log_file = log_file
         self.output = ""
         self._folder = folder
         self._environ = dict(os.environ if environ is None else environ)
-        self._merged = merged
+        self._merge_output = merge_output
         self._on_line = on_line
-        self._last: deque[str] = deque(maxlen=20)
+        self._last_log_lines: deque[str] = deque(maxlen=20)
         self._process: asyncio.subprocess.Process | None = None
-        self._readers: asyncio.Task[None] | None = None
+        self._reader_task: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -65,33 +65,33 @@ class Child:
         return self._process.returncode if self._process else None
 
     @property
-    def last_lines(self) -> list[str]:
+    def last_log_lines(self) -> list[str]:
         """The last lines that it logged."""
-        return list(self._last)
+        return list(self._last_log_lines)
 
     async def start(self) -> None:
         """Start it. Must be called on the main thread, to whose life the tether ties it."""
         launcher = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid())]
         self._process = await asyncio.create_subprocess_exec(
             *launcher,
-            *self.words,
+            *self.argv,
             cwd=self._folder,
             env=self._environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT if self._merged else asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT if self._merge_output else asyncio.subprocess.PIPE,
             start_new_session=True,
-            limit=LINE_LIMIT,
+            limit=MAX_LINE_BYTES,
         )
-        self._readers = asyncio.create_task(self._read(self._process))
+        self._reader_task = asyncio.create_task(self._read_output(self._process))
 
     async def wait(self) -> int:
         """Return its exit code once it has ended and all that it wrote is read."""
-        assert self._process is not None and self._readers is not None  # noqa: PT018, S101 - it was started
-        await asyncio.shield(self._readers)
+        assert self._process is not None and self._reader_task is not None  # noqa: PT018, S101 - it was started
+        await asyncio.shield(self._reader_task)
         return await self._process.wait()
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
@@ -101,7 +101,7 @@ class Child:
         """SIGTERM, and SIGKILL after `timeout` seconds; return its exit code, None if it never ran."""
         if self._process is None:
             return None
-        self.send(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(timeout):
                 return await self.wait()
@@ -110,19 +110,19 @@ class Child:
 
     async def kill(self) -> int | None:
         """SIGKILL, and wait for the end."""
-        self.send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         return await self.wait() if self._process else None
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        if self._merged:
-            await self._lines(process.stdout)
+    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
+        if self._merge_output:
+            await self._read_lines(process.stdout)
         else:
-            output, _ = await asyncio.gather(_all(process.stdout), self._lines(process.stderr))
+            output, _ = await asyncio.gather(_read_all(process.stdout), self._read_lines(process.stderr))
             self.output = output
 
-    async def _lines(self, stream: asyncio.StreamReader | None) -> None:
+    async def _read_lines(self, stream: asyncio.StreamReader | None) -> None:
         assert stream is not None  # noqa: S101 - it is a pipe
-        with self.log.open("ab") as log:
+        with self.log_file.open("ab") as log:
             while True:
                 try:
                     line = await stream.readline()
@@ -133,11 +133,11 @@ class Child:
                 log.write(line)
                 log.flush()
                 text = line.decode("utf-8", "replace").rstrip("\n")
-                self._last.append(text)
+                self._last_log_lines.append(text)
                 if self._on_line is not None:
                     self._on_line(text)
 
 
-async def _all(stream: asyncio.StreamReader | None) -> str:
+async def _read_all(stream: asyncio.StreamReader | None) -> str:
     assert stream is not None  # noqa: S101 - it is a pipe
     return (await stream.read()).decode("utf-8", "replace")

@@ -14,17 +14,17 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from sensorsync.demo.service import Service, answers_connect, free_port
+from sensorsync.demo.service import Service, accepts_mqtt_connect, free_port
 from sensorsync.errors import BrokerError, ConfigurationError
 
-MAX_PAYLOAD = 16 << 20
+MAX_PAYLOAD_BYTES = 16 << 20
 """Largest payload in bytes; the broker's own default is 20 KiB."""
-SEGMENT_SIZE = 16 << 20
-SEGMENTS = 1 << 16
+SEGMENT_BYTES = 16 << 20
+MAX_SEGMENTS = 1 << 16
 """The broker keeps messages in a log in memory and drops its oldest segment when there are more than these: 1 TiB is no bound, so that
 nothing is ever dropped and the memory of the machine is the limit."""
 
-_CONFIG = """\
+_CONFIG_TEMPLATE = """\
 id = 0
 
 [router]
@@ -51,8 +51,8 @@ class EmbeddedBroker(Service):
     """An MQTT 5 broker on 127.0.0.1 that needs nothing installed but the extra `demo`. Raises ConfigurationError without it."""
 
     name = "broker"
-    error = BrokerError
-    attempts = 3
+    error_class = BrokerError
+    start_attempts = 3
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -72,13 +72,15 @@ class EmbeddedBroker(Service):
         self.port = free_port()
         config = self.folder / "broker.toml"
         config.write_text(
-            _CONFIG.format(port=self.port, segment_size=SEGMENT_SIZE, segments=SEGMENTS, max_payload=MAX_PAYLOAD),
+            _CONFIG_TEMPLATE.format(
+                port=self.port, segment_size=SEGMENT_BYTES, segments=MAX_SEGMENTS, max_payload=MAX_PAYLOAD_BYTES
+            ),
             encoding="utf-8",
         )
         return [sys.executable, "-m", "sensorsync.demo.embedded", str(config)]
 
-    def answers(self) -> bool:
-        return answers_connect(self.port)
+    def is_ready(self) -> bool:
+        return accepts_mqtt_connect(self.port)
 
 
 def main(config: str) -> None:

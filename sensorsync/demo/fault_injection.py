@@ -23,17 +23,17 @@ from sensorsync.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-KILLS = 5
+SUBSCRIBER_KILLS = 5
 STALL_SECONDS = 30.0
 """Without a new row for so long, what is not stored by then does not come any more."""
-START_SECONDS = 120.0
+FIRST_ROW_SECONDS = 120.0
 """The same before the first row: the publishers have to start."""
 _POLL = 0.02
-_FIRST, _LAST = 0.08, 0.8
+_FIRST_FAULT_FRACTION, _LAST_FAULT_FRACTION = 0.08, 0.8
 """Of all messages: how many are stored when the first fault strikes, and when the last one does. Later, when a restart took long."""
-APART = 500
+MIN_ROWS_BETWEEN_FAULTS = 500
 """Messages that are stored between two faults, at least."""
-BEFORE_THE_END = 1000
+MIN_ROWS_AFTER_FAULT = 1000
 """Messages that are still to be stored when a fault strikes, and a tenth of all, at least; on the embedded broker alone.
 
 Both are several windows of two subscribers on the embedded broker. It loses messages when the second one is killed before it has
@@ -43,7 +43,7 @@ See docs/explanation/embedded-broker.md.
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class InjectedFault:
     """Something that was broken on purpose. Times in seconds."""
 
     fault: str
@@ -58,19 +58,19 @@ class Fault:
     """Until what was broken worked again."""
 
 
-class _Planned(NamedTuple):
+class _PlannedFault(NamedTuple):
     fault: str
     target: str
-    act: Callable[[], Awaitable[None]]
+    inject: Callable[[], Awaitable[None]]
     ready: Callable[[], bool] = lambda: True
     """Whether it may strike now."""
 
 
-class Drill:
+class FaultInjection:
     """Provokes faults while a run of `total` messages is on its way. `services` are restarted; `tell` gets each fault in words.
 
     `published`: whether the publishers have done their work. A restarted broker that keeps no shared subscription would refuse what
-    they send until the subscriber is back. `fragile`: the broker is the embedded one.
+    they send until the subscriber is back. `embedded_broker`: the broker is the embedded one.
     """
 
     def __init__(
@@ -78,67 +78,69 @@ class Drill:
         sandbox: Sandbox,
         subscribers: Subscribers,
         settings: DatabaseSettings,
-        run: str,
+        run_id: str,
         total: int,
         *,
         services: Mapping[str, Service],
-        published: Callable[[], bool],
-        fragile: bool,
-        tell: Callable[[str], None],
+        all_published: Callable[[], bool],
+        embedded_broker: bool,
+        on_fault: Callable[[str], None],
     ) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[InjectedFault] = []
         self._sandbox = sandbox
         self._subscribers = subscribers
         self._settings = settings
-        self._run = run
+        self._run_id = run_id
         self._total = total
         self._services = services
-        self._published = published
-        self._end = total - max(BEFORE_THE_END, total / 10) if fragile else total - 1
-        self._tell = tell
-        self._plan = list(self._planned())
+        self._all_published = all_published
+        self._last_fault_row = total - max(MIN_ROWS_AFTER_FAULT, total / 10) if embedded_broker else total - 1
+        self._on_fault = on_fault
+        self._plan = list(self._plan_faults())
 
     @property
-    def left_out(self) -> list[str]:
+    def skipped(self) -> list[str]:
         """The kinds of faults that were planned and never came: the load was over before."""
         return sorted({plan.fault for plan in self._plan} - {fault.fault for fault in self.faults})
 
-    async def provoke(self) -> None:
+    async def run(self) -> None:
         """Break one thing after the other, spread over the load; return once every message is stored, or none comes any more.
 
         A fault that would come too near to the last message is left out.
         """
         loop = asyncio.get_running_loop()
-        step = (_LAST - _FIRST) / max(1, len(self._plan) - 1)
-        due = deque((self._total * (_FIRST + number * step), plan) for number, plan in enumerate(self._plan))
+        step = (_LAST_FAULT_FRACTION - _FIRST_FAULT_FRACTION) / max(1, len(self._plan) - 1)
+        due = deque(
+            (self._total * (_FIRST_FAULT_FRACTION + number * step), plan) for number, plan in enumerate(self._plan)
+        )
         began = moved = loop.time()
         stored = 0
         next_fault: int | None = 0
         """Rows that have to be there; None from a fault until they are counted once more."""
         with closing(open_store(self._settings)) as store:
-            while stored < self._total and loop.time() - moved < (STALL_SECONDS if stored else START_SECONDS):
-                before, counted = stored, await self._stored(store)
+            while stored < self._total and loop.time() - moved < (STALL_SECONDS if stored else FIRST_ROW_SECONDS):
+                before, counted = stored, await self._count_rows(store)
                 if counted is not None:
                     stored = counted
                     if next_fault is None:  # what the others stored before says nothing of what they hold since
-                        next_fault = stored + APART
+                        next_fault = stored + MIN_ROWS_BETWEEN_FAULTS
                 if stored > before:
                     moved = loop.time()
                     began = began if before else moved
-                may_strike = next_fault is not None and next_fault <= stored <= self._end
+                may_strike = next_fault is not None and next_fault <= stored <= self._last_fault_row
                 if may_strike and due and due[0][0] <= stored and due[0][1].ready():
-                    await self._break(due.popleft()[1], began, stored)
+                    await self._inject(due.popleft()[1], began, stored)
                     next_fault, moved = None, loop.time()
                 elif stored == before:
                     await asyncio.sleep(_POLL)
 
-    async def _break(self, plan: _Planned, began: float, stored: int) -> None:
+    async def _inject(self, plan: _PlannedFault, began: float, stored: int) -> None:
         loop = asyncio.get_running_loop()
         words = f"{plan.fault} ({plan.target})"
-        self._tell(words)
+        self._on_fault(words)
         at = loop.time()
-        await plan.act()
-        fault = Fault(plan.fault, plan.target, round(at - began, 3), stored, round(loop.time() - at, 3))
+        await plan.inject()
+        fault = InjectedFault(plan.fault, plan.target, round(at - began, 3), stored, round(loop.time() - at, 3))
         self.faults.append(fault)
         logger.info(
             "%s at %.1f s, with %s rows stored; mended after %.1f s",
@@ -149,17 +151,17 @@ class Drill:
             extra={"event": "fault", **asdict(fault)},
         )
 
-    def _planned(self) -> Iterator[_Planned]:
+    def _plan_faults(self) -> Iterator[_PlannedFault]:
         """Kills, with the restarts of services between them."""
         turns = cycle(self._subscribers.instances)
         services = list(self._services.items())
-        for number in range(KILLS):
+        for number in range(SUBSCRIBER_KILLS):
             instance = next(turns)
-            yield _Planned("subscriber killed", instance, partial(self._kill, instance))
+            yield _PlannedFault("subscriber killed", instance, partial(self._kill, instance))
             if services and number:
                 kind, service = services.pop(0)
-                ready = self._published if kind == "broker" else lambda: True
-                yield _Planned(
+                ready = self._all_published if kind == "broker" else lambda: True
+                yield _PlannedFault(
                     f"{kind} restarted", service.name, partial(self._sandbox.restart_service, service), ready
                 )
 
@@ -168,8 +170,8 @@ class Drill:
         await self._subscribers.kill(instance)
         await self._subscribers.start(instance)
 
-    async def _stored(self, store: Store) -> int | None:
+    async def _count_rows(self, store: Store) -> int | None:
         """Rows in the table; None while the database does not answer."""
         with suppress(SinkUnavailable, SinkMisconfigured):
-            return await asyncio.to_thread(store.count_run, self._run)
+            return await asyncio.to_thread(store.count_run_rows, self._run_id)
         return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from sensorsync.demo.service import Service, answers_connect, find_program, free_port
+from sensorsync.demo.service import Service, accepts_mqtt_connect, find_program, free_port
 from sensorsync.errors import BrokerError, ConfigurationError
 
 
@@ -18,8 +18,8 @@ class MosquittoBroker(Service):
     """
 
     name = "mosquitto"
-    error = BrokerError
-    attempts = 3
+    error_class = BrokerError
+    start_attempts = 3
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -53,5 +53,5 @@ class MosquittoBroker(Service):
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [self._program, "-c", str(config)]
 
-    def answers(self) -> bool:
-        return answers_connect(self.port)
+    def is_ready(self) -> bool:
+        return accepts_mqtt_connect(self.port)

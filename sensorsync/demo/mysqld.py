@@ -15,7 +15,7 @@ from sensorsync.errors import ConfigurationError, DatabaseError
 
 MAX_SOCKET_PATH = 100
 """A longer path does not fit into sockaddr_un (108 bytes on Linux, 104 on macOS)."""
-INIT_SECONDS = 180.0
+INIT_TIMEOUT_SECONDS = 180.0
 
 
 class MysqlServer(Service):
@@ -25,7 +25,7 @@ class MysqlServer(Service):
     """
 
     name = "database"
-    error = DatabaseError
+    error_class = DatabaseError
     user = "root"
 
     def __init__(self, folder: Path) -> None:
@@ -38,12 +38,12 @@ class MysqlServer(Service):
             )
         self._program = program
         self._version = ""
-        self._elsewhere: tempfile.TemporaryDirectory[str] | None = None
-        self.data = folder / "data"
-        self.socket = folder / "mysql.sock"
-        if len(str(self.socket)) > MAX_SOCKET_PATH:
-            self._elsewhere = tempfile.TemporaryDirectory(prefix="ss-", dir="/tmp")  # with mode 0700
-            self.socket = Path(self._elsewhere.name) / "mysql.sock"
+        self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
+        self.data_dir = folder / "data"
+        self.socket_path = folder / "mysql.sock"
+        if len(str(self.socket_path)) > MAX_SOCKET_PATH:
+            self._socket_folder = tempfile.TemporaryDirectory(prefix="ss-", dir="/tmp")  # with mode 0700
+            self.socket_path = Path(self._socket_folder.name) / "mysql.sock"
 
     @property
     def label(self) -> str:
@@ -57,38 +57,44 @@ class MysqlServer(Service):
     async def prepare(self) -> Sequence[str]:
         self.folder.chmod(0o700)
         self._version = (
-            await self._run([self._program, "--no-defaults", "--version"], "asking for its version")
+            await self._run_to_end([self._program, "--no-defaults", "--version"], "asking for its version")
         ).output
-        if not self.data.exists():
-            await self._run(self._init_words(), "initializing its folder")
+        if not self.data_dir.exists():
+            await self._run_to_end(self._init_command(), "initializing its folder")
         words = [
             self._program,
             "--no-defaults",
-            f"--datadir={self.data}",
-            f"--socket={self.socket}",
+            f"--datadir={self.data_dir}",
+            f"--socket={self.socket_path}",
             "--skip-networking",
         ]
-        words += [f"--pid-file={self.folder / 'mysqld.pid'}", *self._as_root()]
+        words += [f"--pid-file={self.folder / 'mysqld.pid'}", *self._root_options()]
         return words if self._is_mariadb else [*words, "--mysqlx=OFF", "--secure-file-priv=NULL"]
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it sends its greeting (protocol version 10)."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)
-                connection.connect(str(self.socket))
+                connection.connect(str(self.socket_path))
                 return connection.recv(5)[4:] == b"\x0a"
         except OSError:
             return False
 
     async def stop(self) -> None:
         await super().stop()
-        if self._elsewhere is not None:
-            self._elsewhere.cleanup()
+        if self._socket_folder is not None:
+            self._socket_folder.cleanup()
 
-    def _init_words(self) -> list[str]:
+    def _init_command(self) -> list[str]:
         if not self._is_mariadb:
-            return [self._program, "--no-defaults", "--initialize-insecure", f"--datadir={self.data}", *self._as_root()]
+            return [
+                self._program,
+                "--no-defaults",
+                "--initialize-insecure",
+                f"--datadir={self.data_dir}",
+                *self._root_options(),
+            ]
         script = find_program("mariadb-install-db", "mysql_install_db")
         if script is None:
             raise ConfigurationError(
@@ -96,19 +102,19 @@ class MysqlServer(Service):
                 hint="Install the whole server (Debian: apt-get install mariadb-server).",
             )
         # Without --user, also as root: with it the script changes the owner of a file in the system's plugin folder.
-        words = [script, "--no-defaults", f"--datadir={self.data}", "--skip-test-db"]
+        words = [script, "--no-defaults", f"--datadir={self.data_dir}", "--skip-test-db"]
         return [*words, "--auth-root-authentication-method=normal"]
 
     @staticmethod
-    def _as_root() -> list[str]:
+    def _root_options() -> list[str]:
         return ["--user=root"] if os.geteuid() == 0 else []
 
-    async def _run(self, words: Sequence[str], doing: str) -> Child:
-        child = Child(self.name, words, folder=self.folder, log=self.folder / "init.log")
+    async def _run_to_end(self, argv: Sequence[str], action: str) -> Child:
+        child = Child(self.name, argv, folder=self.folder, log_file=self.folder / "init.log")
         await child.start()
         code: int | None
         try:
-            async with asyncio.timeout(INIT_SECONDS):
+            async with asyncio.timeout(INIT_TIMEOUT_SECONDS):
                 code = await child.wait()
         except TimeoutError:
             code = await child.kill()
@@ -116,6 +122,6 @@ class MysqlServer(Service):
             await child.kill()
             raise
         if code:
-            lines = " | ".join(child.last_lines[-4:] or child.output.splitlines()[-4:])
-            raise DatabaseError(f"{words[0]} failed with {code} while {doing}: {lines}")
+            lines = " | ".join(child.last_log_lines[-4:] or child.output.splitlines()[-4:])
+            raise DatabaseError(f"{argv[0]} failed with {code} while {action}: {lines}")
         return child

@@ -14,9 +14,9 @@ from pathlib import Path
 from sensorsync.demo.child import Child
 from sensorsync.errors import SensorsyncError
 
-START_SECONDS = 60.0
-STOP_SECONDS = 20.0
-_SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin")
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 20.0
+_SYSTEM_PATH = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin")
 """Where distributions put servers, and what an ordinary user's PATH lacks."""
 
 
@@ -24,8 +24,8 @@ class Service:
     """A subclass prepares its folder, says how the service is started and when it answers."""
 
     name = "service"
-    error: type[SensorsyncError] = SensorsyncError
-    attempts = 1
+    error_class: type[SensorsyncError] = SensorsyncError
+    start_attempts = 1
     """How often a start is tried: a port that was free may be taken before the service has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -36,36 +36,36 @@ class Service:
         """Write what it needs into `folder`; return the words that start it in the foreground."""
         raise NotImplementedError
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether it answers its protocol."""
         raise NotImplementedError
 
     async def start(self) -> None:
         """Return once it answers. Raises an error with its last log lines when it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, self.attempts + 1):
+        for attempt in range(1, self.start_attempts + 1):
             words = await self.prepare()
-            child = self.child = self._child(words)
+            child = self.child = self._new_child(words)
             await child.start()
-            if await self._answered(child):
+            if await self._wait_until_ready(child):
                 return
             await child.kill()
-            if attempt == self.attempts:
+            if attempt == self.start_attempts:
                 raise self.failure(child)
 
     async def stop(self) -> None:
         """End it in an orderly way."""
         if self.child is not None:
-            await self.child.stop(STOP_SECONDS)
+            await self.child.stop(STOP_TIMEOUT_SECONDS)
 
     async def restart(self) -> None:
         """End it in an orderly way and start it again, with the same port and data. Raises an error when it does not come back."""
         assert self.child is not None  # noqa: S101 - it was started
-        words = self.child.words
-        await self.child.stop(STOP_SECONDS)
-        child = self.child = self._child(words)
+        words = self.child.argv
+        await self.child.stop(STOP_TIMEOUT_SECONDS)
+        child = self.child = self._new_child(words)
         await child.start()
-        if not await self._answered(child):
+        if not await self._wait_until_ready(child):
             raise self.failure(child)
 
     async def kill(self) -> None:
@@ -77,17 +77,19 @@ class Service:
         """What to tell when it does not start, or ends too early."""
         code = child.returncode
         what = "did not answer" if code is None else f"ended with {code}"
-        lines = " | ".join(line.strip() for line in child.last_lines[-4:]) or "it logged nothing"
-        return self.error(f"The private {self.name} {what}: {lines}", hint="Run again with --keep for its whole log.")
+        lines = " | ".join(line.strip() for line in child.last_log_lines[-4:]) or "it logged nothing"
+        return self.error_class(
+            f"The private {self.name} {what}: {lines}", hint="Run again with --keep for its whole log."
+        )
 
-    def _child(self, words: Sequence[str]) -> Child:
-        return Child(self.name, words, folder=self.folder, log=self.folder / f"{self.name}.log", merged=True)
+    def _new_child(self, argv: Sequence[str]) -> Child:
+        return Child(self.name, argv, folder=self.folder, log_file=self.folder / f"{self.name}.log", merge_output=True)
 
-    async def _answered(self, child: Child) -> bool:
+    async def _wait_until_ready(self, child: Child) -> bool:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_SECONDS
+        deadline = loop.time() + START_TIMEOUT_SECONDS
         while loop.time() < deadline and child.returncode is None:
-            if self.answers() and child.returncode is None:
+            if self.is_ready() and child.returncode is None:
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -95,7 +97,7 @@ class Service:
 
 def find_program(*names: str) -> str | None:
     """The first of `names` that is on the PATH or where distributions put servers."""
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS))
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_PATH))
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
@@ -111,7 +113,7 @@ def free_port() -> int:
             return port
 
 
-def answers_connect(port: int) -> bool:
+def accepts_mqtt_connect(port: int) -> bool:
     """Whether a broker on 127.0.0.1 answers an MQTT 5 CONNECT (with a clean start, and gone again at once)."""
     body = b"\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x05ready"
     try:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from sensorsync.demo.sandbox import Record
+from sensorsync.demo.sandbox import JsonObject
 
 STALL_SECONDS = 30.0
 """Without any progress for so long, what is not stored by then does not come any more."""
@@ -15,42 +15,50 @@ STALL_SECONDS = 30.0
 class SubscriberLog:
     """Hears the JSON log of `subscribe`; `changed` is called after each of its status lines. Counts of messages."""
 
-    def __init__(self, changed: Callable[[SubscriberLog], None]) -> None:
+    def __init__(self, on_status: Callable[[SubscriberLog], None]) -> None:
         self.connected = asyncio.Event()
         """Set once it is subscribed."""
-        self.received = self.landed = self.duplicates = self.parked = self.waiting = 0
+        self.received = self.rows_stored = self.redelivered_rows = self.parked = self.queue_depth = 0
         self.rate = 0.0
         """Stored per second, lately."""
-        self._moved_at = 0.0
-        self._heard = asyncio.Event()
-        self._changed = changed
+        self._progressed_at = 0.0
+        self._record_received = asyncio.Event()
+        self._on_status = on_status
 
     @property
     def new_rows(self) -> int:
         """Rows that were not there before."""
-        return self.landed - self.duplicates
+        return self.rows_stored - self.redelivered_rows
 
-    def hear(self, record: Record) -> None:
+    def handle_record(self, record: JsonObject) -> None:
         """Take one line of its log."""
-        self._heard.set()
+        self._record_received.set()
         match record.get("event"):
             case "connected":
                 self.connected.set()
             case "status":
-                if (record["received"], record["queue_depth"]) != (self.received, self.waiting):
-                    self._moved_at = asyncio.get_running_loop().time()
-                self.received, self.waiting, self.rate = record["received"], record["queue_depth"], record["rate"]
-                self.landed, self.duplicates, self.parked = record["landed"], record["duplicates"], record["parked"]
-                self._changed(self)
+                if (record["received"], record["queue_depth"]) != (self.received, self.queue_depth):
+                    self._progressed_at = asyncio.get_running_loop().time()
+                self.received, self.queue_depth, self.rate = record["received"], record["queue_depth"], record["rate"]
+                self.rows_stored, self.redelivered_rows, self.parked = (
+                    record["landed"],
+                    record["duplicates"],
+                    record["parked"],
+                )
+                self._on_status(self)
             case "stopped":
-                self.landed, self.duplicates, self.parked = record["stored"], record["redelivered"], record["parked"]
+                self.rows_stored, self.redelivered_rows, self.parked = (
+                    record["stored"],
+                    record["redelivered"],
+                    record["parked"],
+                )
 
-    async def settled(self, count: int, stall: float = STALL_SECONDS) -> None:
-        """Return once `count` different messages are stored or parked, or nothing has moved for `stall` seconds."""
+    async def wait_until_settled(self, count: int, stall_seconds: float = STALL_SECONDS) -> None:
+        """Return once `count` different messages are stored or parked, or nothing has moved for `stall_seconds` seconds."""
         loop = asyncio.get_running_loop()
         since = loop.time()
-        while self.new_rows + self.parked < count and loop.time() - max(since, self._moved_at) < stall:
-            self._heard.clear()
+        while self.new_rows + self.parked < count and loop.time() - max(since, self._progressed_at) < stall_seconds:
+            self._record_received.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(1.0, stall)):
-                    await self._heard.wait()
+                async with asyncio.timeout(min(1.0, stall_seconds)):
+                    await self._record_received.wait()

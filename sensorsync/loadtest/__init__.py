@@ -1,20 +1,20 @@
 """The load of `stress-publish`: what its messages say, and the arithmetic that finds out which of them arrived."""
 
-from sensorsync.loadtest.audit_tally import AuditReport, Tally
-from sensorsync.loadtest.messages import MAX_PAYLOAD, Messages, Run, is_run_id, new_run_id, topics_of
-from sensorsync.loadtest.pace import Pace
-from sensorsync.loadtest.recording import BadLine, Recording
+from sensorsync.loadtest.audit_tally import AuditReport, AuditTally
+from sensorsync.loadtest.messages import MAX_PAYLOAD, GeneratedMessages, Run, is_run_id, new_run_id, topics_for_client
+from sensorsync.loadtest.recording import BadRecordingLine, Recording
+from sensorsync.loadtest.schedule import Schedule
 
 __all__ = [
     "MAX_PAYLOAD",
     "AuditReport",
-    "BadLine",
-    "Messages",
-    "Pace",
+    "AuditTally",
+    "BadRecordingLine",
+    "GeneratedMessages",
     "Recording",
     "Run",
-    "Tally",
+    "Schedule",
     "is_run_id",
     "new_run_id",
-    "topics_of",
+    "topics_for_client",
 ]

@@ -11,16 +11,16 @@ from contextlib import closing
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
 from sensorsync.errors import DeadLetterBoxError, IncompleteError, Problem
-from sensorsync.loadtest import AuditReport, Run, Tally
+from sensorsync.loadtest import AuditReport, AuditTally, Run
 from sensorsync.messages.reading import Rejected
 from sensorsync.storage.store import Store
-from sensorsync.wiring import unchecked_envelope
+from sensorsync.wiring import envelope_without_signature_check
 
 logger = logging.getLogger(__name__)
 
-STALLED = 30.0
+STALL_SECONDS = 30.0
 """Seconds without a new row after which nothing more is expected."""
-_POLL = 0.25
+_POLL_SECONDS = 0.25
 _POLL_FACTOR = 4
 
 
@@ -29,34 +29,36 @@ def audit(store: Store, settings: Settings, run_id: str, run: Run | None = None)
 
     Raises SinkUnavailable and SinkMisconfigured.
     """
-    tally = Tally(run_id, run)
+    tally = AuditTally(run_id, run)
     for row in store.rows_of_run(run_id):
-        tally.row(row.device_id, row.event_id, row.metric, row.value, row.payload)
-    _add_parked(tally, settings)
+        tally.add_row(row.device_id, row.event_id, row.metric, row.value, row.payload)
+    _add_dead_letters(tally, settings)
     return tally.report()
 
 
-async def rows_arrived(
-    store: Store, run_id: str, expected: int, progress: Callable[[int], None], *, stalled: float = STALLED
+async def wait_for_rows(
+    store: Store, run_id: str, expected: int, on_count: Callable[[int], None], *, stall_seconds: float = STALL_SECONDS
 ) -> int:
-    """Wait until a run has `expected` rows, or got none for `stalled` seconds; return how many it has.
+    """Wait until a run has `expected` rows, or got none for `stall_seconds` seconds; return how many it has.
 
     `progress` gets the count whenever it is read. Raises SinkUnavailable and SinkMisconfigured.
     """
     best, since = -1, time.monotonic()
     while True:
         began = time.monotonic()
-        count = await asyncio.to_thread(store.count_run, run_id)
+        count = await asyncio.to_thread(store.count_run_rows, run_id)
         now = time.monotonic()
-        progress(count)
+        on_count(count)
         if count > best:
             best, since = count, now
-        if count >= expected or now - since >= stalled:
+        if count >= expected or now - since >= stall_seconds:
             return count
-        await asyncio.sleep(max(_POLL, _POLL_FACTOR * (now - began)))  # counting must not slow down what it waits for
+        await asyncio.sleep(
+            max(_POLL_SECONDS, _POLL_FACTOR * (now - began))
+        )  # counting must not slow down what it waits for
 
 
-def report_problem(report: AuditReport) -> Problem:
+def audit_problem(report: AuditReport) -> Problem:
     """What is wrong with an incomplete run, as a problem of a command."""
     if report.missing is None:
         words = f"no message of run {report.run} is stored"
@@ -67,11 +69,11 @@ def report_problem(report: AuditReport) -> Problem:
     return Problem(IncompleteError.code, words, report.likely_cause)
 
 
-def _add_parked(tally: Tally, settings: Settings) -> None:
+def _add_dead_letters(tally: AuditTally, settings: Settings) -> None:
     path = settings.dead_letter_path
     if not path.exists():
         return
-    opened = unchecked_envelope(settings.security).open
+    opened = envelope_without_signature_check(settings.security).verify_and_decrypt
     box = DeadLetters(path, max_size=settings.dead_letters.max_size)
     try:
         if not box.open_read_only():
@@ -80,6 +82,6 @@ def _add_parked(tally: Tally, settings: Settings) -> None:
             for letter in box.letters():
                 payload = opened(letter.payload)
                 if not isinstance(payload, Rejected):
-                    tally.parked(payload)
+                    tally.add_dead_letter(payload)
     except DeadLetterBoxError as error:
         logger.warning("the dead-letter box is left out: %s", error, extra={"event": "box_unreadable"})

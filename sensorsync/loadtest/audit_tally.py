@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 
-from sensorsync.loadtest.messages import METRIC, Messages, Run, client_seed, event_id_tail, value_of
+from sensorsync.loadtest.messages import METRIC, GeneratedMessages, Run, client_seed, event_id_tail, value_of
 
 MAX_RANGES = 10_000
 """Ranges of missing sequence numbers that a report carries; what is beyond is only counted."""
-_EXAMPLES = 10
+_MAX_EXAMPLES = 10
 _STORED, _CORRUPT, _PARKED = 1, 2, 3
-_BROKER_QUEUE = (
+_BROKER_QUEUE_OVERFLOW = (
     "the broker acknowledged them and did not deliver them: its queue for the subscriber was full "
     "(mosquitto: max_queued_messages, by default 1000 a session, drops the newest, 0 means no bound; "
     "EMQX: mqtt.max_mqueue_len, by default 1000, drops the oldest; raise it only together with "
@@ -42,14 +42,14 @@ class AuditReport:
     messages: int | None
     """How many the run has; None when no row tells it."""
     clients: int | None
-    stored: int
+    messages_stored: int
     missing: int | None
     missing_ranges: tuple[MissingRange, ...]
     """At most MAX_RANGES, by client and sequence number."""
     corrupt: int
     """Rows that differ from f(run, client, seq), or are of no message of the run at all."""
     corrupt_examples: tuple[str, ...]
-    duplicates: int
+    duplicate_rows: int
     """Rows beyond the first of their message: two keys for one message."""
     parked: int
     """Messages that are in the local dead-letter box and not stored."""
@@ -66,104 +66,104 @@ class AuditReport:
             "run": self.run,
             "messages": self.messages,
             "clients": self.clients,
-            "stored": self.stored,
+            "stored": self.messages_stored,
             "missing": self.missing,
             "missing_ranges": [
                 {"client": found.client, "first": found.first, "last": found.last} for found in self.missing_ranges
             ],
             "corrupt": self.corrupt,
             "corrupt_examples": list(self.corrupt_examples),
-            "duplicates": self.duplicates,
+            "duplicates": self.duplicate_rows,
             "parked": self.parked,
             "likely_cause": self.likely_cause,
         }
 
 
-class Tally:
+class AuditTally:
     """Counts the messages of one run, one byte each. Feed it rows and parked payloads, then ask for the report.
 
     Without an expected `run` it takes the size of the run from the first row that tells it.
     """
 
     def __init__(self, run_id: str, run: Run | None = None) -> None:
-        self._id = run_id
+        self._run_id = run_id
         self._run: Run | None = None
-        self._seen: list[bytearray] = []
-        self._keys: list[tuple[int, bytes, str | None]] = []
+        self._message_states: list[bytearray] = []
+        self._client_constants: list[tuple[int, bytes, str | None]] = []
         self._corrupt = 0
-        self._examples: list[str] = []
-        self._duplicates = 0
+        self._corrupt_examples: list[str] = []
+        self._duplicate_rows = 0
         self._parked: list[tuple[int, int]] = []
         if run is not None:
-            self._learn(run)
+            self._set_run(run)
 
-    def row(self, device_id: str, event_id: bytes, metric: str, value: float | None, payload: str) -> None:
+    def add_row(self, device_id: str, event_id: bytes, metric: str, value: float | None, payload: str) -> None:
         """Count one row of the table whose device id begins with the run's id."""
-        message = _object(payload)
-        if message is not None and message.get("run") != self._id and not self._is_ours(device_id):
+        message = _parse_object(payload)
+        if message is not None and message.get("run") != self._run_id and not self._is_device_of_run(device_id):
             return  # another run, whose id begins with ours
-        place = self._place(message)
+        place = self._message_position(message)
         if message is None or place is None or self._run is None:
-            self._damaged(f"device {device_id}, event {event_id.hex()}: its payload is of no message of the run")
+            self._add_corrupt(f"device {device_id}, event {event_id.hex()}: its payload is of no message of the run")
             return
         client, seq = place
-        seed, tail, padding = self._keys[client]
+        seed, tail, padding = self._client_constants[client]
         right = value_of(seed, seq)
         found = (event_id[6:], device_id, metric, value, message.get("value"), message.get("padding"))
         device = self._run.device_id(client, seq)
         if found != (tail + seq.to_bytes(4, "big"), device, METRIC, right, right, padding):
-            self._seen[client][seq] = self._seen[client][seq] or _CORRUPT
-            self._damaged(f"client {client}, seq {seq}: the row differs from what was sent")
-        elif self._seen[client][seq] == _STORED:
-            self._duplicates += 1
+            self._message_states[client][seq] = self._message_states[client][seq] or _CORRUPT
+            self._add_corrupt(f"client {client}, seq {seq}: the row differs from what was sent")
+        elif self._message_states[client][seq] == _STORED:
+            self._duplicate_rows += 1
         else:
-            self._seen[client][seq] = _STORED
+            self._message_states[client][seq] = _STORED
 
-    def parked(self, payload: bytes) -> None:
+    def add_dead_letter(self, payload: bytes) -> None:
         """Count one dead letter (its payload without the envelope), if it is of this run."""
-        message = _object(payload)
-        if message is not None and message.get("run") == self._id and (place := self._place(message)):
+        message = _parse_object(payload)
+        if message is not None and message.get("run") == self._run_id and (place := self._message_position(message)):
             self._parked.append(place)
 
     def report(self) -> AuditReport:
         """What was found."""
         for client, seq in self._parked:
-            self._seen[client][seq] = self._seen[client][seq] or _PARKED
-        stored = sum(flags.count(_STORED) for flags in self._seen)
-        parked = sum(flags.count(_PARKED) for flags in self._seen)
-        missing = sum(flags.count(0) for flags in self._seen) if self._run else None
-        ranges = tuple(found for found, _ in zip(self._missing(), range(MAX_RANGES), strict=False))
+            self._message_states[client][seq] = self._message_states[client][seq] or _PARKED
+        stored = sum(flags.count(_STORED) for flags in self._message_states)
+        parked = sum(flags.count(_PARKED) for flags in self._message_states)
+        missing = sum(flags.count(0) for flags in self._message_states) if self._run else None
+        ranges = tuple(found for found, _ in zip(self._missing_ranges(), range(MAX_RANGES), strict=False))
         return AuditReport(
-            run=self._id,
+            run=self._run_id,
             messages=self._run.messages if self._run else None,
             clients=self._run.clients if self._run else None,
-            stored=stored,
+            messages_stored=stored,
             missing=missing,
             missing_ranges=ranges,
             corrupt=self._corrupt,
-            corrupt_examples=tuple(self._examples),
-            duplicates=self._duplicates,
+            corrupt_examples=tuple(self._corrupt_examples),
+            duplicate_rows=self._duplicate_rows,
             parked=parked,
-            likely_cause=self._cause(stored, missing),
+            likely_cause=self._likely_cause(stored, missing),
         )
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _learn(self, run: Run) -> None:
+    def _set_run(self, run: Run) -> None:
         self._run = run
-        self._seen = [bytearray(run.share(client)) for client in range(run.clients)]
-        self._keys = [
+        self._message_states = [bytearray(run.message_count(client)) for client in range(run.clients)]
+        self._client_constants = [
             (
                 client_seed(run.id, client),
                 event_id_tail(run.id, client),
-                Messages(run, client).padding if run.payload_size else None,
+                GeneratedMessages(run, client).padding if run.payload_size else None,
             )
             for client in range(run.clients)
         ]
 
-    def _place(self, message: dict[str, Any] | None) -> tuple[int, int] | None:
+    def _message_position(self, message: dict[str, Any] | None) -> tuple[int, int] | None:
         """(client, seq), when the message is one that the run can have."""
-        if message is None or message.get("run") != self._id:
+        if message is None or message.get("run") != self._run_id:
             return None
         client, seq, clients, messages = (message.get(name) for name in ("client", "seq", "clients", "of"))
         if not (type(client) is int and type(seq) is int and type(clients) is int and type(messages) is int):
@@ -173,32 +173,32 @@ class Tally:
             if type(size) is not int or (devices is not None and type(devices) is not int):
                 return None
             try:
-                self._learn(Run(self._id, messages, clients, devices, size))
+                self._set_run(Run(self._run_id, messages, clients, devices, size))
             except ValueError:
                 return None
         run = self._run
         told = (messages, clients, devices, size)
         if run is None or told != (run.messages, run.clients, run.devices, run.payload_size):
             return None
-        if not (0 <= client < run.clients and 0 <= seq < len(self._seen[client])):
+        if not (0 <= client < run.clients and 0 <= seq < len(self._message_states[client])):
             return None
         return client, seq
 
-    def _is_ours(self, device_id: str) -> bool:
-        number = device_id.removeprefix(f"{self._id}-")
+    def _is_device_of_run(self, device_id: str) -> bool:
+        number = device_id.removeprefix(f"{self._run_id}-")
         return number != device_id and number.isdigit() and len(number) >= 5
 
-    def _damaged(self, example: str) -> None:
+    def _add_corrupt(self, example: str) -> None:
         self._corrupt += 1
-        if len(self._examples) < _EXAMPLES:
-            self._examples.append(example)
+        if len(self._corrupt_examples) < _MAX_EXAMPLES:
+            self._corrupt_examples.append(example)
 
-    def _missing(self) -> Iterator[MissingRange]:
-        for client, flags in enumerate(self._seen):
+    def _missing_ranges(self) -> Iterator[MissingRange]:
+        for client, flags in enumerate(self._message_states):
             for first, last in ranges_of_zeros(flags):
                 yield MissingRange(client, first, last)
 
-    def _cause(self, stored: int, missing: int | None) -> str | None:
+    def _likely_cause(self, stored: int, missing: int | None) -> str | None:
         if missing == 0:
             return None
         if stored == 0 and not self._parked:
@@ -206,7 +206,10 @@ class Tally:
                 "nothing of the run is in this database: no subscriber was running, it writes to another database, "
                 "or the run's id is misspelt"
             )
-        return _BROKER_QUEUE + ". A subscriber that is still working through its queue looks the same: audit again."
+        return (
+            _BROKER_QUEUE_OVERFLOW
+            + ". A subscriber that is still working through its queue looks the same: audit again."
+        )
 
 
 def ranges_of_zeros(flags: bytearray) -> Iterator[tuple[int, int]]:
@@ -215,7 +218,7 @@ def ranges_of_zeros(flags: bytearray) -> Iterator[tuple[int, int]]:
         yield found.start(), found.end() - 1
 
 
-def _object(payload: str | bytes) -> dict[str, Any] | None:
+def _parse_object(payload: str | bytes) -> dict[str, Any] | None:
     try:
         message = orjson.loads(payload)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sensorsync.loadtest import BadLine
+from sensorsync.loadtest import BadRecordingLine
 from sensorsync.mqtt.publisher.inflight import PublishStats
 from sensorsync.runtime.histogram import LatencyHistogram
 
@@ -13,7 +13,7 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PublishCounts:
     """PublishStats of one process or of all, frozen; see there. `window`: messages that may be unacknowledged at present."""
 
     sent: int = 0
@@ -30,7 +30,7 @@ class Counts:
     """Encoded histograms, one a process; only in the last report."""
     bad_lines: int = 0
     """Lines of a recording that are no readings."""
-    bad: tuple[BadLine, ...] = ()
+    bad: tuple[BadRecordingLine, ...] = ()
     """The first of them."""
 
     @property
@@ -39,9 +39,15 @@ class Counts:
         return self.acked + self.no_subscriber + self.failed
 
     @classmethod
-    def of(
-        cls, stats: PublishStats, window: int, *, latency: bool, bad_lines: int = 0, bad: Iterable[BadLine] = ()
-    ) -> Counts:
+    def from_stats(
+        cls,
+        stats: PublishStats,
+        window: int,
+        *,
+        encode_latency: bool,
+        bad_lines: int = 0,
+        bad: Iterable[BadRecordingLine] = (),
+    ) -> PublishCounts:
         """The counts of one process; `latency` only when they are final, because it has to be encoded."""
         return cls(
             stats.sent,
@@ -50,17 +56,17 @@ class Counts:
             stats.failed,
             stats.retransmitted,
             stats.reconnects,
-            stats.waited,
+            stats.latency_sum,
             stats.last_sent,
             window,
-            dict(stats.reasons),
-            (stats.latency.encode(),) if latency else (),
+            dict(stats.reason_codes),
+            (stats.latency.encode(),) if encode_latency else (),
             bad_lines,
             tuple(bad),
         )
 
     @classmethod
-    def total(cls, parts: Iterable[Counts]) -> Counts:
+    def total(cls, parts: Iterable[PublishCounts]) -> PublishCounts:
         """The sum."""
         whole = list(parts)
         reasons: dict[int, int] = {}

@@ -14,7 +14,7 @@ from itertools import count, repeat
 from string import ascii_lowercase, digits
 from zlib import crc32
 
-from sensorsync.loadtest.pace import Pace
+from sensorsync.loadtest.schedule import Schedule
 from sensorsync.messages.reading import ReadingRules
 from sensorsync.mqtt.publisher.feed import Burst
 
@@ -25,21 +25,21 @@ MAX_SEQ = 2**32
 """A sequence number has 32."""
 MAX_PAYLOAD = ReadingRules().max_payload - 64
 """Bytes that a message can be padded to: it may have some more, and a subscriber must still take it."""
-_LETTERS = digits + ascii_lowercase
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_KNUTH = 2654435761
+_RUN_ID_ALPHABET = digits + ascii_lowercase
+_RUN_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_KNUTH_MULTIPLIER = 2654435761
 """2**32 / golden ratio: multiplying by it scatters neighbours."""
 
 
 def new_run_id(now: datetime | None = None) -> str:
     """A short name for a run that sorts by time: `r20261124-2015-ab12` (UTC)."""
     moment = now or datetime.now(UTC)
-    return f"r{moment:%Y%m%d-%H%M}-" + "".join(secrets.choice(_LETTERS) for _ in range(4))
+    return f"r{moment:%Y%m%d-%H%M}-" + "".join(secrets.choice(_RUN_ID_ALPHABET) for _ in range(4))
 
 
 def is_run_id(text: str) -> bool:
     """Whether `text` can name a run: letters, digits, `-` and `_`, at most 64."""
-    return _RUN_ID.fullmatch(text) is not None
+    return _RUN_ID_PATTERN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Run:
         if not 0 <= self.payload_size <= MAX_PAYLOAD:
             raise ValueError(f"a message can be padded to at most {MAX_PAYLOAD} bytes, not {self.payload_size}")
 
-    def share(self, client: int) -> int:
+    def message_count(self, client: int) -> int:
         """How many messages `client` sends: as many as the others, or one more."""
         return self.messages // self.clients + (client < self.messages % self.clients)
 
@@ -74,7 +74,7 @@ class Run:
         """What tells `client` from the others."""
         return f"{self.id}-{client:05d}"
 
-    def device(self, client: int, seq: int) -> int:
+    def device_number(self, client: int, seq: int) -> int:
         """The number of the device that message `seq` of `client` is of.
 
         Each device belongs to one client (device d to client d modulo clients), which takes its devices in turn; when there are fewer
@@ -84,15 +84,15 @@ class Run:
             return client
         if self.devices <= self.clients:
             return client % self.devices
-        return client + self.clients * (seq % self.devices_of(client))
+        return client + self.clients * (seq % self.device_count(client))
 
-    def devices_of(self, client: int) -> int:
+    def device_count(self, client: int) -> int:
         """How many devices `client` plays."""
         return 1 if self.devices is None else max(1, -(-(self.devices - client) // self.clients))
 
     def device_id(self, client: int, seq: int = 0) -> str:
         """The `device_id` of message `seq` of `client`."""
-        return f"{self.id}-{self.device(client, seq):05d}"
+        return f"{self.id}-{self.device_number(client, seq):05d}"
 
 
 def client_seed(run: str, client: int) -> int:
@@ -102,7 +102,7 @@ def client_seed(run: str, client: int) -> int:
 
 def value_of(seed: int, seq: int) -> float:
     """The value of message `seq` of the client with this seed: 0 to 131071.875 in eighths, which every database keeps exactly."""
-    return (((seed + seq) * _KNUTH & 0xFFFFFFFF) >> 12) / 8
+    return (((seed + seq) * _KNUTH_MULTIPLIER & 0xFFFFFFFF) >> 12) / 8
 
 
 def event_id_tail(run: str, client: int) -> bytes:
@@ -116,79 +116,79 @@ def event_id_tail(run: str, client: int) -> bytes:
     return bytes([high >> 8, high & 0xFF, low >> 8, low & 0xFF, client >> 8 & 0xFF, client & 0xFF])
 
 
-def topics_of(client: int, clients: int, topic: str, topics: int | None) -> Iterator[str]:
+def topics_for_client(client: int, clients: int, topic: str, topics: int | None) -> Iterator[str]:
     """The topics of a client's messages: `topic` for ever, or `topic`/0 to `topic`/(topics - 1), in turn over all clients."""
     if topics is None:
         return repeat(topic)
     return (f"{topic}/{number % topics}" for number in count(client, clients))
 
 
-class Messages:
+class GeneratedMessages:
     """The messages of one client of a run, made as they are needed; without a pace they are due at once."""
 
-    def __init__(self, run: Run, client: int, pace: Pace | None = None) -> None:
+    def __init__(self, run: Run, client: int, schedule: Schedule | None = None) -> None:
         tail = event_id_tail(run.id, client).hex()
-        self._event = f"-{tail[:4]}-{tail[4:8]}-{tail[8:]}".encode()
-        self._place = f',"run":"{run.id}","client":{client},"clients":{run.clients},"seq":'.encode()
+        self._event_id_tail = f"-{tail[:4]}-{tail[4:8]}-{tail[8:]}".encode()
+        self._run_fields = f',"run":"{run.id}","client":{client},"clients":{run.clients},"seq":'.encode()
         self._run = run
         self._client = client
-        self._pace = pace
+        self._schedule = schedule
         self._seed = client_seed(run.id, client)
-        self._share = run.share(client)
-        self._next = 0
+        self._message_count = run.message_count(client)
+        self._next_seq = 0
         devices = "" if run.devices is None else f',"devices":{run.devices}'
         end = f',"of":{run.messages}{devices}'
-        self._end = f"{end}}}".encode()
+        self._suffix = f"{end}}}".encode()
         self.padding: str | None = None
         """The field that brings every message to `payload_size` bytes at least."""
         if run.payload_size:
             end += f',"size":{run.payload_size},"padding":"'
-            self._end = f'{end}"}}'.encode()
-            self.padding = "x" * self._lacking()
-            self._end = f'{end}{self.padding}"}}'.encode()
+            self._suffix = f'{end}"}}'.encode()
+            self.padding = "x" * self._padding_length()
+            self._suffix = f'{end}{self.padding}"}}'.encode()
 
     @property
     def exhausted(self) -> bool:
         """Whether all of them were taken."""
-        return self._next >= self._share
+        return self._next_seq >= self._message_count
 
     def due_in(self, now: float) -> float:
         """Seconds until the next message is due."""
-        return 0.0 if self._pace is None else max(0.0, self._pace.due(self._client, self._next) - now)
+        return 0.0 if self._schedule is None else max(0.0, self._schedule.due_at(self._client, self._next_seq) - now)
 
     def take(self, limit: int, now: float) -> Burst:
         """The next messages that are due, at most `limit`. Their time is when they are due, in a closed loop `now`."""
-        last = min(self._share, self._next + limit)
-        if self._pace is not None and self._pace.scheduled:
-            return self._take_due(last, now, self._pace)
+        last = min(self._message_count, self._next_seq + limit)
+        if self._schedule is not None and self._schedule.is_open_loop:
+            return self._take_due(last, now, self._schedule)
         if self.due_in(now) > 0.0:
             return Burst([], ())
-        first, self._next = self._next, last
-        return Burst(self._made(range(first, last), now), repeat(now))
+        first, self._next_seq = self._next_seq, last
+        return Burst(self._make_payloads(range(first, last), now), repeat(now))
 
-    def _take_due(self, last: int, now: float, pace: Pace) -> Burst:
+    def _take_due(self, last: int, now: float, schedule: Schedule) -> Burst:
         payloads: list[bytes] = []
         since: list[float] = []
-        while self._next < last and (due := pace.due(self._client, self._next)) <= now:
-            payloads += self._made(range(self._next, self._next + 1), due)
+        while self._next_seq < last and (due := schedule.due_at(self._client, self._next_seq)) <= now:
+            payloads += self._make_payloads(range(self._next_seq, self._next_seq + 1), due)
             since.append(due)
-            self._next += 1
+            self._next_seq += 1
         return Burst(payloads, since)
 
-    def _made(self, sequence: range, now: float) -> list[bytes]:
+    def _make_payloads(self, sequence: range, now: float) -> list[bytes]:
         # A template, not json.dumps: two processes must make more messages than a broker can take.
         milliseconds = b"%012x" % int(now * 1000)
-        head = b'{"event_id":"' + milliseconds[:8] + b"-" + milliseconds[8:] + self._event
+        head = b'{"event_id":"' + milliseconds[:8] + b"-" + milliseconds[8:] + self._event_id_tail
         moment = datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-        seed, place, end = self._seed, self._place, self._end
+        seed, place, end = self._seed, self._run_fields, self._suffix
         # An eighth is 0.125: the value is written without any float.
         return [
             b"%b%08x%b%d.%03d%b%d%b" % (head, seq, middle, eighths >> 3, (eighths & 7) * 125, place, seq, end)
-            for seq, middle in zip(sequence, self._middles(sequence, moment), strict=False)
-            for eighths in (((seed + seq) * _KNUTH & 0xFFFFFFFF) >> 12,)
+            for seq, middle in zip(sequence, self._middle_parts(sequence, moment), strict=False)
+            for eighths in (((seed + seq) * _KNUTH_MULTIPLIER & 0xFFFFFFFF) >> 12,)
         ]
 
-    def _middles(self, sequence: range, moment: str) -> Iterator[bytes]:
+    def _middle_parts(self, sequence: range, moment: str) -> Iterator[bytes]:
         """From the event id to the value: the same for a whole burst, unless the client plays several devices."""
         run, client = self._run, self._client
 
@@ -197,10 +197,10 @@ class Messages:
                 f'","device_id":"{run.device_id(client, seq)}","metric":"{METRIC}","ts":"{moment}Z","value":'.encode()
             )
 
-        return repeat(middle(0)) if run.devices_of(client) == 1 else map(middle, sequence)
+        return repeat(middle(0)) if run.device_count(client) == 1 else map(middle, sequence)
 
-    def _lacking(self) -> int:
+    def _padding_length(self) -> int:
         """How many bytes the shortest message that this client can have lacks of `payload_size`."""
-        (first,) = self._made(range(1), 0.0)
+        (first,) = self._make_payloads(range(1), 0.0)
         longer = len(str(int(value_of(self._seed, 0)))) - 1  # than a value of one digit
         return max(0, self._run.payload_size - (len(first) - longer))

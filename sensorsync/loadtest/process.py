@@ -18,22 +18,22 @@ from typing import Any
 
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError, SensorsyncError
-from sensorsync.loadtest import Messages, Pace, Recording, Run, topics_of
-from sensorsync.loadtest.counts import Counts
+from sensorsync.loadtest import GeneratedMessages, Recording, Run, Schedule, topics_for_client
+from sensorsync.loadtest.counts import PublishCounts
 from sensorsync.mqtt.client.options import ConnectOptions, connect_options
 from sensorsync.mqtt.publisher.client import Feed
 from sensorsync.mqtt.publisher.publisher import Publisher
 from sensorsync.runtime.backoff import Backoff
-from sensorsync.runtime.process import allow_open_files, die_with_parent, quieten_collector
-from sensorsync.wiring import reading_decoder, sealer
+from sensorsync.runtime.process import raise_fd_limit, set_parent_death_signal, tune_gc
+from sensorsync.wiring import message_encoder, reading_decoder
 
-_REPORT_SECONDS = 0.2
-_OTHER_FILES = 64
+_REPORT_INTERVAL_SECONDS = 0.2
+_RESERVED_FDS = 64
 """Files that a process has open beside its connections, amply counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class PublisherTask:
     """What one process does: publish the shares of some clients of a run, or a recording over some connections."""
 
     number: int
@@ -46,14 +46,14 @@ class Job:
     """Factor to the recording's own pace, None as fast as it goes."""
 
 
-def child_main(pipe: Connection, settings: Settings, job: Job, parent: int) -> None:
+def child_main(pipe: Connection, settings: Settings, task: PublisherTask, parent: int) -> None:
     """The entry point of the process. `parent` is the parent's process id."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and says `stop`
-    die_with_parent(parent)
+    set_parent_death_signal(parent)
     logging.getLogger().handlers = [_PipeHandler(pipe)]
     logging.getLogger("sensorsync").setLevel(settings.log.level)
     try:
-        asyncio.run(_Work(pipe, settings, job).run())
+        asyncio.run(_TaskRunner(pipe, settings, task).run())
     except SensorsyncError as error:
         pipe.send(("failed", error))
     except BrokenPipeError:
@@ -75,64 +75,66 @@ class _PipeHandler(logging.Handler):
             self.handleError(record)
 
 
-class _Work:
-    def __init__(self, pipe: Connection, settings: Settings, job: Job) -> None:
+class _TaskRunner:
+    def __init__(self, pipe: Connection, settings: Settings, task: PublisherTask) -> None:
         self._pipe = pipe
         self._settings = settings
-        self._job = job
-        self._orders: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._task = task
+        self._commands: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         publish = settings.publish
-        self._pace = Pace(job.run.clients, publish.rate, publish.ramp) if publish.rate or publish.ramp else None
+        self._schedule = (
+            Schedule(task.run.clients, publish.rate, publish.ramp) if publish.rate or publish.ramp else None
+        )
         self._recording: Recording | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._pipe.fileno(), self._hear)
-        seal = sealer(self._settings.security)
-        allow_open_files(len(self._job.clients) + _OTHER_FILES)
+        loop.add_reader(self._pipe.fileno(), self._receive)
+        seal = message_encoder(self._settings.security)
+        raise_fd_limit(len(self._task.clients) + _RESERVED_FDS)
         with ExitStack() as stack:
-            clients = stack.enter_context(self._clients())
+            clients = stack.enter_context(self._open_clients())
             async with Publisher(
                 clients,
                 window=self._settings.publish.window,
-                seal=seal,
+                message_encoder=seal,
                 backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
             ) as publisher:
                 await publisher.connect()
-                quieten_collector()
-                self._say("ready")
-                await self._obey(publisher)
-                self._report(publisher, last=True)
+                tune_gc()
+                self._send("ready")
+                await self._run_commands(publisher)
+                self._send_counts(publisher, final=True)
                 if publisher.error is not None:
                     self._pipe.send(("failed", publisher.error))
                 else:
-                    self._say("done")
+                    self._send("done")
 
-    async def _obey(self, publisher: Publisher) -> None:
+    async def _run_commands(self, publisher: Publisher) -> None:
         """Do what the parent asks, to the end."""
         work: dict[str, asyncio.Task[None]] = {}
         try:
-            order = asyncio.create_task(self._orders.get())
+            order = asyncio.create_task(self._commands.get())
             while True:
                 await asyncio.wait(
-                    {order, *work.values()}, timeout=_REPORT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {order, *work.values()}, timeout=_REPORT_INTERVAL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
-                self._report(publisher)
+                self._send_counts(publisher)
                 if order.done():
-                    (word, content), order = order.result(), asyncio.create_task(self._orders.get())
+                    (word, content), order = order.result(), asyncio.create_task(self._commands.get())
                     if word == "stop" and "go" not in work:
                         return
                     if word == "stop":
                         publisher.stop()
                     elif word == "probe":
-                        work[word] = asyncio.create_task(publisher.probe())
+                        work[word] = asyncio.create_task(publisher.wait_for_subscriber())
                     else:
-                        if self._pace is not None:
-                            self._pace.start = content
+                        if self._schedule is not None:
+                            self._schedule.start = content
                         work[word] = asyncio.create_task(publisher.publish())
                 if "probe" in work and work["probe"].done():
                     work.pop("probe").result()
-                    self._say("found")
+                    self._send("found")
                 if "go" in work and work["go"].done():
                     work["go"].result()
                     return
@@ -142,15 +144,15 @@ class _Work:
             await asyncio.gather(order, *work.values(), return_exceptions=True)
 
     @contextmanager
-    def _clients(self) -> Iterator[list[tuple[ConnectOptions, Iterator[str], Feed]]]:
-        job, publish = self._job, self._settings.publish
+    def _open_clients(self) -> Iterator[list[tuple[ConnectOptions, Iterator[str], Feed]]]:
+        job, publish = self._task, self._settings.publish
         common = connect_options(self._settings, "")
         names = [f"{self._settings.mqtt.client_id}-{job.run.client_name(client)}" for client in job.clients]
-        topics = [topics_of(client, job.run.clients, publish.topic, publish.topics) for client in job.clients]
+        topics = [topics_for_client(client, job.run.clients, publish.topic, publish.topics) for client in job.clients]
         # No session is needed: what is unacknowledged, we send again ourselves.
         options = [replace(common, client_id=name, clean_start=True, session_expiry=0) for name in names]
         if job.recording is None:
-            feeds = [Messages(job.run, client, self._pace) for client in job.clients]
+            feeds = [GeneratedMessages(job.run, client, self._schedule) for client in job.clients]
             yield list(zip(options, topics, feeds, strict=True))
             return
         decoder = reading_decoder(self._settings.reading)
@@ -165,18 +167,20 @@ class _Work:
         finally:
             self._recording.close()
 
-    def _report(self, publisher: Publisher, *, last: bool = False) -> None:
+    def _send_counts(self, publisher: Publisher, *, final: bool = False) -> None:
         recording = self._recording
-        bad_lines, bad = (recording.bad_count, recording.bad) if recording else (0, [])
-        counts = Counts.of(publisher.stats, publisher.window, latency=last, bad_lines=bad_lines, bad=bad)
+        bad_lines, bad = (recording.bad_line_count, recording.first_bad_lines) if recording else (0, [])
+        counts = PublishCounts.from_stats(
+            publisher.stats, publisher.window, encode_latency=final, bad_lines=bad_lines, bad=bad
+        )
         self._pipe.send(("counts", counts))
 
-    def _say(self, word: str) -> None:
-        self._pipe.send((word, None))
+    def _send(self, kind: str) -> None:
+        self._pipe.send((kind, None))
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         try:
             while self._pipe.poll():
-                self._orders.put_nowait(self._pipe.recv())
+                self._commands.put_nowait(self._pipe.recv())
         except (EOFError, OSError):
             os._exit(0)  # the parent is gone, or has all that it wants

@@ -10,12 +10,12 @@ from typing import NamedTuple
 from sensorsync.messages.reading import ReadingDecoder, Rejected
 from sensorsync.mqtt.publisher.feed import Burst
 
-MAX_LINE = 2**20
+MAX_LINE_BYTES = 2**20
 """Bytes. A longer line is bad, and is skipped without being held in memory."""
-_KEPT_LINES = 20
+_MAX_REPORTED_LINES = 20
 
 
-class BadLine(NamedTuple):
+class BadRecordingLine(NamedTuple):
     """A line that is no reading."""
 
     number: int
@@ -37,12 +37,12 @@ class Recording:
         self._decoder = decoder
         self._topic = topic
         self._speed = speed
-        self._lines = self._good_lines()
-        self._next: tuple[float, bytes] | None = None
-        self._start: tuple[float, float] | None = None
+        self._lines = self._valid_readings()
+        self._next_reading: tuple[float, bytes] | None = None
+        self._playback_start: tuple[float, float] | None = None
         self.exhausted = False
-        self.bad_count = 0
-        self.bad: list[BadLine] = []
+        self.bad_line_count = 0
+        self.first_bad_lines: list[BadRecordingLine] = []
         self._advance()
 
     def close(self) -> None:
@@ -51,56 +51,56 @@ class Recording:
 
     def due_in(self, now: float) -> float:
         """Seconds until the next reading is due; 0 when it is, or when there is none."""
-        return max(0.0, self._due(now) - now)
+        return max(0.0, self._due_at(now) - now)
 
     def take(self, limit: int, now: float) -> Burst:
         """The next readings that are due, at most `limit`, as they stand in the file."""
         payloads: list[bytes] = []
         since: list[float] = []
-        while self._next is not None and len(since) < limit and (due := self._due(now)) <= now:
-            payloads.append(self._next[1])
+        while self._next_reading is not None and len(since) < limit and (due := self._due_at(now)) <= now:
+            payloads.append(self._next_reading[1])
             since.append(due)
             self._advance()
         return Burst(payloads, since)
 
-    def _due(self, now: float) -> float:
+    def _due_at(self, now: float) -> float:
         """When the next reading is due."""
-        if self._next is None or self._speed is None:
+        if self._next_reading is None or self._speed is None:
             return now
-        if self._start is None:
-            self._start = (now, self._next[0])
-        began, first = self._start
-        return began + (self._next[0] - first) / self._speed
+        if self._playback_start is None:
+            self._playback_start = (now, self._next_reading[0])
+        began, first = self._playback_start
+        return began + (self._next_reading[0] - first) / self._speed
 
     def _advance(self) -> None:
-        self._next = next(self._lines, None)
-        self.exhausted = self._next is None
+        self._next_reading = next(self._lines, None)
+        self.exhausted = self._next_reading is None
 
-    def _good_lines(self) -> Iterator[tuple[float, bytes]]:
+    def _valid_readings(self) -> Iterator[tuple[float, bytes]]:
         number = 0
-        while line := self._file.readline(MAX_LINE + 1):
+        while line := self._file.readline(MAX_LINE_BYTES + 1):
             number += 1
-            if len(line) > MAX_LINE:
+            if len(line) > MAX_LINE_BYTES:
                 self._skip_rest(line)
-                self._refuse(number, Rejected("too_large", f"the line has more than {MAX_LINE} bytes"))
+                self._record_bad_line(number, Rejected("too_large", f"the line has more than {MAX_LINE_BYTES} bytes"))
                 continue
             line = line.strip()
             if not line:
                 continue
             reading = self._decoder.decode(line, self._topic, 0.0)
             if isinstance(reading, Rejected):
-                self._refuse(number, reading)
+                self._record_bad_line(number, reading)
             else:
-                yield self._moment(reading.ts), line
+                yield self._timestamp(reading.ts), line
 
-    def _moment(self, ts: str) -> float:
+    def _timestamp(self, ts: str) -> float:
         return 0.0 if self._speed is None else datetime.fromisoformat(f"{ts}+00:00").timestamp()
 
     def _skip_rest(self, line: bytes) -> None:
         while line and not line.endswith(b"\n"):
-            line = self._file.readline(MAX_LINE)
+            line = self._file.readline(MAX_LINE_BYTES)
 
-    def _refuse(self, number: int, rejected: Rejected) -> None:
-        self.bad_count += 1
-        if len(self.bad) < _KEPT_LINES:
-            self.bad.append(BadLine(number, rejected.reason, rejected.message))
+    def _record_bad_line(self, number: int, rejected: Rejected) -> None:
+        self.bad_line_count += 1
+        if len(self.first_bad_lines) < _MAX_REPORTED_LINES:
+            self.first_bad_lines.append(BadRecordingLine(number, rejected.reason, rejected.message))

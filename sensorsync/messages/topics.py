@@ -23,7 +23,7 @@ def check_filter(topic_filter: str) -> str:
     return topic_filter
 
 
-def overlap(one: str, other: str) -> bool:
+def filters_overlap(one: str, other: str) -> bool:
     """Whether there is a topic that both filters match."""
     ours, theirs = one.split("/"), other.split("/")
     if {ours[0][:1], theirs[0][:1]} in ({"$", "#"}, {"$", "+"}):
@@ -38,7 +38,7 @@ def overlap(one: str, other: str) -> bool:
     return not longer or longer == ["#"]
 
 
-def includes(wide: str, narrow: str) -> bool:
+def filter_includes(wide: str, narrow: str) -> bool:
     """Whether the filter `wide` matches every topic that the filter `narrow` matches."""
     ours, theirs = wide.split("/"), narrow.split("/")
     if ours[0] in {"+", "#"} and theirs[0].startswith("$"):
@@ -76,7 +76,7 @@ def check_identifier(text: str) -> str:
     return text
 
 
-def covers(topic_filter: str, topic: str) -> bool:
+def filter_matches(topic_filter: str, topic: str) -> bool:
     """Whether a filter matches a topic's name (section 4.7.1); wildcards don't reach topics that begin with $ ([MQTT-4.7.2-1])."""
     wanted, levels = topic_filter.split("/"), topic.split("/")
     if topic.startswith("$") and wanted[0] in {"+", "#"}:
@@ -102,4 +102,4 @@ def _check_text(text: str) -> None:
 TopicFilter = Annotated[str, AfterValidator(check_filter)]
 TopicName = Annotated[str, AfterValidator(check_name)]
 GroupName = Annotated[str, AfterValidator(check_group)]
-Identifier = Annotated[str, AfterValidator(check_identifier)]
+ClientIdPart = Annotated[str, AfterValidator(check_identifier)]

@@ -47,7 +47,7 @@ class Batcher:
             self._arrivals.append((len(deliveries), now))
 
     @property
-    def oldest(self) -> float | None:
+    def oldest_arrival(self) -> float | None:
         """When the one that has waited longest came; None when there is none."""
         return self._arrivals[0][1] if self._arrivals else None
 
@@ -55,7 +55,7 @@ class Batcher:
         """Seconds until the oldest delivery will have waited for the time-out (0 if it has); None when there is none."""
         return max(0.0, self._arrivals[0][1] + self._timeout - now) if self._arrivals else None
 
-    def take(self, now: float, *, writer_free: bool, drained: bool, stopping: bool = False) -> Batch | None:
+    def take(self, now: float, *, writer_free: bool, input_drained: bool, stopping: bool = False) -> Batch | None:
         """The next batch, if one is due.
 
         `writer_free`: a writer would start on it at once. `drained`: nothing more is known to wait in the sockets.
@@ -64,16 +64,16 @@ class Batcher:
         if not self._pending:
             return None
         if len(self._pending) >= self._size:
-            return self._leave(FlushReason.FULL)
+            return self._pop_batch(FlushReason.FULL)
         if stopping:
-            return self._leave(FlushReason.DRAIN)
-        if writer_free and drained:
-            return self._leave(FlushReason.STALLED)
+            return self._pop_batch(FlushReason.DRAIN)
+        if writer_free and input_drained:
+            return self._pop_batch(FlushReason.STALLED)
         if writer_free and self.due_in(now) == 0.0:
-            return self._leave(FlushReason.LINGER)
+            return self._pop_batch(FlushReason.LINGER)
         return None
 
-    def _leave(self, reason: FlushReason) -> Batch:
+    def _pop_batch(self, reason: FlushReason) -> Batch:
         deliveries = self._pending[: self._size]
         del self._pending[: self._size]
         arrivals: list[tuple[int, float]] = []

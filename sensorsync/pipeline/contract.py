@@ -16,15 +16,15 @@ from sensorsync.messages.reading import FanOut, Reading, Rejected, Row
 
 __all__ = [
     "AckToken",
-    "BatchRefused",
-    "BoxUnavailable",
+    "BatchRejected",
     "DeadLetter",
     "DeadLetterBox",
+    "DeadLetterBoxUnavailable",
     "Decoder",
     "Delivery",
+    "DeliveryHandler",
     "FanOut",
     "FlushReason",
-    "Inlet",
     "Reading",
     "Rejected",
     "Row",
@@ -59,7 +59,7 @@ class Delivery(NamedTuple):
     token: AckToken | None
     properties: Mapping[str, object] | None = None
     """MQTT 5 properties worth keeping with a dead letter (content type, user properties), None when there are none."""
-    fault: str | None = None
+    packet_error: str | None = None
     """Why the packet itself could not be read (it was not MQTT); such a message is parked as it is."""
 
 
@@ -96,15 +96,15 @@ class DeadLetter(NamedTuple):
 class WriteReport:
     """What became of one batch, by index into it: every message is stored or rejected. A batch that is neither has no report."""
 
-    stored: int
+    messages_stored: int
     """Messages all of whose rows are committed."""
-    rows: int
+    rows_stored: int
     """Rows that are committed, those of partly rejected messages, too. Where every message gives one row, `stored`."""
-    duplicates: int
+    redelivered_rows: int
     """Of the rows, the ones that were there before."""
     rejected: Mapping[int, DeadLetter]
     """Index in the batch -> its dead letter, all of them fsynced. A message of several rows is parked whole when one is rejected."""
-    attempts: int
+    transactions: int
     """Transactions that it took, at least 1; not those that a batch was divided into only because it gives very many rows."""
 
 
@@ -116,15 +116,20 @@ class SinkUnavailable(Exception):
     """
 
     def __init__(
-        self, message: str, *, errno: int | None = None, ambiguous: bool = False, prompt: bool = False
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        commit_outcome_unknown: bool = False,
+        retry_immediately: bool = False,
     ) -> None:
         super().__init__(message)
         self.errno = errno
-        self.ambiguous = ambiguous
-        self.prompt = prompt
+        self.commit_outcome_unknown = commit_outcome_unknown
+        self.retry_immediately = retry_immediately
 
 
-class BatchRefused(Exception):
+class BatchRejected(Exception):
     """The database refuses at least one row of the batch for what is in it; nothing of the batch is stored."""
 
     def __init__(self, message: str, *, errno: int | None = None, reason: str = "database") -> None:
@@ -142,7 +147,7 @@ class SinkMisconfigured(Exception):
         self.hint = hint
 
 
-class BoxUnavailable(Exception):
+class DeadLetterBoxUnavailable(Exception):
     """The dead-letter box cannot take letters now (disk full, locked, read-only). Nothing was parked."""
 
 
@@ -153,7 +158,7 @@ class Sink(Protocol):
         """Commit all of `rows` in one transaction, or none; return how many were new.
 
         Rows that are there already (same key) are no error. Returns only after the server answered OK to COMMIT.
-        Raises SinkUnavailable, BatchRefused or SinkMisconfigured.
+        Raises SinkUnavailable, BatchRejected or SinkMisconfigured.
         """
         ...
 
@@ -166,7 +171,7 @@ class DeadLetterBox(Protocol):
     """Where messages go that can never be stored. Used by several threads at once."""
 
     def park(self, letters: Sequence[DeadLetter]) -> int:
-        """Store all of `letters`, fsynced, or none; return how many were new. Raises BoxUnavailable."""
+        """Store all of `letters`, fsynced, or none; return how many were new. Raises DeadLetterBoxUnavailable."""
         ...
 
 
@@ -176,7 +181,7 @@ class Decoder(Protocol):
     def __call__(self, delivery: Delivery) -> Row | FanOut | Rejected: ...
 
 
-class Inlet(Protocol):
+class DeliveryHandler(Protocol):
     """Where a source puts what it receives. All calls come from the event loop's thread."""
 
     def holds(self, token: AckToken) -> bool:
@@ -200,7 +205,7 @@ class Source(Protocol):
         """Whether all of its connections are up."""
         ...
 
-    async def start(self, inlet: Inlet) -> None:
+    async def start(self, handler: DeliveryHandler) -> None:
         """Connect and subscribe; deliveries flow into `inlet` from then on. Raises BrokerError when refused for good."""
         ...
 
@@ -216,7 +221,7 @@ class Source(Protocol):
         """Read again."""
         ...
 
-    async def leave(self) -> None:
+    async def drain_and_end_sessions(self) -> None:
         """For good: unsubscribe, and return once nothing more comes and everything is acknowledged."""
         ...
 

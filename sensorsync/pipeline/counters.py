@@ -1,7 +1,9 @@
 """What the pipeline counts, and a frozen picture of it.
 
 Counting is on the hot path and costs additions of integers, by batch wherever that says enough. Each object has one thread that writes
-it: the event loop's a `Meter`, each writer's thread its own `WriterMeter`; `PoolMeter` has a lock. A picture may be taken at any time.
+it: the event loop's a `PipelineCounters`, each
+writer's thread its own `WriterCounters`; `ConnectionPoolCounters` has a lock.
+A picture may be taken at any time.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
-BATCH_SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
+BATCH_SIZE_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
 """Upper bounds of the histogram of batch sizes, in messages."""
-SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Upper bounds of the histograms of how long our own work takes."""
-AGES: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
+AGE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
 """Upper bounds of the histogram of how old readings are: they may have waited in a device or a broker for a day."""
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class Snapshot:
     """The counters at one moment. Counts of messages since the start unless said otherwise; durations in seconds."""
 
     received: int
@@ -73,7 +75,7 @@ class Status:
         return self.landed / max(self.last_settled - self.first_arrival, 1e-9)
 
 
-class Kept(StrEnum):
+class RetryCause(StrEnum):
     """Why a batch was kept, to be tried again."""
 
     DATABASE = "database"
@@ -98,45 +100,45 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def observe(self, value: float, times: int = 1) -> None:
+    def observe(self, value: float, count: int = 1) -> None:
         """Count a value that was seen so many times. A negative one (a clock was set back) counts as 0."""
         value = max(value, 0.0)
-        self._counts[bisect_left(self._bounds, value)] += times
-        self._sum += value * times
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
 
-    def picture(self) -> list[float]:
+    def sum_and_counts(self) -> list[float]:
         """The sum of all values, then the counts."""
         return [self._sum, *self._counts]
 
 
-class WriterMeter:
+class WriterCounters:
     """What one writer counts."""
 
     def __init__(self) -> None:
-        self.batch_seconds = Histogram(SECONDS)
-        self.commit_seconds = Histogram(SECONDS)
-        self.event_seconds = Histogram(AGES)
-        self.kept: Counter[tuple[str, str]] = Counter()
+        self.batch_seconds = Histogram(DURATION_BUCKETS)
+        self.commit_seconds = Histogram(DURATION_BUCKETS)
+        self.event_age_seconds = Histogram(AGE_BUCKETS)
+        self.retries_by_cause: Counter[tuple[str, str]] = Counter()
         """By cause and error number (empty when there is none)."""
-        self.waits_for: tuple[Kept, str] | None = None
+        self.blocked_by: tuple[RetryCause, str] | None = None
         """Why the batch in its hands is kept, and the sentence; None while it gets on."""
         self.last_commit = 0.0
         """Unix time; 0: never."""
 
-    def keep(self, cause: Kept, error: Exception) -> None:
+    def count_retry(self, cause: RetryCause, error: Exception) -> None:
         """A batch is kept because of `error`, and will be tried again."""
         errno = getattr(error, "errno", None)
-        self.kept[cause, "" if errno is None else str(errno)] += 1
+        self.retries_by_cause[cause, "" if errno is None else str(errno)] += 1
 
-    def committed(self, seconds: float, event_time: str | None) -> None:
+    def count_commit(self, seconds: float, event_time: str | None) -> None:
         """A transaction of so many seconds is committed; `event_time` is the `ts` of a row of it, which stands for all."""
         self.last_commit = time.time()
         self.commit_seconds.observe(seconds)
         if event_time is not None:
-            self.event_seconds.observe(self.last_commit - datetime.fromisoformat(f"{event_time}+00:00").timestamp())
+            self.event_age_seconds.observe(self.last_commit - datetime.fromisoformat(f"{event_time}+00:00").timestamp())
 
 
-class PoolMeter:
+class ConnectionPoolCounters:
     """What a pool of database connections counts; any thread may call."""
 
     def __init__(self, size: int) -> None:
@@ -144,7 +146,7 @@ class PoolMeter:
         self.in_use = self.opened = self.discarded = self.waits = 0
         self._lock = threading.Lock()
 
-    def count(self, *, in_use: int = 0, opened: int = 0, discarded: int = 0, waits: int = 0) -> None:
+    def add(self, *, in_use: int = 0, opened: int = 0, discarded: int = 0, waits: int = 0) -> None:
         """Add to the counts."""
         with self._lock:
             self.in_use += in_use
@@ -162,60 +164,60 @@ class _HasWindow(Protocol):
     window: int
 
 
-class Meter:
+class PipelineCounters:
     """Counters of one pipeline."""
 
     def __init__(self, now: float) -> None:
-        self.received = self.landed = self.duplicates = self.parked = self.settled = 0
+        self.received = self.rows_stored = self.redelivered_rows = self.parked = self.settled = 0
         self.retries = self.batches = self.reconnects = self.sessions_lost = self.links = self.resends = 0
         self.flushes: Counter[str] = Counter()
         self.parked_by_reason: Counter[str] = Counter()
-        self.held_bytes = 0
+        self.queue_bytes = 0
         """Bytes of what is received and not yet settled."""
-        self.paused = False
+        self.reading_paused = False
         """Whether the sockets are left alone, because too much is in memory."""
-        self.pauses = 0
-        self.oldest: Callable[[], float | None] = lambda: None
+        self.reading_pauses = 0
+        self.oldest_arrival: Callable[[], float | None] = lambda: None
         """When the delivery came that has waited longest: seconds on the loop's clock, None when there is none."""
         self.ledgers: dict[int, _HasInFlight] = {}
         """Link -> what it owes."""
-        self.estimate: _HasWindow | None = None
+        self.window_estimate: _HasWindow | None = None
         """Of the broker's delivery window."""
-        self.writers: list[WriterMeter] = []
-        self.batch_sizes = Histogram(BATCH_SIZES)
-        self.stored_seconds = Histogram(SECONDS)
+        self.writers: list[WriterCounters] = []
+        self.batch_sizes = Histogram(BATCH_SIZE_BUCKETS)
+        self.received_to_stored_seconds = Histogram(DURATION_BUCKETS)
         """From arrival to settled, over all messages."""
         self.first_arrival: float | None = None
         self._last_settled: float | None = None
-        self._mark_at = now
-        self._mark_landed = 0
+        self._interval_start = now
+        self._interval_start_rows = 0
         self._latency_sum = 0.0
         self._latency_count = 0
 
     @property
-    def new(self) -> int:
+    def rows_since_report(self) -> int:
         """Landed since the last report."""
-        return self.landed - self._mark_landed
+        return self.rows_stored - self._interval_start_rows
 
     @property
     def queue_depth(self) -> int:
         """Received and not yet settled."""
         return self.received - self.settled
 
-    def writer(self) -> WriterMeter:
+    def add_writer(self) -> WriterCounters:
         """The counts of one more writer; its thread may call this."""
-        meter = WriterMeter()
+        meter = WriterCounters()
         self.writers.append(meter)
         return meter
 
-    def batch(
+    def count_batch(
         self,
         *,
-        stored: int,
-        rows: int,
-        duplicates: int,
+        messages_stored: int,
+        rows_stored: int,
+        redelivered_rows: int,
         parked: Mapping[str, int],
-        attempts: int,
+        transactions: int,
         arrivals: Sequence[tuple[int, float]],
         now: float,
     ) -> None:
@@ -226,25 +228,25 @@ class Meter:
         rejected = sum(parked.values())
         self._last_settled = now
         self.batches += 1
-        self.landed += rows
-        self.duplicates += duplicates
+        self.rows_stored += rows_stored
+        self.redelivered_rows += redelivered_rows
         self.parked += rejected
-        self.settled += stored + rejected
-        self.retries += attempts - 1
+        self.settled += messages_stored + rejected
+        self.retries += transactions - 1
         self.parked_by_reason.update(parked)
-        self.batch_sizes.observe(stored + rejected)
+        self.batch_sizes.observe(messages_stored + rejected)
         for count, when in arrivals:
-            self.stored_seconds.observe(now - when, count)
+            self.received_to_stored_seconds.observe(now - when, count)
             self._latency_sum += count * (now - when)
-        self._latency_count += stored + rejected
+        self._latency_count += messages_stored + rejected
 
-    def status(self, now: float) -> Status:
+    def snapshot(self, now: float) -> Snapshot:
         """A picture; it changes nothing."""
-        elapsed = max(now - self._mark_at, 1e-9)
-        return Status(
+        elapsed = max(now - self._interval_start, 1e-9)
+        return Snapshot(
             received=self.received,
-            landed=self.landed,
-            duplicates=self.duplicates,
+            landed=self.rows_stored,
+            duplicates=self.redelivered_rows,
             parked=self.parked,
             settled=self.settled,
             queue_depth=self.queue_depth,
@@ -256,18 +258,18 @@ class Meter:
             sessions_lost=self.sessions_lost,
             links=self.links,
             in_flight=sum([ledger.in_flight for ledger in list(self.ledgers.values())]),
-            window=self.links * (self.estimate.window if self.estimate else 0),
+            window=self.links * (self.window_estimate.window if self.window_estimate else 0),
             resends=self.resends,
-            new=self.new,
-            rate=self.new / elapsed,
+            new=self.rows_since_report,
+            rate=self.rows_since_report / elapsed,
             latency=self._latency_sum / self._latency_count if self._latency_count else 0.0,
             first_arrival=self.first_arrival,
             last_settled=self._last_settled,
         )
 
-    def report(self, now: float) -> Status:
+    def take_interval_snapshot(self, now: float) -> Snapshot:
         """A picture for a report: the interval for `new`, `rate` and `latency` begins anew."""
-        picture = self.status(now)
-        self._mark_at, self._mark_landed = now, self.landed
+        picture = self.snapshot(now)
+        self._interval_start, self._interval_start_rows = now, self.rows_stored
         self._latency_sum, self._latency_count = 0.0, 0
         return picture

@@ -17,15 +17,15 @@ from typing import Any
 from sensorsync.errors import SensorsyncError
 from sensorsync.pipeline.batcher import Batch, Batcher
 from sensorsync.pipeline.contract import AckToken, Delivery, SinkMisconfigured, Source, WriteReport
-from sensorsync.pipeline.counters import Meter
-from sensorsync.pipeline.worker_pool import Crew, MakeWriter
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.pipeline.counters import PipelineCounters
+from sensorsync.pipeline.worker_pool import WriterFactory, WriterPool
+from sensorsync.runtime.shutdown import GracefulShutdown
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class IngestLimits:
     """When to hold back and when to end. Durations in seconds, sizes in bytes."""
 
     queue_limit: int = 10_000
@@ -37,7 +37,7 @@ class Limits:
     """End once nothing arrived for this long and everything is settled."""
     max_messages: int | None = None
     """End once so many were taken over and settled."""
-    leave: bool = False
+    end_sessions: bool = False
     """End the sessions for good: first take out what they hold."""
 
 
@@ -48,37 +48,39 @@ class Ingest:
         self,
         source: Source,
         batcher: Batcher,
-        make_writer: MakeWriter,
+        make_writer: WriterFactory,
         *,
         workers: int,
-        meter: Meter,
-        limits: Limits,
+        counters: PipelineCounters,
+        limits: IngestLimits,
         on_settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._source = source
         self._batcher = batcher
-        self._meter = meter
+        self._counters = counters
         self._limits = limits
         self._on_settled = on_settled
-        self._crew = Crew(workers, make_writer, returned=self._returned, died=self._writer_died)
-        meter.oldest = self._oldest
-        self._more = False
-        self._turn_due = False
-        self._linger: asyncio.TimerHandle | None = None
+        self._writer_pool = WriterPool(
+            workers, make_writer, on_returned=self._on_batch_returned, on_failed=self._on_writer_failed
+        )
+        counters.oldest_arrival = self._oldest_arrival
+        self._more_expected = False
+        self._dispatch_scheduled = False
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._error: BaseException | None = None
 
-    async def run(self, stop: SoftStop) -> None:
+    async def run(self, stop: GracefulShutdown) -> None:
         """Run until `stop`; then drain and close. Raises what made it fail; whatever is unsettled then is unacknowledged."""
         self._loop = asyncio.get_running_loop()
         self._stop = stop
         self._last_arrival = self._loop.time()
         self._all_settled = asyncio.Event()
         handler = self._loop.get_exception_handler()
-        self._loop.set_exception_handler(self._callback_failed)
-        self._crew.start()
+        self._loop.set_exception_handler(self._on_callback_exception)
+        self._writer_pool.start()
         try:
-            if await self._unless_stopped(self._source.start(self)):
+            if await self._run_unless_stopped(self._source.start(self)):
                 self._last_arrival = self._loop.time()
                 if self._limits.until_idle is not None:
                     self._check_idle(self._limits.until_idle)
@@ -95,7 +97,7 @@ class Ingest:
 
     def holds(self, token: AckToken) -> bool:
         """Whether the batcher or a writer has this delivery. It looks through all of them: for a watchdog, not for every message."""
-        return any(delivery.token == token for delivery in chain(self._batcher, self._crew.deliveries()))
+        return any(delivery.token == token for delivery in chain(self._batcher, self._writer_pool.deliveries()))
 
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
         """Take over what one read of one socket held."""
@@ -103,29 +105,29 @@ class Ingest:
             return  # not taken over, so not acknowledged: the broker keeps them
         room = self._limits.max_messages
         if room is not None:
-            deliveries = deliveries[: max(0, room - self._meter.received)]
+            deliveries = deliveries[: max(0, room - self._counters.received)]
         now = self._last_arrival = self._loop.time()
-        if self._meter.first_arrival is None and deliveries:
-            self._meter.first_arrival = now
-        self._meter.received += len(deliveries)
-        self._meter.held_bytes += sum(len(d.payload) + len(d.topic) for d in deliveries)
+        if self._counters.first_arrival is None and deliveries:
+            self._counters.first_arrival = now
+        self._counters.received += len(deliveries)
+        self._counters.queue_bytes += sum(len(d.payload) + len(d.topic) for d in deliveries)
         self._batcher.add(deliveries, now)
-        self._more |= more
-        self._schedule_turn()
-        self._regulate()
+        self._more_expected |= more
+        self._schedule_dispatch()
+        self._apply_backpressure()
 
     def fail(self, error: BaseException) -> None:
         """Something can't go on: stop the pipeline and report `error`, the first one."""
         self._error = self._error or error
-        self._stop.ask("failure")
+        self._stop.request("failure")
 
-    def _callback_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _on_callback_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody caught, on the loop: what it left half done could be a PUBACK. Nothing runs half-dead."""
         loop.default_exception_handler(context)
         if "handle" in context or "protocol" in context:
             self.fail(context.get("exception") or RuntimeError(context["message"]))
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+    async def _run_unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do it, but give it up when the pipeline is asked to stop; returns whether it was done."""
         task = self._loop.create_task(work)
         stopped = self._loop.create_task(self._stop.wait())
@@ -141,96 +143,99 @@ class Ingest:
 
     # -- one turn of the loop ------------------------------------------------------------------------------------------------
 
-    def _schedule_turn(self) -> None:
+    def _schedule_dispatch(self) -> None:
         """After this turn of the loop: by then every socket that had something was read."""
-        if not self._turn_due:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
+        if not self._dispatch_scheduled:
+            self._dispatch_scheduled = True
+            self._loop.call_soon(self._run_scheduled_dispatch)
 
-    def _turn(self) -> None:
-        drained, self._turn_due, self._more = not self._more, False, False
-        self._hand_over(drained=drained)
+    def _run_scheduled_dispatch(self) -> None:
+        drained, self._dispatch_scheduled, self._more_expected = not self._more_expected, False, False
+        self._dispatch_batches(input_drained=drained)
 
-    def _hand_over(self, *, drained: bool) -> None:
+    def _dispatch_batches(self, *, input_drained: bool) -> None:
         """Give batches to the writers: to each free one what there is, and one full batch ahead for each busy one."""
-        while self._error is None and self._crew.has_room:
+        while self._error is None and self._writer_pool.has_room:
             batch = self._batcher.take(
                 self._loop.time(),
-                writer_free=self._crew.has_free_writer,
-                drained=drained,
+                writer_free=self._writer_pool.has_free_writer,
+                input_drained=input_drained,
                 stopping=self._stopping,
             )
             if batch is None:
                 break
-            self._meter.flushes[batch.reason] += 1
-            self._crew.give(batch)
+            self._counters.flushes[batch.reason] += 1
+            self._writer_pool.submit(batch)
         self._arm_linger()
 
     def _arm_linger(self) -> None:
         """A steady stream may never be drained: then the batch leaves when its oldest member has waited long enough."""
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
         due = self._batcher.due_in(self._loop.time())
-        if due is not None and self._crew.has_free_writer:
-            self._linger = self._loop.call_later(due, partial(self._hand_over, drained=False))
+        if due is not None and self._writer_pool.has_free_writer:
+            self._linger_timer = self._loop.call_later(due, partial(self._dispatch_batches, input_drained=False))
 
-    def _returned(self, batch: Batch, report: WriteReport | None) -> None:
+    def _on_batch_returned(self, batch: Batch, report: WriteReport | None) -> None:
         """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
         try:
             if report is not None:
                 self._settle(batch, report)
-            self._hand_over(drained=self._stopping)
+            self._dispatch_batches(input_drained=self._stopping)
             if not self._stopping:
                 # A writer is free. Look into the sockets once more before it gets a small batch.
-                self._loop.call_soon(self._schedule_turn)
+                self._loop.call_soon(self._schedule_dispatch)
         finally:
-            if self._stopping and self._crew.idle:  # whatever failed: the stop waits for this
+            if self._stopping and self._writer_pool.idle:  # whatever failed: the stop waits for this
                 self._all_settled.set()
 
     def _settle(self, batch: Batch, report: WriteReport) -> None:
         """All of it is stored or parked: acknowledge and count it."""
         self._source.settle([d.token for d in batch.deliveries if d.token is not None])
-        self._meter.batch(
-            stored=report.stored,
-            rows=report.rows,
-            duplicates=report.duplicates,
+        self._counters.count_batch(
+            messages_stored=report.messages_stored,
+            rows_stored=report.rows_stored,
+            redelivered_rows=report.redelivered_rows,
             parked=Counter(letter.reason for letter in report.rejected.values()),
-            attempts=report.attempts,
+            transactions=report.transactions,
             arrivals=batch.arrivals,
             now=self._loop.time(),
         )
-        self._meter.held_bytes -= sum(len(d.payload) + len(d.topic) for d in batch.deliveries)
-        self._regulate()
+        self._counters.queue_bytes -= sum(len(d.payload) + len(d.topic) for d in batch.deliveries)
+        self._apply_backpressure()
         self._on_settled()
-        if self._limits.max_messages is not None and self._meter.settled >= self._limits.max_messages:
-            self._stop.ask("max-messages")
+        if self._limits.max_messages is not None and self._counters.settled >= self._limits.max_messages:
+            self._stop.request("max-messages")
 
-    def _regulate(self) -> None:
+    def _apply_backpressure(self) -> None:
         """Back-pressure: too much in memory, and the sockets are left alone until half of it is settled."""
         most, most_bytes = self._limits.queue_limit, self._limits.queue_bytes
-        meter = self._meter
-        held, held_bytes = meter.queue_depth, meter.held_bytes
-        if not meter.paused and (held > most or held_bytes > most_bytes):
-            meter.paused = True
-            meter.pauses += 1
+        meter = self._counters
+        held, held_bytes = meter.queue_depth, meter.queue_bytes
+        if not meter.reading_paused and (held > most or held_bytes > most_bytes):
+            meter.reading_paused = True
+            meter.reading_pauses += 1
             self._source.pause()
-        elif meter.paused and held <= most // 2 and held_bytes <= most_bytes // 2:
-            meter.paused = False
+        elif meter.reading_paused and held <= most // 2 and held_bytes <= most_bytes // 2:
+            meter.reading_paused = False
             self._source.resume()
 
-    def _oldest(self) -> float | None:
+    def _oldest_arrival(self) -> float | None:
         """When the delivery came that has waited longest for its answer."""
-        return min((when for when in (self._batcher.oldest, self._crew.oldest) if when is not None), default=None)
+        return min(
+            (when for when in (self._batcher.oldest_arrival, self._writer_pool.oldest_arrival) if when is not None),
+            default=None,
+        )
 
-    def _check_idle(self, quiet: float) -> None:
-        left = self._last_arrival + quiet - self._loop.time()
-        if left <= 0 and self._meter.queue_depth == 0 and self._source.connected:
-            self._stop.ask("idle")
+    def _check_idle(self, idle_timeout: float) -> None:
+        left = self._last_arrival + idle_timeout - self._loop.time()
+        if left <= 0 and self._counters.queue_depth == 0 and self._source.connected:
+            self._stop.request("idle")
         else:
-            self._loop.call_later(max(left, quiet / 10), self._check_idle, quiet)
+            self._loop.call_later(max(left, idle_timeout / 10), self._check_idle, idle_timeout)
 
-    def _writer_died(self, error: BaseException) -> None:
+    def _on_writer_failed(self, error: BaseException) -> None:
         """Nothing runs half-dead: stop, and report why. What it raised is not raised here: a SystemExit would end us with its code."""
         if not isinstance(error, SinkMisconfigured | SensorsyncError):
             logger.critical("[BUG] a writer died; please report this", exc_info=error, extra={"event": "writer_died"})
@@ -241,7 +246,7 @@ class Ingest:
             bug.__cause__ = error
             error = bug
         self.fail(error)
-        if self._crew.idle:
+        if self._writer_pool.idle:
             self._all_settled.set()
 
     # -- the end -------------------------------------------------------------------------------------------------------------
@@ -249,8 +254,8 @@ class Ingest:
     async def _shut_down(self) -> None:
         """The stop order. Each step may only rely on what comes after it being still alive."""
         # 0. Leaving for good, what the sessions hold comes first: nobody will fetch it later.
-        if self._limits.leave and self._error is None:
-            await self._leave()
+        if self._limits.end_sessions and self._error is None:
+            await self._drain_and_end_sessions()
         # 1. Take over nothing more. No UNSUBSCRIBE: the session goes on collecting for our return.
         self._stopping = True
         self._source.stop_receiving()
@@ -258,32 +263,32 @@ class Ingest:
         deadline = self._loop.time() + self._limits.stop_timeout
         self._all_settled.clear()
         if self._error is None:
-            self._hand_over(drained=True)
+            self._dispatch_batches(input_drained=True)
         else:
-            self._crew.abandon()
-            self._crew.call_off()
-        if not self._crew.idle:
+            self._writer_pool.abort_retries()
+            self._writer_pool.cancel_pending()
+        if not self._writer_pool.idle:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._all_settled.wait()
             except TimeoutError:
                 logger.warning(
                     "stop deadline reached: %d messages stay unacknowledged, the broker will send them again",
-                    self._meter.queue_depth,
-                    extra={"event": "stop_deadline", "unsettled": self._meter.queue_depth},
+                    self._counters.queue_depth,
+                    extra={"event": "stop_deadline", "unsettled": self._counters.queue_depth},
                 )
         # 4. DISCONNECT, keeping the sessions (those that were drained to leave for good end).
         await self._source.close()
         # 5. The writers give their connections back.
-        await self._crew.dismiss(1.0)
+        await self._writer_pool.shutdown(1.0)
         # 6. The report is the caller's.
 
-    async def _leave(self) -> None:
+    async def _drain_and_end_sessions(self) -> None:
         """Drain the sessions, as long as that gets on; a failure, or no progress for the stop time-out, ends it: they are kept."""
-        leaving = self._loop.create_task(self._source.leave())
+        leaving = self._loop.create_task(self._source.drain_and_end_sessions())
         settled = -1
-        while not leaving.done() and self._error is None and self._meter.settled != settled:
-            settled = self._meter.settled
+        while not leaving.done() and self._error is None and self._counters.settled != settled:
+            settled = self._counters.settled
             deadline = self._loop.time() + self._limits.stop_timeout
             while not leaving.done() and self._error is None and self._loop.time() < deadline:
                 await asyncio.wait([leaving], timeout=0.1)

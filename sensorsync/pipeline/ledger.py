@@ -21,7 +21,7 @@ from sensorsync.pipeline.contract import AckToken
 _PACKET_IDS = 65536
 
 
-class _Claim(NamedTuple):
+class _UnsettledMessage(NamedTuple):
     """The latest unsettled message under a packet id."""
 
     seq: int
@@ -35,60 +35,64 @@ class AckLedger:
     def __init__(self, link: int) -> None:
         self.link = link
         self.epoch = 0
-        self.orphans = 0
+        self.stale_deliveries = 0
         """Deliveries of dead epochs that are not settled yet: they are still in memory, and are written, but never acknowledged."""
-        self._order: deque[AckToken] = deque()
+        self._unacked: deque[AckToken] = deque()
         self._settled: set[int] = set()
         self._next_seq = 0
-        self._claims: dict[int, _Claim] = {}
+        self._unsettled_by_packet_id: dict[int, _UnsettledMessage] = {}
         # Packet id -> what was acknowledged under it in this epoch, as a hash; an array, for there may be 65,535 of them a link.
-        self._acked = array("I", bytes(4 * _PACKET_IDS))
+        self._acked_fingerprints = array("I", bytes(4 * _PACKET_IDS))
 
     @property
     def in_flight(self) -> int:
         """Deliveries of this epoch whose PUBACK has not been released."""
-        return len(self._order)
+        return len(self._unacked)
 
     @property
-    def oldest(self) -> AckToken | None:
+    def oldest_unacked(self) -> AckToken | None:
         """The delivery of this epoch that has waited longest for its PUBACK."""
-        return self._order[0] if self._order else None
+        return self._unacked[0] if self._unacked else None
 
-    def open_epoch(self) -> None:
+    def start_epoch(self) -> None:
         """A new connection: what was owed on the old one can't be paid any more."""
         self.epoch += 1
-        self.orphans += len(self._order) - len(self._settled)
-        self._order.clear()
+        self.stale_deliveries += len(self._unacked) - len(self._settled)
+        self._unacked.clear()
         self._settled.clear()
-        self._claims.clear()
+        self._unsettled_by_packet_id.clear()
         self._next_seq = 0
-        self._acked = array("I", bytes(4 * _PACKET_IDS))
+        self._acked_fingerprints = array("I", bytes(4 * _PACKET_IDS))
 
-    def is_copy(self, packet_id: int, topic: str, payload: bytes) -> bool:
+    def is_resend_of_unsettled(self, packet_id: int, topic: str, payload: bytes) -> bool:
         """Whether this very message is on its way already: writing it again is needless, and its one PUBACK is owed already.
 
         So a broker that resends every 30 s while the database is away does not fill our memory.
         """
-        claim = self._claims.get(packet_id)
+        claim = self._unsettled_by_packet_id.get(packet_id)
         return claim is not None and claim.payload == payload and claim.topic == topic
 
-    def issue(self, packet_id: int, duplicate: bool, topic: str, payload: bytes) -> AckToken | None:
+    def issue_token(self, packet_id: int, duplicate: bool, topic: str, payload: bytes) -> AckToken | None:
         """The token for a delivery, or None if it must be written but not acknowledged (it was, on this connection)."""
-        crossed = duplicate and packet_id not in self._claims and self._acked[packet_id] == _trace(topic, payload)
+        crossed = (
+            duplicate
+            and packet_id not in self._unsettled_by_packet_id
+            and self._acked_fingerprints[packet_id] == _fingerprint(topic, payload)
+        )
         if crossed:
             return None
         token = AckToken(self.link, self.epoch, self._next_seq, packet_id)
         self._next_seq += 1
-        self._order.append(token)
-        self._claims[packet_id] = _Claim(token.seq, topic, payload)
+        self._unacked.append(token)
+        self._unsettled_by_packet_id[packet_id] = _UnsettledMessage(token.seq, topic, payload)
         return token
 
     def settle(self, tokens: Iterable[AckToken]) -> list[int]:
         """These deliveries are stored or parked. Returns the packet ids whose PUBACK may leave now, in order."""
-        order, settled = self._order, self._settled
+        order, settled = self._unacked, self._settled
         for token in tokens:
             if token.epoch != self.epoch:
-                self.orphans -= 1
+                self.stale_deliveries -= 1
             elif order and token.seq >= order[0].seq:
                 settled.add(token.seq)
         released: list[int] = []
@@ -96,14 +100,14 @@ class AckLedger:
             token = order.popleft()
             settled.discard(token.seq)
             packet_id = token.packet_id
-            claim = self._claims[packet_id]
+            claim = self._unsettled_by_packet_id[packet_id]
             if claim.seq == token.seq:  # else a later message under the same id is still unsettled
-                del self._claims[packet_id]
-                self._acked[packet_id] = _trace(claim.topic, claim.payload)
+                del self._unsettled_by_packet_id[packet_id]
+                self._acked_fingerprints[packet_id] = _fingerprint(claim.topic, claim.payload)
                 released.append(packet_id)
         return released
 
 
-def _trace(topic: str, payload: bytes) -> int:
+def _fingerprint(topic: str, payload: bytes) -> int:
     """32 bits that tell one message from another; never 0."""
     return hash((topic, payload)) & 0xFFFFFFFF or 1

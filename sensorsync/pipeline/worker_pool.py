@@ -16,11 +16,11 @@ from sensorsync.pipeline.batcher import Batch
 from sensorsync.pipeline.contract import Delivery, WriteReport
 from sensorsync.pipeline.writer import BatchKept, BatchWriter
 
-MakeWriter = Callable[[int, Callable[[float], bool]], BatchWriter]
+WriterFactory = Callable[[int, Callable[[float], bool]], BatchWriter]
 """`make_writer(number, pause)`: called in the writer's thread."""
 
 
-class Crew:
+class WriterPool:
     """`count` threads with a BatchWriter each.
 
     `returned(batch, report)`: a batch came back, None for a report: it was kept. `died(error)`: a thread ended as it should not; its
@@ -30,20 +30,20 @@ class Crew:
     def __init__(
         self,
         count: int,
-        make_writer: MakeWriter,
+        make_writer: WriterFactory,
         *,
-        returned: Callable[[Batch, WriteReport | None], None],
-        died: Callable[[BaseException], None],
+        on_returned: Callable[[Batch, WriteReport | None], None],
+        on_failed: Callable[[BaseException], None],
     ) -> None:
         self._make_writer = make_writer
-        self._returned = returned
-        self._died = died
-        self._abandon = threading.Event()
+        self._on_returned = on_returned
+        self._on_failed = on_failed
+        self._retries_aborted = threading.Event()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._in_hand: dict[int, Batch] = {}
-        self._alive = count
+        self._assigned: dict[int, Batch] = {}
+        self._running_threads = count
         self._threads = [
-            threading.Thread(target=self._work, args=(number,), name=f"writer-{number}", daemon=True)
+            threading.Thread(target=self._run_writer, args=(number,), name=f"writer-{number}", daemon=True)
             for number in range(count)
         ]
 
@@ -56,37 +56,37 @@ class Crew:
     @property
     def idle(self) -> bool:
         """No batch is with a writer or on its way to one."""
-        return not self._in_hand
+        return not self._assigned
 
     @property
     def has_free_writer(self) -> bool:
         """A batch would be begun at once."""
-        return len(self._in_hand) < len(self._threads)
+        return len(self._assigned) < len(self._threads)
 
     @property
     def has_room(self) -> bool:
         """Each writer may have a batch in hand and one ahead."""
-        return len(self._in_hand) < 2 * len(self._threads)
+        return len(self._assigned) < 2 * len(self._threads)
 
     def deliveries(self) -> Iterator[Delivery]:
         """All that the writers hold."""
-        return (delivery for batch in self._in_hand.values() for delivery in batch.deliveries)
+        return (delivery for batch in self._assigned.values() for delivery in batch.deliveries)
 
     @property
-    def oldest(self) -> float | None:
+    def oldest_arrival(self) -> float | None:
         """When the delivery came that the writers have held longest; None when they hold none."""
-        return min((batch.arrivals[0][1] for batch in self._in_hand.values() if batch.arrivals), default=None)
+        return min((batch.arrivals[0][1] for batch in self._assigned.values() if batch.arrivals), default=None)
 
-    def give(self, batch: Batch) -> None:
+    def submit(self, batch: Batch) -> None:
         """Hand a batch over."""
-        self._in_hand[id(batch)] = batch
+        self._assigned[id(batch)] = batch
         self._inbox.put(batch)
 
-    def abandon(self) -> None:
+    def abort_retries(self) -> None:
         """Who waits for a database or a box gives up, and keeps its batch."""
-        self._abandon.set()
+        self._retries_aborted.set()
 
-    def call_off(self) -> None:
+    def cancel_pending(self) -> None:
         """After a failure: no batch is begun any more, and each thread ends once it has brought back the one that it works on.
 
         Batches that no writer has begun stay unacknowledged.
@@ -94,23 +94,23 @@ class Crew:
         with suppress(queue.Empty):
             while True:
                 if (batch := self._inbox.get_nowait()) is not None:
-                    del self._in_hand[id(batch)]
-        for _ in range(self._alive):
+                    del self._assigned[id(batch)]
+        for _ in range(self._running_threads):
             self._inbox.put(None)
 
-    async def dismiss(self, seconds: float) -> None:
+    async def shutdown(self, timeout: float) -> None:
         """End the threads. One that hangs in the database for longer than `seconds` does not hold us: it is a daemon."""
-        self.abandon()
+        self.abort_retries()
         for _ in self._threads:
             self._inbox.put(None)
-        last = self._loop.time() + seconds
+        last = self._loop.time() + timeout
         while any(thread.is_alive() for thread in self._threads) and self._loop.time() < last:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # no join in a thread of the executor: name look-ups that hang sit there
 
     def _pause(self, seconds: float) -> bool:
-        return not self._abandon.wait(seconds)
+        return not self._retries_aborted.wait(seconds)
 
-    def _work(self, number: int) -> None:
+    def _run_writer(self, number: int) -> None:
         """A writer's thread. It ends when told to; whatever else it dies of is reported."""
         writer: BatchWriter | None = None
         batch: Batch | None = None
@@ -120,39 +120,39 @@ class Crew:
                 try:
                     report = writer.write(batch.deliveries)
                 except BatchKept:
-                    self._tell(self._done, batch, None)
+                    self._call_on_loop(self._on_batch_done, batch, None)
                 else:
-                    self._tell(self._done, batch, report)
+                    self._call_on_loop(self._on_batch_done, batch, report)
         except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
-            self._tell(self._lost, batch, error)
+            self._call_on_loop(self._on_thread_failed, batch, error)
         else:
-            self._tell(self._ended)
+            self._call_on_loop(self._on_thread_ended)
         finally:
             if writer is not None:
                 writer.close()
 
-    def _tell(self, callback: Callable[..., None], *news: object) -> None:
+    def _call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
         """Have the event loop's thread call it."""
         with suppress(
             RuntimeError
         ):  # the loop is closed: we hung for longer than anybody waits, and what we hold is kept
-            self._loop.call_soon_threadsafe(callback, *news)
+            self._loop.call_soon_threadsafe(callback, *args)
 
-    def _done(self, batch: Batch, report: WriteReport | None) -> None:
-        del self._in_hand[id(batch)]
-        self._returned(batch, report)
+    def _on_batch_done(self, batch: Batch, report: WriteReport | None) -> None:
+        del self._assigned[id(batch)]
+        self._on_returned(batch, report)
 
-    def _lost(self, batch: Batch | None, error: BaseException) -> None:
+    def _on_thread_failed(self, batch: Batch | None, error: BaseException) -> None:
         if batch is not None:
             # None: it came back already, and the thread died waiting for the next one.
-            self._in_hand.pop(id(batch), None)
-        self.call_off()
-        self._died(error)
-        self._ended()
+            self._assigned.pop(id(batch), None)
+        self.cancel_pending()
+        self._on_failed(error)
+        self._on_thread_ended()
 
-    def _ended(self) -> None:
+    def _on_thread_ended(self) -> None:
         """A thread is gone. What is in hand after the last one was with a thread that died between the queue and its work: kept."""
-        self._alive -= 1
-        if not self._alive:
-            for batch in list(self._in_hand.values()):
-                self._done(batch, None)
+        self._running_threads -= 1
+        if not self._running_threads:
+            for batch in list(self._assigned.values()):
+                self._on_batch_done(batch, None)

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sensorsync.pipeline.contract import (
-    BatchRefused,
-    BoxUnavailable,
+    BatchRejected,
     DeadLetter,
     DeadLetterBox,
+    DeadLetterBoxUnavailable,
     Decoder,
     Delivery,
     Row,
@@ -24,13 +24,13 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
     WriteReport,
 )
-from sensorsync.pipeline.counters import Kept, WriterMeter
-from sensorsync.pipeline.decoded_batch import decoded
+from sensorsync.pipeline.counters import RetryCause, WriterCounters
+from sensorsync.pipeline.decoded_batch import decode_batch
 from sensorsync.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
-PROMPT_RETRIES = 5
+IMMEDIATE_RETRIES = 5
 """How many deadlocks in a row are retried at once before the back-off begins."""
 
 
@@ -38,7 +38,7 @@ class BatchKept(Exception):
     """The pipeline stops before the batch could be stored or parked: it stays unacknowledged, and the broker will send it again."""
 
 
-class Refusals:
+class RejectionBreaker:
     """Tells a poison row from a database that refuses everything.
 
     Rows of `limit` messages refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault
@@ -49,20 +49,20 @@ class Refusals:
         self._limit = limit
         self._lock = threading.Lock()
         self._consecutive = 0
-        self.latest_store = object()
+        self.last_success = object()
         """Another object after each row that was stored, by whichever writer."""
 
     @property
-    def systemic(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the last `limit` messages were all refused."""
         return self._consecutive >= self._limit
 
-    def stored(self) -> None:
+    def record_success(self) -> None:
         """A row was stored."""
         self._consecutive = 0
-        self.latest_store = object()
+        self.last_success = object()
 
-    def refused(self) -> None:
+    def record_rejection(self) -> None:
         """A message's first row was refused."""
         with self._lock:
             self._consecutive += 1
@@ -84,9 +84,9 @@ class BatchWriter:
         *,
         backoff: Backoff,
         pause: Callable[[float], bool],
-        refusals: Refusals,
+        breaker: RejectionBreaker,
         wait_for_database: bool = False,
-        meter: WriterMeter | None = None,
+        counters: WriterCounters | None = None,
     ) -> None:
         self._number = number
         self._sink = sink
@@ -94,10 +94,10 @@ class BatchWriter:
         self._decode = decode
         self._backoff = backoff
         self._pause = pause
-        self._refusals = refusals
+        self._breaker = breaker
         self._wait_for_database = wait_for_database
-        self._meter = meter or WriterMeter()
-        self._attempts = 0
+        self._counters = counters or WriterCounters()
+        self._transactions = 0
 
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
         """Store or park every one of `deliveries`; returns only when that is on disk.
@@ -105,11 +105,11 @@ class BatchWriter:
         Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can help.
         """
         started = time.monotonic()
-        self._attempts = parts = rows = new = 0
+        self._transactions = parts = rows = new = 0
         rejected: dict[int, DeadLetter] = {}
-        for part in decoded(deliveries, self._decode):
-            found, refused = self._store(part.rows, part.places)
-            rejected |= part.letters(deliveries, refused)
+        for part in decode_batch(deliveries, self._decode):
+            found, refused = self._store(part.rows, part.message_indices)
+            rejected |= part.dead_letters(deliveries, refused)
             parts += bool(part.rows)
             rows += len(part.rows) - len(refused)
             new += found
@@ -124,13 +124,13 @@ class BatchWriter:
             )
         if rejected:
             self._park(rejected)
-        self._meter.batch_seconds.observe(time.monotonic() - started)
+        self._counters.batch_seconds.observe(time.monotonic() - started)
         return WriteReport(
-            stored=len(deliveries) - len(rejected),
-            rows=rows,
-            duplicates=rows - min(new, rows),
+            messages_stored=len(deliveries) - len(rejected),
+            rows_stored=rows,
+            redelivered_rows=rows - min(new, rows),
             rejected=rejected,
-            attempts=max(self._attempts, 1) - max(parts - 1, 0),
+            transactions=max(self._transactions, 1) - max(parts - 1, 0),
         )
 
     def close(self) -> None:
@@ -139,45 +139,45 @@ class BatchWriter:
 
     # -- store ---------------------------------------------------------------------------------------------------------------
 
-    def _store(self, rows: Sequence[Row], places: Sequence[int]) -> tuple[int, Mapping[int, BatchRefused]]:
+    def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, Mapping[int, BatchRejected]]:
         """Commit all that the database takes: how many rows were new, and the refusals by index."""
-        before = self._refusals.latest_store
+        before = self._breaker.last_success
         while True:
-            new, refused = self._bisect(rows, places)
+            new, refused = self._bisect(rows, message_indices)
             # Where anything was stored since the batch began, be it of another table, the fault is in the rows: many in a row only
             # look like a broken table, and would look so at each further try.
-            if not refused or not self._refusals.systemic or self._refusals.latest_store is not before:
-                self._meter.waits_for = None
+            if not refused or not self._breaker.is_open or self._breaker.last_success is not before:
+                self._counters.blocked_by = None
                 return new, refused
             some = next(iter(refused.values()))
-            self._wait(
-                Kept.REFUSALS,
+            self._wait_before_retry(
+                RetryCause.REFUSALS,
                 "the database refuses every reading; they are kept, not parked",
                 some,
                 hint="mend the table or the mapping: `sensorsync init-db --check`",
             )
 
-    def _bisect(self, rows: Sequence[Row], places: Sequence[int]) -> tuple[int, dict[int, BatchRefused]]:
+    def _bisect(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, dict[int, BatchRejected]]:
         """Halve a refused batch down to its poison rows: k of n rows cost O(k log n) transactions; the others are stored."""
         new = 0
-        refused: dict[int, BatchRefused] = {}
+        refused: dict[int, BatchRejected] = {}
         last = -1
         spans = [(0, len(rows))] if rows else []
         while spans:
             low, high = spans.pop()
             try:
                 new += self._commit(rows[low:high])
-            except BatchRefused as refusal:
+            except BatchRejected as refusal:
                 if high - low == 1:
                     refused[low] = refusal
-                    if places[low] != last:  # one message of many rows is one witness
-                        self._refusals.refused()
-                    last = places[low]
+                    if message_indices[low] != last:  # one message of many rows is one witness
+                        self._breaker.record_rejection()
+                    last = message_indices[low]
                 else:
                     middle = (low + high) // 2
                     spans += [(middle, high), (low, middle)]
             else:
-                self._refusals.stored()
+                self._breaker.record_success()
         return new, refused
 
     def _commit(self, rows: Sequence[Row]) -> int:
@@ -188,25 +188,27 @@ class BatchWriter:
         prompt = 0
         ambiguous = False
         while True:
-            self._attempts += 1
+            self._transactions += 1
             began = time.monotonic()
             try:
                 new = self._sink.write(rows)
             except SinkUnavailable as error:
-                ambiguous |= error.ambiguous
-                prompt = prompt + 1 if error.prompt else 0
-                if 0 < prompt <= PROMPT_RETRIES:
-                    self._meter.keep(Kept.LOCK, error)
+                ambiguous |= error.commit_outcome_unknown
+                prompt = prompt + 1 if error.retry_immediately else 0
+                if 0 < prompt <= IMMEDIATE_RETRIES:
+                    self._counters.count_retry(RetryCause.LOCK, error)
                 else:
-                    self._wait(Kept.DATABASE, "database unavailable", error)
+                    self._wait_before_retry(RetryCause.DATABASE, "database unavailable", error)
             except SinkMisconfigured as error:
                 if not self._wait_for_database:
                     raise
-                self._wait(Kept.CONFIGURATION, "the database is not ready for us", error, hint=error.hint)
+                self._wait_before_retry(
+                    RetryCause.CONFIGURATION, "the database is not ready for us", error, hint=error.hint
+                )
             else:
                 self._backoff.reset()
-                self._meter.waits_for = None
-                self._meter.committed(time.monotonic() - began, rows[-1].ts)
+                self._counters.blocked_by = None
+                self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
                 return len(rows) if ambiguous else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------
@@ -216,12 +218,12 @@ class BatchWriter:
         while True:
             try:
                 self._box.park(letters)
-            except BoxUnavailable as error:
+            except DeadLetterBoxUnavailable as error:
                 hint = "make room or mend its folder's rights"
-                self._wait(Kept.DEAD_LETTERS, "the dead-letter box takes nothing", error, hint=hint)
+                self._wait_before_retry(RetryCause.DEAD_LETTERS, "the dead-letter box takes nothing", error, hint=hint)
             else:
                 self._backoff.reset()
-                self._meter.waits_for = None
+                self._counters.blocked_by = None
                 break
         logger.warning(
             "[WORKER-%d] %d events preserved in DLQ (%s)",
@@ -231,15 +233,17 @@ class BatchWriter:
             extra={"event": "parked", "worker": self._number, "letters": len(letters)},
         )
 
-    def _wait(self, cause: Kept, what: str, error: Exception, hint: str | None = None) -> None:
+    def _wait_before_retry(
+        self, cause: RetryCause, description: str, error: Exception, hint: str | None = None
+    ) -> None:
         """Back off once; the batch is kept meanwhile. Raises BatchKept when the pipeline gives up."""
-        self._meter.keep(cause, error)
-        self._meter.waits_for = cause, f"{what}: {error}"
-        delay = self._backoff.next()
+        self._counters.count_retry(cause, error)
+        self._counters.blocked_by = cause, f"{description}: {error}"
+        delay = self._backoff.next_delay()
         logger.warning(
             "[WORKER-%d] %s: %s; batch kept, next try in %.1fs%s",
             self._number,
-            what,
+            description,
             error,
             delay,
             f" - {hint}" if hint else "",

@@ -18,7 +18,7 @@ class Backoff:
         self._random_unit = random_unit
         self._attempts = 0
 
-    def next(self) -> float:
+    def next_delay(self) -> float:
         """Seconds to wait before the next attempt."""
         ceiling = min(self._maximum, self._minimum * 2.0 ** min(self._attempts, 32))
         self._attempts += 1

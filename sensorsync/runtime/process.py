@@ -15,7 +15,7 @@ from sensorsync.errors import ConfigurationError
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> None:
+def set_parent_death_signal(parent_pid: int, signum: signal.Signals = signal.SIGTERM) -> None:
     """Have the kernel send this process a signal when the parent (process id `parent`) dies, even by SIGKILL (Linux, prctl(2)).
 
     Elsewhere it does nothing; a parent then has to end its children itself.
@@ -23,8 +23,8 @@ def die_with_parent(parent: int, number: signal.Signals = signal.SIGTERM) -> Non
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we asked
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it died before we asked
         os._exit(1)
 
 
@@ -32,7 +32,7 @@ GC_THRESHOLD = (200_000, 20, 20)
 """See gc.set_threshold: new objects before a collection of the young, young ones before one of the middle, and so on."""
 
 
-def quieten_collector() -> None:
+def tune_gc() -> None:
     """Call once at the end of a start: the collector of cycles then looks at what is new, and seldom.
 
     By default it runs after every 700 objects and looks at all living messages again and again, tens of thousands under load. None is
@@ -44,7 +44,7 @@ def quieten_collector() -> None:
     gc.set_threshold(*GC_THRESHOLD)
 
 
-def allow_open_files(count: int) -> None:
+def raise_fd_limit(count: int) -> None:
     """Let this process have `count` files and sockets open: raise its soft limit as far as the hard one lets us (setrlimit(2)).
 
     Raises ConfigurationError when that is not enough.

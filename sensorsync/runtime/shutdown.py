@@ -8,15 +8,15 @@ import signal
 from typing import Self
 
 
-class SoftStop:
+class GracefulShutdown:
     """The first SIGTERM or SIGINT asks to stop; the second one ends the process at once, as its sender expects."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._signals = 0
+        self._signal_count = 0
         self.reason: str | None = None
 
     def __enter__(self) -> Self:
@@ -28,25 +28,25 @@ class SoftStop:
         for number in self.SIGNALS:
             self._loop.remove_signal_handler(number)
 
-    def ask(self, reason: str) -> None:
+    def request(self, reason: str) -> None:
         """Stop softly; only the first reason counts."""
-        if not self._asked.is_set():
+        if not self._requested.is_set():
             self.reason = reason
-            self._asked.set()
+            self._requested.set()
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         """Whether somebody asked."""
-        return self._asked.is_set()
+        return self._requested.is_set()
 
     async def wait(self) -> None:
         """Return once somebody asked."""
-        await self._asked.wait()
+        await self._requested.wait()
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        self._signals += 1
-        if self._signals > 1:
+    def _on_signal(self, signum: signal.Signals) -> None:
+        self._signal_count += 1
+        if self._signal_count > 1:
             # Not sys.exit: a thread that hangs in the database must not hold up a person's second Ctrl-C.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self.ask(signal.Signals(number).name)
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+        self.request(signal.Signals(signum).name)

@@ -11,62 +11,65 @@ from typing import Never, Protocol
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
 from sensorsync.errors import DeadLetterBoxError
-from sensorsync.mqtt.subscriber.window import demand_of
-from sensorsync.pipeline.counters import Status
+from sensorsync.mqtt.subscriber.window import required_in_flight
+from sensorsync.pipeline.counters import Snapshot
 
-PICTURE_SECONDS = 0.25
-_BOX_SECONDS = 5.0
+REFRESH_INTERVAL = 0.25
+_DEAD_LETTER_COUNT_INTERVAL = 5.0
 """How often the dead letters are counted: that is a query."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class LiveStatus:
     """One moment."""
 
-    status: Status
+    snapshot: Snapshot
     """Of all processes together."""
-    letters: int | None = None
+    dead_letters: int | None = None
     """Letters in the dead-letter box, from whenever they are; None when they cannot be counted."""
-    room: int = 0
+    max_in_flight: int = 0
     """Messages that may be on their way unacknowledged: what the broker allows, or what we ask for if that is less."""
-    processes: Mapping[int, Status | None] = field(default_factory=dict)
+    processes: Mapping[int, Snapshot | None] = field(default_factory=dict)
     """What each process reported last, when there are several; None for one that does not run."""
 
 
-class Counts(Protocol):
+class SnapshotSource(Protocol):
     """What is watched: a Meter, or the Totals of several processes."""
 
-    def status(self, now: float) -> Status:
+    def snapshot(self, now: float) -> Snapshot:
         """A picture; it changes nothing."""
         ...
 
 
-Show = Callable[[Picture], None]
+ShowLiveStatus = Callable[[LiveStatus], None]
 
 
-async def watch(
-    settings: Settings, counts: Counts, show: Show, running: Callable[[], Mapping[int, Status]] | None = None
+async def refresh_live_status(
+    settings: Settings,
+    counters: SnapshotSource,
+    show: ShowLiveStatus,
+    running_processes: Callable[[], Mapping[int, Snapshot]] | None = None,
 ) -> Never:
     """Call `show` with a new picture again and again, until it is cancelled; `running`: the processes that run, by number."""
     loop = asyncio.get_running_loop()
     pipeline = settings.pipeline
-    demand = pipeline.processes * demand_of(pipeline.workers, pipeline.batch_size)
+    demand = pipeline.processes * required_in_flight(pipeline.workers, pipeline.batch_size)
     letters, due = None, loop.time()
     while True:
         if loop.time() >= due:
-            letters = await asyncio.to_thread(_letters, settings)
-            due = loop.time() + _BOX_SECONDS
-        status = counts.status(loop.time())
-        reports = running() if running is not None else None
+            letters = await asyncio.to_thread(_count_dead_letters, settings)
+            due = loop.time() + _DEAD_LETTER_COUNT_INTERVAL
+        status = counters.snapshot(loop.time())
+        reports = running_processes() if running_processes is not None else None
         processes = {} if reports is None else {number: reports.get(number) for number in range(pipeline.processes)}
-        show(Picture(status, letters, min(status.window, demand), processes))
-        await asyncio.sleep(PICTURE_SECONDS)
+        show(LiveStatus(status, letters, min(status.window, demand), processes))
+        await asyncio.sleep(REFRESH_INTERVAL)
 
 
-def _letters(settings: Settings) -> int | None:
+def _count_dead_letters(settings: Settings) -> int | None:
     """How many letters the box holds; None when it cannot be read, which is for those to report who write into it."""
-    with closing(DeadLetters.of(settings)) as box:
+    with closing(DeadLetters.from_settings(settings)) as box:
         try:
-            return sum(count.letters for count in box.counts()) if box.open_read_only() else 0
+            return sum(count.letters for count in box.reason_counts()) if box.open_read_only() else 0
         except DeadLetterBoxError:
             return None

@@ -16,18 +16,18 @@ from sensorsync.errors import DatabaseError, IncompleteError, Problem
 from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.batcher import Batcher
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
-from sensorsync.pipeline.counters import Meter, Status
-from sensorsync.pipeline.ingest import Ingest, Limits
-from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.pipeline.counters import PipelineCounters, Snapshot
+from sensorsync.pipeline.ingest import Ingest, IngestLimits
+from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
-from sensorsync.runtime.process import quieten_collector
-from sensorsync.runtime.shutdown import SoftStop
-from sensorsync.service.health import reporter, reporting
-from sensorsync.service.live_status import Show, watch
-from sensorsync.service.metrics.board import Board
-from sensorsync.service.metrics.picture import picture_of
+from sensorsync.runtime.process import tune_gc
+from sensorsync.runtime.shutdown import GracefulShutdown
+from sensorsync.service.health import make_reporter, report_periodically
+from sensorsync.service.live_status import ShowLiveStatus, refresh_live_status
+from sensorsync.service.metrics.aggregator import MetricsAggregator
+from sensorsync.service.metrics.process_report import process_report
 from sensorsync.service.status_line import StatusLine
-from sensorsync.service.systemd import ServiceManager, keep_told
+from sensorsync.service.systemd import SystemdNotifier, notify_loop
 from sensorsync.storage.open import open_store
 from sensorsync.storage.store import Store
 from sensorsync.wiring import message_decoder
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 class PipelineResult:
     """How a run of the pipeline ended."""
 
-    status: Status
+    snapshot: Snapshot
     stopped_by: str | None
     """The reason of the stop: a signal's name, `idle`, `max-messages`."""
     seconds: float
@@ -53,8 +53,8 @@ async def run_process(
     supervised: bool = False,
     until_idle: float | None = None,
     max_messages: int | None = None,
-    show: Show | None = None,
-    board: Board | None = None,
+    show: ShowLiveStatus | None = None,
+    aggregator: MetricsAggregator | None = None,
 ) -> PipelineResult:
     """Run process number `process` of the instance; a supervisor, if there is one, holds the instance's lock.
 
@@ -63,67 +63,70 @@ async def run_process(
     loop = asyncio.get_running_loop()
     pipeline = settings.pipeline
     decode = message_decoder(settings)
-    meter = Meter(loop.time())
+    meter = PipelineCounters(loop.time())
     began = loop.time()
     source: MqttSource | None = None
-    box = DeadLetters.of(settings)
+    box = DeadLetters.from_settings(settings)
     box.open()
     for warning in box.warnings():
         logger.warning("%s", warning, extra={"event": "dead_letter_box"})
-    with SoftStop() as stop, closing(box):
-        store = open_store(settings.database, settings.own_tables)
+    with GracefulShutdown() as stop, closing(box):
+        store = open_store(settings.database, settings.target_tables)
         try:
-            await _database_ready(store, settings, stop)
-            refusals = Refusals()
+            await _wait_for_database(store, settings, stop)
+            refusals = RejectionBreaker()
             status = StatusLine(meter, settings)
 
             stall_after = settings.metrics.stall_after
-            report = reporter(
-                board, process, stop, lambda: picture_of(meter, store.pool, loop.time(), stall_after=stall_after)
+            report = make_reporter(
+                aggregator,
+                process,
+                stop,
+                lambda: process_report(meter, store.pool_counters, loop.time(), stall_after=stall_after),
             )
 
             def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
                 return BatchWriter(
                     number,
-                    store.sink(number),
+                    store.create_sink(number),
                     box,
                     decode,
                     backoff=Backoff(pipeline.backoff_min, pipeline.backoff_max),
                     pause=pause,
-                    refusals=refusals,
+                    breaker=refusals,
                     wait_for_database=settings.database.wait_for_database,
-                    meter=meter.writer(),
+                    counters=meter.add_writer(),
                 )
 
-            source = MqttSource(settings, meter, process=process)
+            source = MqttSource(settings, meter, process_number=process)
             ingest = Ingest(
                 source,
                 Batcher(pipeline.batch_size, pipeline.batch_timeout),
                 make_writer,
                 workers=pipeline.workers,
-                meter=meter,
-                limits=Limits(
+                counters=meter,
+                limits=IngestLimits(
                     queue_limit=pipeline.queue_limit,
                     queue_bytes=pipeline.queue_bytes,
                     stop_timeout=pipeline.stop_timeout,
                     until_idle=until_idle,
                     max_messages=max_messages,
-                    leave=settings.mqtt.on_stop == "leave",
+                    end_sessions=settings.mqtt.on_stop == "leave",
                 ),
-                on_settled=status.landed,
+                on_settled=status.on_batch_settled,
             )
-            tickers = [loop.create_task(status.tick())]
+            tickers = [loop.create_task(status.report_periodically())]
             if show is not None:
-                tickers.append(loop.create_task(watch(settings, meter, show)))
+                tickers.append(loop.create_task(refresh_live_status(settings, meter, show)))
             if settings.metrics.listen is not None:
-                tickers.append(loop.create_task(reporting(report)))
+                tickers.append(loop.create_task(report_periodically(report)))
             if not supervised:
-                tickers += service_manager_tasks(
-                    stop, lambda: meter.status(loop.time()), lambda: meter.status(loop.time()).links > 0
+                tickers += start_systemd_notifier(
+                    stop, lambda: meter.snapshot(loop.time()), lambda: meter.snapshot(loop.time()).links > 0
                 )
             try:
-                if not stop.asked:
-                    quieten_collector()
+                if not stop.requested:
+                    tune_gc()
                     await ingest.run(stop)
             except SinkMisconfigured as error:
                 raise DatabaseError(str(error), hint=error.hint) from error
@@ -136,31 +139,33 @@ async def run_process(
                     report()
         finally:
             await asyncio.to_thread(store.close)
-    kept = None if source is None else source.sessions_kept
-    return PipelineResult(meter.status(loop.time()), stop.reason, loop.time() - began, _sessions_left(settings, kept))
+    kept = None if source is None else source.sessions_not_ended
+    return PipelineResult(
+        meter.snapshot(loop.time()), stop.reason, loop.time() - began, _session_problems(settings, kept)
+    )
 
 
-def service_manager_tasks(
-    stop: SoftStop, status: Callable[[], Status], ready: Callable[[], bool]
+def start_systemd_notifier(
+    stop: GracefulShutdown, snapshot: Callable[[], Snapshot], ready: Callable[[], bool]
 ) -> list[asyncio.Task[Never]]:
     """Start what notifies the service manager, if there is one."""
 
     def line() -> str:
-        now = status()
+        now = snapshot()
         return (
             f"{now.landed:,} stored, {now.parked:,} parked, {now.queue_depth:,} on their way, {now.links} connection(s)"
         )
 
-    manager = ServiceManager.of(os.environ)
+    manager = SystemdNotifier.from_environment(os.environ)
     if manager is None:
         return []
-    return [asyncio.get_running_loop().create_task(keep_told(manager, stop, ready, line))]
+    return [asyncio.get_running_loop().create_task(notify_loop(manager, stop, ready, line))]
 
 
-async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> None:
+async def _wait_for_database(store: Store, settings: Settings, stop: GracefulShutdown) -> None:
     """Return once rows can be written. Raises DatabaseError, unless the settings say to wait for the database."""
     backoff = Backoff(settings.pipeline.backoff_min, settings.pipeline.backoff_max)
-    while not stop.asked:
+    while not stop.requested:
         try:
             await asyncio.to_thread(store.check_schema)
             for warning in await asyncio.to_thread(store.durability_warnings):
@@ -173,7 +178,7 @@ async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> N
             )
             if not settings.database.wait_for_database:
                 raise DatabaseError(str(error), hint=hint) from error
-            delay = backoff.next()
+            delay = backoff.next_delay()
             logger.warning(
                 "waiting for the database: %s; next try in %.1fs", error, delay, extra={"event": "database_awaited"}
             )
@@ -187,10 +192,10 @@ async def _database_ready(store: Store, settings: Settings, stop: SoftStop) -> N
             return
 
 
-def _sessions_left(settings: Settings, kept: int | None) -> tuple[Problem, ...]:
+def _session_problems(settings: Settings, remaining_sessions: int | None) -> tuple[Problem, ...]:
     """What went wrong with leaving for good; `kept` is None when it did not come to that."""
-    if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or kept == 0:
+    if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or remaining_sessions == 0:
         return ()
-    which = "The sessions" if kept is None else f"{kept} session(s)"
+    which = "The sessions" if remaining_sessions is None else f"{remaining_sessions} session(s)"
     message = f"{which} of {settings.mqtt.instance} could not be ended: the broker goes on collecting for them"
     return (Problem(IncompleteError.code, message, "Run `sensorsync subscribe --leave --until-idle 5s` again."),)

@@ -9,20 +9,20 @@ from dataclasses import asdict
 from typing import Protocol
 
 from sensorsync.config import Settings
-from sensorsync.pipeline.counters import Status
+from sensorsync.pipeline.counters import Snapshot
 
 logger = logging.getLogger(__name__)
 
 
-class Counts(Protocol):
+class IntervalSnapshotSource(Protocol):
     """What a status line is made of: the counts of this process, or of all."""
 
     @property
-    def new(self) -> int:
+    def rows_since_report(self) -> int:
         """Landed since the last report."""
         ...
 
-    def report(self, now: float) -> Status:
+    def take_interval_snapshot(self, now: float) -> Snapshot:
         """A picture; the interval begins anew."""
         ...
 
@@ -30,22 +30,24 @@ class Counts(Protocol):
 class StatusLine:
     """The `[STATUS]` log line: every so many stored rows, and every so many seconds."""
 
-    def __init__(self, counts: Counts, settings: Settings, running: Callable[[], int] | None = None) -> None:
-        self._counts = counts
+    def __init__(
+        self, counters: IntervalSnapshotSource, settings: Settings, running_processes: Callable[[], int] | None = None
+    ) -> None:
+        self._counters = counters
         self._pipeline = settings.pipeline
-        self._running = running
+        self._running_processes = running_processes
         self._loop = asyncio.get_running_loop()
-        self._due = self._loop.time() + self._pipeline.status_interval
+        self._next_report = self._loop.time() + self._pipeline.status_interval
 
-    def landed(self) -> None:
+    def on_batch_settled(self) -> None:
         """A batch was settled."""
-        if self._counts.new >= self._pipeline.status_every:
+        if self._counters.rows_since_report >= self._pipeline.status_every:
             self.report()
 
-    async def tick(self) -> None:
+    async def report_periodically(self) -> None:
         """Report when nothing else did for the interval; runs until it is cancelled."""
         while True:
-            left = self._due - self._loop.time()
+            left = self._next_report - self._loop.time()
             if left <= 0:
                 self.report()
             else:
@@ -54,14 +56,14 @@ class StatusLine:
     def report(self) -> None:
         """Report now."""
         now = self._loop.time()
-        self._due = now + self._pipeline.status_interval
-        status = self._counts.report(now)
+        self._next_report = now + self._pipeline.status_interval
+        status = self._counters.take_interval_snapshot(now)
         pipeline = self._pipeline
-        many = {} if self._running is None else {"processes": self._running()}
+        many = {} if self._running_processes is None else {"processes": self._running_processes()}
         logger.info(
             "[STATUS] Workers: %d | Queue Depth: %s | Total Landed: %s | Avg Latency: %.0fms | Records/sec: %s"
             " | Progress: %s new | Batch: %d/%.0fms%s",
-            pipeline.workers * (1 if self._running is None else pipeline.processes),
+            pipeline.workers * (1 if self._running_processes is None else pipeline.processes),
             f"{status.queue_depth:,}",
             f"{status.landed:,}",
             status.latency * 1000,

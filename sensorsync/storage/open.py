@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError, DatabaseError
-from sensorsync.messages.reading import OwnTable
+from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.storage import mysql, sqlite
 from sensorsync.storage.mysql import grants
@@ -16,15 +16,19 @@ from sensorsync.storage.store import Store
 
 logger = logging.getLogger(__name__)
 
-_REACHABLE = "Is the database server running, and reachable from here?"
+_UNREACHABLE_HINT = "Is the database server running, and reachable from here?"
 
 
-def open_store(settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> Store:
+def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> Store:
     """The database that `database.driver` names, with the tables that mappings write to (`Settings.own_tables`).
 
     Nothing is connected yet; ConfigurationError for settings that cannot work.
     """
-    return sqlite.open_sinks(settings, tables) if settings.driver == "sqlite" else mysql.open_sinks(settings, tables)
+    return (
+        sqlite.open_store(settings, target_tables)
+        if settings.driver == "sqlite"
+        else mysql.open_store(settings, target_tables)
+    )
 
 
 def schema_sql(settings: DatabaseSettings) -> str:
@@ -33,14 +37,14 @@ def schema_sql(settings: DatabaseSettings) -> str:
 
 
 def accounts(
-    settings: DatabaseSettings, own_tables: Sequence[OwnTable], *, mariadb: bool | None, host: str
+    settings: DatabaseSettings, target_tables: Sequence[TargetTable], *, mariadb: bool | None, host: str
 ) -> tuple[bool, list[grants.Account]]:
     """Whether the server is a MariaDB, which it is asked where `mariadb` is None, and the accounts that sensorsync needs there."""
     if settings.driver == "sqlite":
         raise ConfigurationError("SQLite knows no accounts.", hint="set database.driver to mysql")
     if mariadb is None:
         mariadb = grants.is_mariadb(settings)
-    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host, own_tables=own_tables)
+    return mariadb, grants.accounts(settings, mariadb=mariadb, host=host, target_tables=target_tables)
 
 
 @contextlib.contextmanager
@@ -50,5 +54,5 @@ def database_errors() -> Iterator[None]:
         yield
     except (SinkMisconfigured, SinkUnavailable) as error:
         logger.debug("%s", error, exc_info=True)
-        hint = error.hint if isinstance(error, SinkMisconfigured) else _REACHABLE
+        hint = error.hint if isinstance(error, SinkMisconfigured) else _UNREACHABLE_HINT
         raise DatabaseError(str(error), hint=hint) from None  # the driver's own words are in the message already

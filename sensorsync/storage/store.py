@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from sensorsync.pipeline.contract import Sink
-from sensorsync.pipeline.counters import PoolMeter
+from sensorsync.pipeline.counters import ConnectionPoolCounters
 
 INIT_HINT = "run `sensorsync init-db`"
 """What to do about a missing or an old schema."""
 
-MEND_HINT = (
+FIX_TABLE_HINT = (
     "`sensorsync init-db --check` says what differs: alter the table by hand, or rename it"
     " and run `sensorsync init-db` for a new one"
 )
@@ -44,32 +44,37 @@ class SchemaState:
     """How far the schema in the database is the one that this version needs."""
 
     database_exists: bool
-    applied: tuple[str, ...]
+    applied_migrations: tuple[str, ...]
     """Names of the migrations that the database has recorded, in order."""
-    pending: tuple[str, ...]
+    pending_migrations: tuple[str, ...]
     """Names of those that it has not."""
     differences: tuple[str, ...]
     """Sentences: where our tables differ from what this version writes to."""
-    own_tables: tuple[str, ...] = ()
+    target_table_differences: tuple[str, ...] = ()
     """Sentences: why rows cannot go into the tables of the user's own as the mappings say, and the statements that mend it."""
 
     @property
     def ready(self) -> bool:
         """Whether `subscribe` can write to it."""
-        return self.database_exists and not self.pending and not self.differences and not self.own_tables
+        return (
+            self.database_exists
+            and not self.pending_migrations
+            and not self.differences
+            and not self.target_table_differences
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Migrated:
+class MigrationResult:
     """What one `init-db` did."""
 
     database_created: bool
-    applied_now: tuple[str, ...]
+    newly_applied: tuple[str, ...]
     state: SchemaState
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DroppedPartition:
     """A partition that was dropped, or would be."""
 
     name: str
@@ -80,7 +85,7 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Upkeep:
+class MaintenanceReport:
     """What keeping the table in order did, or would do."""
 
     retained_since: str | None
@@ -91,7 +96,7 @@ class Upkeep:
     """Whether the table has partitions, before anything is done."""
     added: tuple[str, ...] = ()
     """Names of partitions."""
-    dropped: tuple[Dropped, ...] = ()
+    dropped: tuple[DroppedPartition, ...] = ()
     statements: tuple[str, ...] = ()
     """The SQL of all this."""
     partitions: int = 0
@@ -104,7 +109,7 @@ class Upkeep:
     """Rows that were deleted, or would be, where there are no partitions."""
 
     @property
-    def changes(self) -> int:
+    def change_count(self) -> int:
         """How many things were done, or are to be done."""
         return len(self.added) + len(self.dropped) + self.deleted
 
@@ -114,7 +119,7 @@ def rfc3339(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def key_range(run: str) -> tuple[str, str]:
+def device_id_range(run: str) -> tuple[str, str]:
     """Lower bound (included) and upper bound (excluded) of the device ids of a stress run, which begin with `{run}-`.
 
     Ids compare byte for byte, and `.` is the character after `-`; so this is a range of the primary key.
@@ -136,11 +141,11 @@ class Store(Protocol):
         ...
 
     @property
-    def pool(self) -> PoolMeter | None:
+    def pool_counters(self) -> ConnectionPoolCounters | None:
         """The counts of its pool of connections; None when it has none."""
         ...
 
-    def sink(self, worker: int) -> Sink:
+    def create_sink(self, worker: int) -> Sink:
         """The way into the database of one writer; it connects at its first write."""
         ...
 
@@ -156,11 +161,11 @@ class Store(Protocol):
         """Look, and change nothing."""
         ...
 
-    def migrate(self) -> Migrated:
+    def migrate(self) -> MigrationResult:
         """Create the database, if there is none, and apply the migrations that are pending. Safe to run twice, and at once."""
         ...
 
-    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+    def maintain(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> MaintenanceReport:
         """Make and keep partitions by day, where `partitions` or where there are some; remove rows whose `ts` is older than `retain`.
 
         Safe to run twice, at once, and while rows are written. With `dry_run` nothing is changed. ConfigurationError where the
@@ -180,11 +185,11 @@ class Store(Protocol):
         """Stream the rows of a stress run in the order of their key. Close the iterator if you stop early."""
         ...
 
-    def count_run(self, run: str) -> int:
+    def count_run_rows(self, run: str) -> int:
         """How many rows a stress run has."""
         ...
 
-    def delete_run(self, run: str) -> int:
+    def delete_run_rows(self, run: str) -> int:
         """Delete the rows of a stress run, some thousand at a time; return how many there were."""
         ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sensorsync.config import DatabaseTlsSettings
-from sensorsync.messages.envelope import generated
+from sensorsync.messages.envelope import generate_key
 from tests.commands import Commands
 from tests.conftest import Certificates, DatabaseServer, Mosquitto, need
 
@@ -53,7 +53,7 @@ def fortress(certificates: Certificates, folder: Path, content_key: str) -> Iter
 def test_mutual_tls_sealed_readings_and_a_database_of_verified_identity_lose_nothing(
     certificates: Certificates, tmp_path: Path
 ) -> None:
-    content_key = generated("content", "A256GCM").material.decode()
+    content_key = generate_key("content", "A256GCM").material.decode()
     with fortress(certificates, tmp_path, content_key) as commands:
         by_authority = Commands({**commands.environment, "SENSORSYNC_DATABASE__TLS__MODE": "verify-ca"})
         signed_only = Commands({**commands.environment, "SENSORSYNC_ENCRYPTION_KEY": ""})

@@ -20,12 +20,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from sensorsync.config import load
 from tests.acceptance.mixed.garbage import MENDED, POISON, Garbage, garbage
-from tests.acceptance.mixed.stream import Expected, Message, configuration, own_table, stream, take
+from tests.acceptance.mixed.stream import Expected, Message, configuration, stream, take, target_table
 from tests.commands import Background, Commands
 from tests.conftest import Database, Mosquitto
 from tests.letters import rejected_rows
-from tests.own_tables import Ground
 from tests.services import eventually
+from tests.target_tables import Ground
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
@@ -109,8 +109,8 @@ class Place:
     def __init__(self, database: Database, settings_file: Path) -> None:
         self._database = database
         self._ground = Ground(database)
-        self.run(own_table(), POISON)
-        self._ground.allow(*load(settings_file, {}, {}, settings_file.parent).settings.own_tables)
+        self.run(target_table(), POISON)
+        self._ground.allow(*load(settings_file, {}, {}, settings_file.parent).settings.target_tables)
 
     def run(self, *statements: str) -> None:
         self._ground.run(*statements)

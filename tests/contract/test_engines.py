@@ -19,13 +19,13 @@ from sensorsync.mqtt.client import open as connecting
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable
 from sensorsync.mqtt.client.options import connect_options
 from sensorsync.mqtt.client.paho import connection
-from sensorsync.mqtt.client.paho.connection import _Nobody as Nobody
+from sensorsync.mqtt.client.paho.connection import _NullHandler as Nobody
 from sensorsync.mqtt.publisher.feed import Burst
 from sensorsync.mqtt.publisher.publisher import Publisher
 from sensorsync.mqtt.subscriber import link
 from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.contract import AckToken, Delivery
-from sensorsync.pipeline.counters import Meter
+from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.runtime.backoff import Backoff
 from tests.conftest import Certificates, Mosquitto, need
 
@@ -174,7 +174,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def subscribed(settings: Settings, *, settling: bool = True) -> AsyncIterator[Basin]:
-    source = MqttSource(settings, Meter(0.0))
+    source = MqttSource(settings, PipelineCounters(0.0))
     basin = Basin(source, settling=settling)
     try:
         await source.start(basin)
@@ -307,9 +307,9 @@ def test_leaving_for_good_takes_all_that_waits_and_ends_the_session(
     async def scenario() -> None:
         async with subscribed(place.settings(on_stop="leave")) as basin:
             await publish(place, numbered(50))
-            await basin.source.leave()
+            await basin.source.drain_and_end_sessions()
             assert basin.payloads == numbered(50)
-        assert basin.source.sessions_kept == 0
+        assert basin.source.sessions_not_ended == 0
         await publish(place, [b"nobody's"])
         async with subscribed(place.settings()) as again:
             await publish(place, [b"fresh"])
@@ -334,7 +334,7 @@ def test_over_a_secure_websocket_a_session_is_not_ended_just_because_the_broker_
     async def scenario() -> None:
         options = connect_options(place.settings(), f"lasting-{secrets.token_hex(4)}")
         for end, present in ((False, False), (True, True), (False, False)):
-            link = await connecting.connect(options, Nobody())
+            link = await connecting.open_connection(options, Nobody())
             assert link.connack is not None
             assert link.connack.session_present is present
             # As if what was on its way to us, not the broker's goodbye, had come after a DISCONNECT that it never reads.

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import pytest
 
-from sensorsync.pipeline.contract import BatchRefused, Reading, SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import BatchRejected, Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.open import open_store
 from sensorsync.storage.store import Store
 from tests.contract.conftest import Place
@@ -61,7 +61,7 @@ def stored(store: Store, **of: Any) -> float | None:
 
 def test_a_batch_is_stored_and_its_new_rows_are_counted(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     assert sink.write(readings(10)) == 10
     assert rows(store) == [("run-1", row.ts, row.value) for row in readings(10)]
     assert sink.write([]) == 0
@@ -72,7 +72,7 @@ def test_a_batch_is_stored_and_its_new_rows_are_counted(bench: Bench) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_new_rows_are_counted_under_every_policy(bench: Bench, policy: Policy) -> None:
     store = bench(policy)
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     assert sink.write(readings(10)) == 10
     assert sink.write(readings(10)) == 0, "the same batch again, as after a COMMIT whose answer was lost"
     assert sink.write(readings(15, received_at=ARRIVAL + 1)) == 5, "five new ones among redeliveries"
@@ -80,14 +80,14 @@ def test_new_rows_are_counted_under_every_policy(bench: Bench, policy: Policy) -
     assert sink.write([reading(99)]) == 1, "a single new one"
     mixed = [reading(1, received_at=ARRIVAL - 9), reading(2, received_at=ARRIVAL + 9), reading(3), reading(77)]
     assert sink.write(mixed) == 1, "stale, fresh, equal and new together"
-    assert store.count_run("run") == 17
+    assert store.count_run_rows("run") == 17
     sink.close()
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_key_that_is_twice_in_one_batch_is_one_row(bench: Bench, policy: Policy) -> None:
     store = bench(policy)
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     batch = [reading(1, value=1.0), reading(2), reading(1, value=2.0, received_at=ARRIVAL + 1)]
     assert sink.write(batch) == 2
     assert stored(store, number=1) == (1.0 if policy == "first" else 2.0)
@@ -110,7 +110,7 @@ def test_a_conflict_is_decided_by_the_policy(
 ) -> None:
     """Under `newest` a stale redelivery never overwrites a newer value (trap 8)."""
     store = bench(policy)
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     for value, arrival in enumerate(arrivals):
         sink.write([reading(1, value=float(value), received_at=ARRIVAL + arrival), reading(1000 + value)])
     assert stored(store, number=1) == float(kept)
@@ -119,13 +119,13 @@ def test_a_conflict_is_decided_by_the_policy(
 
 def test_a_refused_row_leaves_nothing_of_its_batch_and_the_sink_goes_on(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     bad = reading(5, payload="{not JSON")
-    with pytest.raises(BatchRefused) as refusal:
+    with pytest.raises(BatchRejected) as refusal:
         sink.write([*readings(5), bad, reading(6)])
     assert refusal.value.errno is not None
-    assert store.count_run("run") == 0
-    with pytest.raises(BatchRefused):
+    assert store.count_run_rows("run") == 0
+    with pytest.raises(BatchRejected):
         sink.write([bad])
     assert sink.write([*readings(5), reading(6)]) == 6
     sink.close()
@@ -149,10 +149,10 @@ def test_a_refused_row_leaves_nothing_of_its_batch_and_the_sink_goes_on(bench: B
 )
 def test_what_can_never_be_stored_is_refused_alone_and_in_a_batch(bench: Bench, change: dict[str, Any]) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     poison = reading(3, **change)
     for batch in ([poison], [reading(1), poison, reading(2)]):
-        with pytest.raises(BatchRefused):
+        with pytest.raises(BatchRejected):
             sink.write(batch)
     assert sink.write([reading(1)]) == 1
     sink.close()
@@ -172,7 +172,7 @@ def test_what_can_never_be_stored_is_refused_alone_and_in_a_batch(bench: Bench, 
 )
 def test_every_text_comes_back_as_it_was(bench: Bench, text: str) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     row = reading(1, device_id=f"run-{text.strip()}", metric=text.strip(), topic=text, value_text=text)
     assert sink.write([row]) == 1
     assert sink.write([row]) == 0
@@ -184,7 +184,7 @@ def test_every_text_comes_back_as_it_was(bench: Bench, text: str) -> None:
 @pytest.mark.parametrize("value", [0.1, -0.0, 1e308, 5e-324, 123456789.123456789, 1e22, float(2**53), None])
 def test_a_number_comes_back_bit_for_bit(bench: Bench, value: float | None) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     sink.write([reading(1, value=value)])
     assert repr(stored(store, number=1)) in {repr(value), repr(value).removeprefix("-") if value == 0 else ""}
     sink.close()
@@ -192,7 +192,7 @@ def test_a_number_comes_back_bit_for_bit(bench: Bench, value: float | None) -> N
 
 def test_ids_that_differ_in_case_or_accent_are_different_rows(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     names = ["run-a", "run-A", "run-á", "run-ß", "run-ss"]
     assert sink.write([reading(1, device_id=name) for name in names]) == len(names)
     assert {row.device_id for row in store.rows_of_run("run")} == set(names)
@@ -201,7 +201,7 @@ def test_ids_that_differ_in_case_or_accent_are_different_rows(bench: Bench) -> N
 
 def test_every_part_of_the_key_tells_rows_apart(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     changes: list[dict[str, Any]] = [
         {},
         {"device_id": "run-2"},
@@ -226,7 +226,7 @@ def test_four_writers_on_shuffled_overlapping_keys_do_not_deadlock(bench: Bench,
 
     new, errors = four_at_once(store, 30, rows)
     assert errors == []
-    assert sum(new) == store.count_run("run") == 60
+    assert sum(new) == store.count_run_rows("run") == 60
 
 
 # -- schema and audit ------------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_four_writers_on_shuffled_overlapping_keys_do_not_deadlock(bench: Bench,
 
 def test_without_a_table_the_sink_says_what_to_run(bench: Bench) -> None:
     store = bench(role="owner", prepare=False)
-    for ask in (store.check_schema, lambda: store.sink(0).write([reading(1)])):
+    for ask in (store.check_schema, lambda: store.create_sink(0).write([reading(1)])):
         with pytest.raises(SinkMisconfigured) as error:
             ask()
         assert error.value.hint is not None
@@ -247,7 +247,7 @@ def test_a_migration_is_applied_once(bench: Bench) -> None:
     first = store.migrate()
     second = store.migrate()
     assert not before.ready
-    assert (first.applied_now, second.applied_now) == (before.pending, ())
+    assert (first.newly_applied, second.newly_applied) == (before.pending_migrations, ())
     assert second.state.ready
     assert store.schema_state() == second.state
     store.check_schema()
@@ -264,14 +264,14 @@ def test_four_migrations_at_once_do_not_disturb_one_another(bench: Bench) -> Non
     for thread in threads:
         thread.join(50)
     assert len(done) == 4
-    assert sum(len(applied) for applied in done) == len(stores[0].schema_state().applied)
+    assert sum(len(applied) for applied in done) == len(stores[0].schema_state().applied_migrations)
     assert stores[0].schema_state().ready
 
 
 def test_an_audit_reads_one_run_in_key_order_and_deletes_only_that(bench: Bench) -> None:
     store = bench()
     owner = bench(role="owner")
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     mine = [reading(n, device_id=f"run-{n % 3}") for n in range(50)]
     others = [
         reading(n, device_id=name) for n, name in enumerate(("run", "run.", "run.-1", "runs-1", "ru-1", "run2-1"))
@@ -281,16 +281,16 @@ def test_an_audit_reads_one_run_in_key_order_and_deletes_only_that(bench: Bench)
     assert [(row.device_id, row.metric, row.ts, row.event_id) for row in found] == sorted(
         (row.device_id, row.metric, row.ts, row.event_id) for row in mine
     )
-    assert store.count_run("run") == 50
-    assert owner.delete_run("run") == 50
-    assert store.count_run("run") == 0
-    assert store.count_run("run.") == 1
+    assert store.count_run_rows("run") == 50
+    assert owner.delete_run_rows("run") == 50
+    assert store.count_run_rows("run") == 0
+    assert store.count_run_rows("run.") == 1
     sink.close()
 
 
 def test_an_audit_may_stop_early(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     sink.write(readings(3000))
     reader = store.rows_of_run("run")
     next(reader)
@@ -301,7 +301,7 @@ def test_an_audit_may_stop_early(bench: Bench) -> None:
 
 def test_a_payload_comes_back_as_the_same_document(bench: Bench) -> None:
     store = bench()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     document = {"seq": 7, "text": 'it\'s \\ "x" 🌡', "deep": [1, {"a": None}], "big": 12345678901234567890}
     sink.write([reading(1, payload=json.dumps(document))])
     (row,) = store.rows_of_run("run")

@@ -21,7 +21,7 @@ def four_at_once(store: Store, turns: int, rows_of: RowsOf) -> tuple[list[int], 
 
     def work(worker: int) -> None:
         random_numbers = random.Random(worker)
-        sink = store.sink(worker)
+        sink = store.create_sink(worker)
         barrier.wait(10)
         for turn in range(turns):
             rows = rows_of(random_numbers, random_numbers.sample(range(60), 40), turn)

@@ -8,7 +8,7 @@ from pathlib import Path
 import mqtt5
 
 from sensorsync.mqtt.subscriber.link import Link
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import Database, everything, running, send, subscribed
 
@@ -28,11 +28,11 @@ def test_a_start_that_meets_more_than_it_may_hold_still_reads_the_suback(tmp_pat
                 await before.end()
             await send(broker, 50, payload)
             database.gate.clear()
-            limits = Limits(queue_bytes=10_000, stop_timeout=5.0)
+            limits = IngestLimits(queue_bytes=10_000, stop_timeout=5.0)
             async with running(
                 broker.port, tmp_path, connections=1, database=database, limits=limits, connect_timeout=5
             ) as pipeline:
-                await pipeline.until(lambda: any(link.admitted for link in pipeline.source._links))
+                await pipeline.until(lambda: any(link.connected_once for link in pipeline.source._links))
                 assert left_alone(pipeline.source._links[0])
                 database.gate.set()
                 await pipeline.until(lambda: set(database.rows) == everything(50, payload))
@@ -43,7 +43,7 @@ def test_a_start_that_meets_more_than_it_may_hold_still_reads_the_suback(tmp_pat
 
 def test_links_that_open_under_back_pressure_are_not_read_either(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(queue_bytes=50_000, stop_timeout=5.0)
+        limits = IngestLimits(queue_bytes=50_000, stop_timeout=5.0)
         payload = b"%d" + b"-" * 10_000
         async with (
             FakeBroker(window=20, queue_limit=None) as broker,
@@ -53,10 +53,10 @@ def test_links_that_open_under_back_pressure_are_not_read_either(tmp_path: Path)
             pipeline.database.gate.clear()
             await send(broker, 20, payload)
             await pipeline.until(lambda: pipeline.source._paused)
-            pipeline.source._estimate.window = 20
-            pipeline.source._widen(65535)  # as what was settled before the pressure may bring about
+            pipeline.source._window_estimate.window = 20
+            pipeline.source._open_more_links(65535)  # as what was settled before the pressure may bring about
             await pipeline.until(lambda: len(pipeline.source._links) == 20)
-            await pipeline.until(lambda: all(link.admitted for link in pipeline.source._links))
+            await pipeline.until(lambda: all(link.connected_once for link in pipeline.source._links))
             assert all(left_alone(link) for link in pipeline.source._links)
 
             pipeline.database.gate.set()
@@ -68,7 +68,7 @@ def test_links_that_open_under_back_pressure_are_not_read_either(tmp_path: Path)
 
 def test_a_link_that_comes_back_under_back_pressure_is_not_read_either(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(queue_limit=100, stop_timeout=5.0)
+        limits = IngestLimits(queue_limit=100, stop_timeout=5.0)
         async with (
             FakeBroker(queue_limit=None) as broker,
             running(broker.port, tmp_path, connections=1, keep_alive=4, limits=limits) as pipeline,
@@ -116,7 +116,7 @@ def test_links_that_flap_during_an_outage_do_not_fill_the_memory(tmp_path: Path)
 
 def test_while_a_socket_is_left_alone_pings_go_out_at_their_pace_and_no_answer_is_missed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(queue_bytes=1000, stop_timeout=5.0)
+        limits = IngestLimits(queue_bytes=1000, stop_timeout=5.0)
         async with (
             FakeBroker() as broker,
             running(broker.port, tmp_path, connections=1, keep_alive=4, limits=limits) as pipeline,

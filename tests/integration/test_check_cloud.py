@@ -34,9 +34,9 @@ def broker() -> Iterator[InThread[FakeBroker]]:
         yield running
 
 
-def check(options: check_cloud.Options | None = None, **mqtt: Any) -> CommandResult:
+def check(options: check_cloud.CheckOptions | None = None, **mqtt: Any) -> CommandResult:
     settings = Settings.model_validate({"mqtt": {"host": "127.0.0.1", **mqtt}})
-    return asyncio.run(check_cloud.run(settings, options or check_cloud.Options(probes=5)))
+    return asyncio.run(check_cloud.run(settings, options or check_cloud.CheckOptions(probes=5)))
 
 
 def warnings(result: CommandResult) -> dict[str, str]:
@@ -105,7 +105,7 @@ def test_the_envelope_has_every_step_with_its_facts(broker: InThread[FakeBroker]
 
 
 def test_quick_leaves_out_sessions_and_the_window(broker: InThread[FakeBroker]) -> None:
-    result = check(check_cloud.Options(quick=True), port=broker.port)
+    result = check(check_cloud.CheckOptions(quick=True), port=broker.port)
 
     assert result.exit_code == 0
     skipped = [step["step"] for step in result.data["steps"] if "--quick" in step["summary"]]
@@ -139,7 +139,7 @@ def test_a_running_subscriber_of_the_real_topics_loses_nothing_to_the_check(brok
 
 
 def test_two_checks_have_different_client_ids(broker: InThread[FakeBroker]) -> None:
-    one, other = (facts(check(check_cloud.Options(quick=True), port=broker.port), "connect") for _ in range(2))
+    one, other = (facts(check(check_cloud.CheckOptions(quick=True), port=broker.port), "connect") for _ in range(2))
 
     assert one["client_id"] != other["client_id"]
 
@@ -149,7 +149,10 @@ def test_a_certificate_that_ends_soon_is_a_warning_and_no_failure(tmp_path: Path
     soon = Certificates.issue(tmp_path, "localhost", not_after=datetime.now(UTC) + timedelta(days=5, hours=1))
     with Mosquitto(tls=soon) as mosquitto:
         result = check(
-            check_cloud.Options(quick=True), host="localhost", port=mosquitto.tls_port, tls={"ca_file": soon.authority}
+            check_cloud.CheckOptions(quick=True),
+            host="localhost",
+            port=mosquitto.tls_port,
+            tls={"ca_file": soon.authority},
         )
 
     assert result.exit_code == 0
@@ -165,7 +168,7 @@ def test_alpn_is_offered_and_told(certificates: Certificates, served: list[str],
         context.set_alpn_protocols(served)
     with InThread(FakeBroker(ssl=context)) as broker:
         tls = {"ca_file": certificates.authority, "alpn": ["mqtt"]}
-        result = check(check_cloud.Options(quick=True), host="localhost", port=broker.port, tls=tls)
+        result = check(check_cloud.CheckOptions(quick=True), host="localhost", port=broker.port, tls=tls)
 
     assert result.exit_code == 0
     assert facts(result, "tls")["alpn"] == (None if ignored else "mqtt")
@@ -179,7 +182,7 @@ def test_the_server_name_is_sent_and_checked(certificates: Certificates) -> None
     context.sni_callback = lambda _socket, name, _context: asked.append(name)
     with InThread(FakeBroker(ssl=context)) as broker:
         tls = {"ca_file": certificates.authority, "server_name": "localhost"}
-        result = check(check_cloud.Options(quick=True), host="127.0.0.1", port=broker.port, tls=tls)
+        result = check(check_cloud.CheckOptions(quick=True), host="127.0.0.1", port=broker.port, tls=tls)
 
     assert result.exit_code == 0
     assert set(asked) == {"localhost"}
@@ -203,7 +206,7 @@ def test_a_shared_subscription_with_one_favourite_is_a_warning() -> None:
             return super()._route_shared(share, message)
 
     with InThread(Sticky()) as broker:
-        result = check(check_cloud.Options(quick=True), port=broker.port)
+        result = check(check_cloud.CheckOptions(quick=True), port=broker.port)
 
     assert result.exit_code == 0
     assert "10 of 10" in warnings(result)["share_one_sided"]
@@ -225,7 +228,7 @@ def test_a_password_in_the_clear_to_another_machine_is_a_warning(
 ) -> None:
     monkeypatch.setattr(exposure, "is_loopback", lambda _: False)
 
-    result = check(check_cloud.Options(quick=True), port=broker.port, username="me", password="marker")
+    result = check(check_cloud.CheckOptions(quick=True), port=broker.port, username="me", password="marker")
 
     assert result.exit_code == 0
     assert result.data["warnings"] == [
@@ -260,7 +263,7 @@ def test_a_tls_file_that_is_missing_is_a_mistake_in_the_configuration(tmp_path: 
 
 def test_a_topic_with_wildcards_is_refused() -> None:
     with pytest.raises(UsageError, match="--topic"):
-        check(check_cloud.Options(topic="sensors/#"))
+        check(check_cloud.CheckOptions(topic="sensors/#"))
 
 
 @pytest.mark.parametrize("command", ["check-cloud", "subscribe", "stress-publish"])

@@ -22,7 +22,7 @@ def test_the_first_failing_step_names_the_cause_and_the_fix(
     with way.set_up(Place(tmp_path, certificates)) as mqtt:
         settings = Settings.model_validate({"mqtt": mqtt})
 
-        result = asyncio.run(check_cloud.run(settings, check_cloud.Options(probes=5)))
+        result = asyncio.run(check_cloud.run(settings, check_cloud.CheckOptions(probes=5)))
 
     steps = {step["step"]: step for step in result.data["steps"]}
     failed = next((step for step in result.data["steps"] if step["failure"]), None)

@@ -14,13 +14,13 @@ import pytest
 from mqtt5 import PubAckReasonCode
 
 from sensorsync.config import Settings
-from sensorsync.loadtest import Messages, Run
+from sensorsync.loadtest import GeneratedMessages, Run
 from sensorsync.messages.reading import Reading, Rejected
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.publisher.publisher import Publisher
 from sensorsync.pipeline.contract import Delivery
 from sensorsync.runtime.process import GC_THRESHOLD
-from sensorsync.wiring import message_decoder, sealer
+from sensorsync.wiring import message_decoder, message_encoder
 from tests.commands import Commands
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker
@@ -57,10 +57,10 @@ def test_messages_that_are_received_stored_and_acknowledged_leave_no_cycles(tmp_
 def test_messages_that_are_published_leave_no_cycles() -> None:
     async def scenario() -> None:
         async with FakeBroker(puback_code=lambda _: PubAckReasonCode.SUCCESS) as broker:
-            feed = Messages(Run("r", MESSAGES, 1), 0)
+            feed = GeneratedMessages(Run("r", MESSAGES, 1), 0)
             options = ConnectOptions("127.0.0.1", broker.port, "p", clean_start=True)
-            seal = sealer(Settings.model_validate({"security": KEY}).security)
-            async with Publisher([(options, repeat("t"), feed)], window=100, seal=seal) as made:
+            seal = message_encoder(Settings.model_validate({"security": KEY}).security)
+            async with Publisher([(options, repeat("t"), feed)], window=100, message_encoder=seal) as made:
                 await made.connect()
                 with hardly_any_garbage():
                     await made.publish()
@@ -71,9 +71,9 @@ def test_messages_that_are_published_leave_no_cycles() -> None:
 
 def test_messages_that_are_decoded_or_refused_leave_no_cycles() -> None:
     settings = Settings.model_validate({"security": KEY})
-    decode, seal = message_decoder(settings), sealer(settings.security)
+    decode, seal = message_decoder(settings), message_encoder(settings.security)
     assert seal is not None
-    good = [seal(payload) for payload in Messages(Run("r", MESSAGES, 1), 0).take(MESSAGES, 1e9).payloads]
+    good = [seal(payload) for payload in GeneratedMessages(Run("r", MESSAGES, 1), 0).take(MESSAGES, 1e9).payloads]
     bad = [payload[:-1] for payload in good]
     with hardly_any_garbage():
         for payloads, kind in ((good, Reading), (bad, Rejected)):

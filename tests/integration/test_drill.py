@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.commands.demo import Options, Progress, run
+from sensorsync.commands.demo import DemoOptions, DemoProgress, run
 from sensorsync.demo.service import find_program
 from tests.conftest import need
 from tests.integration.test_demo import demo, processes_with
@@ -62,8 +62,8 @@ def test_a_load_that_is_over_before_the_faults_is_no_drill(tmp_path: Path) -> No
 
 def test_the_last_picture_of_a_drill_says_what_its_end_says() -> None:
     pytest.importorskip("iotcore")
-    pictures: list[Progress] = []
-    result = asyncio.run(run(Options(messages=3000, drill=True), pictures.append))
+    pictures: list[DemoProgress] = []
+    result = asyncio.run(run(DemoOptions(messages=3000, drill=True), pictures.append))
     assert (result.data["acked"], result.data["stored"]) == (3000, 3000)
     assert (pictures[-1].stage, pictures[-1].acked, pictures[-1].stored) == ("done", 3000, 3000)
 

@@ -115,7 +115,7 @@ def slots(state: Path) -> dict[str, str]:
 def test_a_replay_goes_through_the_boxes_of_all_slots_and_tells_the_worst_of_their_ends(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1/dead-letters.sqlite").write_bytes(b"no box at all " * 100)
-    with closing(DeadLetters.of(Settings(state_dir=tmp_path / "2"))) as box:
+    with closing(DeadLetters.from_settings(Settings(state_dir=tmp_path / "2"))) as box:
         box.open()
     environment = {
         "PATH": PROGRAMS,

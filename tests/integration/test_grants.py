@@ -172,7 +172,7 @@ def test_audit_works_for_the_subscriber_and_its_clean_for_the_owner_alone(
     prepared: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(open_store(prepared.settings())) as store:
-        store.sink(0).write(readings(3))
+        store.create_sink(0).write(readings(3))
     for role, words, code, there in (
         ("subscriber", ["--clean"], 4, 3),
         ("subscriber", [], 5, 3),

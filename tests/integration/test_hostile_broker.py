@@ -59,7 +59,9 @@ def test_a_huge_message_that_was_cut_off_is_not_taken_for_one_and_comes_again_wh
             packet = mqtt5.PublishPacket("t/huge", HUGE, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=9).write()
             broker.inject(CLIENT, packet[: len(packet) - 1])
             (link,) = pipeline.source._links
-            await pipeline.until(lambda: getattr(getattr(link.connection, "_huge", None), "missing", 0) == 1)
+            await pipeline.until(
+                lambda: getattr(getattr(link.connection, "_huge_publish", None), "bytes_missing", 0) == 1
+            )
             broker.drop_connection(CLIENT)
             await pipeline.until(lambda: pipeline.meter.reconnects == 1)
             assert pipeline.meter.received == 0

@@ -15,8 +15,8 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.config import DatabaseSettings
-from sensorsync.storage.mysql.clear_text import login_arguments
-from sensorsync.storage.mysql.connect import Connector
+from sensorsync.storage.mysql.clear_text import auth_plugin_arguments
+from sensorsync.storage.mysql.connect import ConnectionFactory
 from tests.unit.console.test_hostile_text import EVIL, harmless
 
 PASSWORD = "marker-s3cret"
@@ -79,8 +79,8 @@ class Rogue:
             number = data[3] + 1
 
 
-def connector(rogue: Rogue, **tls: Any) -> Connector:
-    return Connector(
+def connector(rogue: Rogue, **tls: Any) -> ConnectionFactory:
+    return ConnectionFactory(
         DatabaseSettings.model_validate(
             {"host": "127.0.0.1", "port": rogue.port, "password": PASSWORD, "tls": {"mode": "preferred", **tls}}
         )
@@ -93,7 +93,7 @@ def test_a_server_that_nobody_checked_does_not_get_the_password_in_the_clear(plu
     with Rogue(greeting(), b"\xfe" + plugin, _OK).running() as rogue:
         to = connector(rogue, mode=mode)
         with pytest.raises(pymysql.OperationalError, match="verify-identity") as refused:
-            to.open(to.unopened())
+            to.open(to.new_connection())
 
     assert refused.value.args[0] == 2061
     assert rogue.received
@@ -106,9 +106,9 @@ def test_a_checked_server_and_one_on_this_machine_may_ask_for_it() -> None:
         {"tls": {"mode": "verify-identity"}},
         {"unix_socket": "/run/mysqld.sock"},
     ):
-        assert login_arguments(DatabaseSettings.model_validate(settings)) == {}
+        assert auth_plugin_arguments(DatabaseSettings.model_validate(settings)) == {}
     for mode in ("disabled", "preferred", "required"):
-        assert login_arguments(DatabaseSettings.model_validate({"tls": {"mode": mode}}))
+        assert auth_plugin_arguments(DatabaseSettings.model_validate({"tls": {"mode": mode}}))
 
 
 def test_a_server_that_asks_for_a_file_gets_none(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_server_that_asks_for_a_file_gets_none(tmp_path: Path) -> None:
     with Rogue(greeting(), _OK, b"\xfb" + bytes(file)).running() as rogue:
         to = connector(rogue)
         with pytest.raises(RuntimeError, match="LOAD_LOCAL"):
-            to.open(to.unopened())
+            to.open(to.new_connection())
 
     assert b"nobody else's" not in rogue.received
 

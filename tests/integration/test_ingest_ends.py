@@ -11,7 +11,7 @@ import pytest
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured, SinkUnavailable
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import Database, running
 
@@ -75,7 +75,7 @@ def test_while_one_writer_dies_what_another_commits_is_still_acknowledged(tmp_pa
             await broker.publish("t/x", b"first")
             await asyncio.to_thread(database.waiting.acquire, timeout=5)
             await broker.publish("t/x", b"deadly")
-            await pipeline.until(lambda: pipeline.stop.asked)
+            await pipeline.until(lambda: pipeline.stop.requested)
             database.gate.set()
             with pytest.raises(SensorsyncError, match=r"did not foresee \(Bug\)"):
                 await asyncio.wait_for(asyncio.shield(pipeline.task), 5)
@@ -95,7 +95,7 @@ def test_at_the_stop_deadline_what_is_unsettled_is_left_to_the_broker(
             raise SinkUnavailable("gone", errno=2003)
 
         database.before_commit = away
-        limits = Limits(stop_timeout=0.3)
+        limits = IngestLimits(stop_timeout=0.3)
         async with (
             FakeBroker() as broker,
             running(broker.port, tmp_path, connections=1, database=database, limits=limits) as pipeline,

@@ -47,7 +47,7 @@ def listening(
     async def both() -> tuple[FakeBroker, CommandResult]:
         async with FakeBroker(queue_limit=None) as broker:
             settings = Settings.model_validate({"mqtt": {"host": "127.0.0.1", "port": broker.port, **mqtt}})
-            live = asyncio.create_task(command.live(settings, command.Live(messages, topics, timeout)))
+            live = asyncio.create_task(command.map_live(settings, command.LiveOptions(messages, topics, timeout)))
             happening = asyncio.create_task(_once_subscribed(broker, scenario))
             result = await live
             await happening
@@ -146,7 +146,7 @@ def failure(**knobs: object) -> SensorsyncError:
             settings = Settings.model_validate(
                 {"mqtt": {"host": "127.0.0.1", "port": broker.port, "connect_timeout": 4}}
             )
-            await command.live(settings, command.Live(1))
+            await command.map_live(settings, command.LiveOptions(1))
 
     with pytest.raises(SensorsyncError) as error:
         asyncio.run(scenario())
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_it_while_a_broker_does_not_answer_the_connection() -> None:
             settings = Settings.model_validate(
                 {"mqtt": {"host": "127.0.0.1", "port": broker.port, "connect_timeout": 600}}
             )
-            live = asyncio.create_task(command.live(settings, command.Live(1)))
+            live = asyncio.create_task(command.map_live(settings, command.LiveOptions(1)))
             await broker.wait_for(lambda one: one.packets(mqtt5.ConnectPacket))
             os.kill(os.getpid(), signal.SIGINT)
             return await live
@@ -183,7 +183,7 @@ def test_ctrl_c_ends_it_while_a_broker_does_not_answer_the_connection() -> None:
 
 def test_a_topic_filter_that_is_none_is_a_matter_of_usage() -> None:
     with pytest.raises(UsageError, match="--topic a/#/b: # must be the last level"):
-        asyncio.run(command.live(Settings(), command.Live(1, ("a/#/b",))))
+        asyncio.run(command.map_live(Settings(), command.LiveOptions(1, ("a/#/b",))))
 
 
 # -- with a real broker and a subscriber -----------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ import pytest
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
 from sensorsync.pipeline.contract import DeadLetter, SinkUnavailable
-from sensorsync.service.health import monitored
-from sensorsync.service.metrics.board import Board
-from sensorsync.service.metrics.picture import picture_of
+from sensorsync.service.health import metrics_endpoint
+from sensorsync.service.metrics.aggregator import MetricsAggregator
+from sensorsync.service.metrics.process_report import process_report
 from sensorsync.storage import sqlite_file
 from sensorsync.storage.open import open_store
 from tests.conftest import Database
@@ -26,7 +26,7 @@ from tests.pipelines import Database as HeldDatabase
 from tests.pipelines import running, send, standing_at_the_gate, subscribed
 from tests.rows import readings
 from tests.services.process import free_port
-from tests.unit.service.metrics.pictures import picture
+from tests.unit.service.metrics.process_reports import picture
 
 
 def test_what_a_pipeline_holds_is_seen_while_it_waits_for_its_commit_and_gone_after_it(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_a_pipeline_holds_is_seen_while_it_waits_for_its_commit_and_gone_af
             await standing_at_the_gate(database)
             await pipeline.until(lambda: pipeline.meter.received == 5)
             loop = asyncio.get_running_loop()
-            held = picture_of(pipeline.meter, None, loop.time() + 100.0, stall_after=60.0)
+            held = process_report(pipeline.meter, None, loop.time() + 100.0, stall_after=60.0)
             assert 100.0 <= held["values"]["sensorsync_oldest_unacknowledged_seconds"][0][1][0] < 120.0
             assert held["failing"].keys() == {"stall"}
             assert held["values"]["sensorsync_queue_messages"] == [([], [5])]
@@ -52,7 +52,7 @@ def test_what_a_pipeline_holds_is_seen_while_it_waits_for_its_commit_and_gone_af
 
             database.gate.set()
             await pipeline.until(lambda: pipeline.meter.settled == 5)
-            after = picture_of(pipeline.meter, None, loop.time() + 100.0, stall_after=60.0)
+            after = process_report(pipeline.meter, None, loop.time() + 100.0, stall_after=60.0)
             assert after["failing"] == {}
             for name in ("oldest_unacknowledged_seconds", "queue_messages", "queue_bytes"):
                 assert after["values"][f"sensorsync_{name}"] == [([], [0])]
@@ -78,9 +78,9 @@ def test_a_read_only_server_answers_and_is_not_writable(database: Database) -> N
 def test_a_pool_counts_what_it_opened_lent_and_threw_away(database: Database) -> None:
     database.prepare()
     with closing(open_store(database.settings())) as store:
-        pool = store.pool
+        pool = store.pool_counters
         assert pool is not None
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         assert (pool.size, pool.in_use, pool.opened, pool.discarded) == (20, 0, 0, 0)
         sink.write(readings(1))
         assert (pool.in_use, pool.opened, pool.discarded) == (1, 1, 0)
@@ -102,7 +102,7 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("sensorsync.service.metrics.watch._SHARE", 1)
+    monkeypatch.setattr("sensorsync.service.metrics.health_probe._MIN_PAUSE_FACTOR", 1)
     settings = Settings.model_validate(
         {
             "metrics": {"listen": f"127.0.0.1:{free_port()}", "check_interval": 0.02},
@@ -111,7 +111,7 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
         }
     )
     open_store(settings.database).migrate()
-    box = DeadLetters.of(settings)
+    box = DeadLetters.from_settings(settings)
     box.open()
     box.park([DeadLetter("t", b"x", 1, None, "json", None, "not JSON", 1000.0)])
     box.close()
@@ -124,9 +124,9 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
                 await asyncio.sleep(0.01)
 
     async def story() -> None:
-        async with monitored(settings) as board:
-            assert isinstance(board, Board)
-            board.heard(0, picture(0))
+        async with metrics_endpoint(settings) as board:
+            assert isinstance(board, MetricsAggregator)
+            board.update(0, picture(0))
             await until(lambda: not any(board.checks().values()))
             values = board.values()
             assert values["sensorsync_dead_letters"] == [(["parked"], [1]), (["quarantined"], [0])]
@@ -143,7 +143,7 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
 
 def test_without_an_address_nothing_is_served_and_nothing_is_watched(tmp_path: Path) -> None:
     async def story() -> None:
-        async with monitored(Settings.model_validate({"state_dir": str(tmp_path)})) as board:
+        async with metrics_endpoint(Settings.model_validate({"state_dir": str(tmp_path)})) as board:
             assert board is None
 
     asyncio.run(story())

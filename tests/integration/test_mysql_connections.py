@@ -15,10 +15,10 @@ import pytest
 
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
 from sensorsync.pipeline.contract import DeadLetter, Delivery, SinkMisconfigured, SinkUnavailable
-from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from sensorsync.storage.mysql import connect
-from sensorsync.storage.mysql.connect import Pool
+from sensorsync.storage.mysql.connect import ConnectionPool
 from sensorsync.storage.mysql.sink import MySqlSink
 from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.database
 
 def through(database: Database, port: int, **changes: Any) -> MySqlSink:
     """A sink whose connections go through a proxy, in the clear."""
-    return MySqlSink(Pool(settings_for(database.server, database.name, port=port, tls=PLAIN, **changes)))
+    return MySqlSink(ConnectionPool(settings_for(database.server, database.name, port=port, tls=PLAIN, **changes)))
 
 
 # -- trap 6 ------------------------------------------------------------------------------------------------------------
@@ -56,18 +56,18 @@ def test_a_connection_killed_within_a_transaction_never_leaves_half_of_it(databa
     """Trap 6: DBUtils would run statement 2 again on a new connection, and the COMMIT would store only that."""
     with migrated(database.server, database.name) as store:
         # Given: a transaction of two statements.
-        sink = KilledAfterTheFirstStatement(Pool(settings_for(database.server, database.name)))
+        sink = KilledAfterTheFirstStatement(ConnectionPool(settings_for(database.server, database.name)))
         sink.server, sink._max_rows = database.server, 5
         # When
         with pytest.raises(SinkUnavailable) as error:
             sink.write(readings(10))
         # Then: nothing of it is there, and it was not the COMMIT that broke.
-        assert store.count_run("run") == 0
-        assert not error.value.ambiguous
+        assert store.count_run_rows("run") == 0
+        assert not error.value.commit_outcome_unknown
         assert sink.executed == 1
         # And: the whole batch is stored by the next try, on a new connection.
         assert sink.write(readings(10)) == 10
-        assert store.count_run("run") == 10
+        assert store.count_run_rows("run") == 10
         sink.close()
 
 
@@ -81,7 +81,7 @@ def kill_all(database: Database) -> None:
 
 def test_a_connection_killed_between_two_batches_is_replaced(database: Database) -> None:
     with migrated(database.server, database.name) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(1))
         kill_all(database)
         with pytest.raises(SinkUnavailable):
@@ -95,7 +95,7 @@ def test_a_connection_that_was_idle_for_long_is_replaced_without_a_word(
 ) -> None:
     monkeypatch.setattr(connect, "_IDLE_SECONDS", -1.0)
     with migrated(database.server, database.name) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(1))
         kill_all(database)
         assert sink.write(readings(2)) == 1
@@ -125,7 +125,7 @@ def test_a_black_hole_costs_no_more_than_the_read_timeout(database: Database) ->
 def test_a_server_that_was_killed_and_came_back_gets_the_same_batch(private_database_server: DatabaseServer) -> None:
     server = private_database_server
     with migrated(server) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(3))
         server.kill()
         for _ in range(2):
@@ -133,7 +133,7 @@ def test_a_server_that_was_killed_and_came_back_gets_the_same_batch(private_data
                 sink.write(readings(6))
         server.start()
         assert sink.write(readings(6)) == 3
-        assert store.count_run("run") == 6
+        assert store.count_run_rows("run") == 6
         sink.close()
 
 
@@ -150,10 +150,10 @@ def test_a_commit_whose_answer_is_lost_is_ambiguous_and_right_when_repeated(
         proxy.do(lambda p: p.break_at(fault, "COMMIT"))
         with pytest.raises(SinkUnavailable) as error:
             sink.write(readings(10))
-        assert error.value.ambiguous
-        assert store.count_run("run") == there
+        assert error.value.commit_outcome_unknown
+        assert store.count_run_rows("run") == there
         assert sink.write(readings(10)) == 10 - there
-        assert store.count_run("run") == 10, "one row per key"
+        assert store.count_run_rows("run") == 10, "one row per key"
         sink.close()
 
 
@@ -163,8 +163,8 @@ def test_a_statement_whose_answer_is_lost_is_not_ambiguous(database: Database) -
         proxy.do(lambda p: p.break_at(Fault.AFTER, "INSERT"))
         with pytest.raises(SinkUnavailable) as error:
             sink.write(readings(10))
-        assert not error.value.ambiguous
-        assert store.count_run("run") == 0
+        assert not error.value.commit_outcome_unknown
+        assert store.count_run_rows("run") == 0
         sink.close()
 
 
@@ -186,12 +186,17 @@ def test_the_counters_are_right_after_an_ambiguous_commit(database: Database) ->
             lambda delivery: batch[int(delivery.payload)],
             backoff=Backoff(0.01, 0.01),
             pause=lambda _: True,
-            refusals=Refusals(),
+            breaker=RejectionBreaker(),
         )
         proxy.do(lambda p: p.break_at(Fault.AFTER, "COMMIT"))
         report = writer.write([Delivery("t", str(n).encode(), 1, 0.0, None) for n in range(10)])
-        assert (report.stored, report.duplicates, report.attempts, dict(report.rejected)) == (10, 0, 2, {})
-        assert store.count_run("run") == 10
+        assert (report.messages_stored, report.redelivered_rows, report.transactions, dict(report.rejected)) == (
+            10,
+            0,
+            2,
+            {},
+        )
+        assert store.count_run_rows("run") == 10
         writer.close()
 
 
@@ -224,7 +229,7 @@ def test_an_exhausted_pool_says_so_and_the_batch_is_kept(
 ) -> None:
     monkeypatch.setattr(connect, "EXHAUSTED_WAIT", 0.05)
     with migrated(database.server, database.name):
-        pool = Pool(settings_for(database.server, database.name, pool_size=1))
+        pool = ConnectionPool(settings_for(database.server, database.name, pool_size=1))
         sink = MySqlSink(pool, worker=1)
         lease = pool.checkout(0)
         with caplog.at_level(logging.WARNING), pytest.raises(SinkUnavailable, match=r"raise database\.pool_size"):
@@ -238,7 +243,7 @@ def test_an_exhausted_pool_says_so_and_the_batch_is_kept(
 
 def test_a_writer_that_waits_gets_the_connection_that_comes_back(database: Database) -> None:
     with migrated(database.server, database.name):
-        pool = Pool(settings_for(database.server, database.name, pool_size=1))
+        pool = ConnectionPool(settings_for(database.server, database.name, pool_size=1))
         sink = MySqlSink(pool)
         lease = pool.checkout(0)
         written: list[int] = []
@@ -254,7 +259,7 @@ def test_a_writer_that_waits_gets_the_connection_that_comes_back(database: Datab
 def test_with_fewer_connections_than_writers_none_keeps_its_own_and_starves_another(database: Database) -> None:
     # A writer that kept its connection while it had nothing to write left the other's batch unwritten for ever.
     with migrated(database.server, database.name, pool_size=1) as store:
-        first, second = store.sink(0), store.sink(1)
+        first, second = store.create_sink(0), store.create_sink(1)
         assert [first.write(readings(1)), second.write(readings(2)), first.write(readings(3))] == [1, 1, 1], (
             "each adds one row to those before"
         )
@@ -266,7 +271,7 @@ def test_a_connection_is_used_again_by_the_next_writer(database: Database) -> No
     with migrated(database.server, database.name, pool_size=2) as store:
         before = run_as_root(database.server, "SHOW GLOBAL STATUS LIKE 'Connections'")
         for number in range(5):
-            sink = store.sink(number)
+            sink = store.create_sink(number)
             sink.write(readings(number))
             sink.close()
         after = run_as_root(database.server, "SHOW GLOBAL STATUS LIKE 'Connections'")
@@ -275,7 +280,7 @@ def test_a_connection_is_used_again_by_the_next_writer(database: Database) -> No
 
 def test_every_session_is_set_up_alike(database: Database) -> None:
     database.prepare()
-    pool = Pool(settings_for(database.server, database.name, lock_wait_timeout=3))
+    pool = ConnectionPool(settings_for(database.server, database.name, lock_wait_timeout=3))
     lease = pool.checkout(0)
     isolation = "transaction_isolation" if is_oracle_mysql() else "tx_isolation"
     with lease.connection.cursor() as cursor:
@@ -298,7 +303,7 @@ def test_every_session_is_set_up_alike(database: Database) -> None:
 
 def test_a_socket_file_is_used_instead_of_host_and_port(database: Database) -> None:
     with migrated(database.server, database.name, unix_socket=database.server.socket, host="nowhere.invalid") as store:
-        assert store.sink(0).write(readings(2)) == 2
+        assert store.create_sink(0).write(readings(2)) == 2
         assert str(database.server.socket) in store.label
 
 
@@ -335,7 +340,7 @@ def tls_server(certificates: Certificates) -> Any:
 @pytest.mark.parametrize("mode", ["required", "verify-ca", "verify-identity"])
 def test_each_tls_mode_encrypts(tls_server: DatabaseServer, certificates: Certificates, mode: Any) -> None:
     tls = DatabaseTlsSettings(mode=mode, ca_file=certificates.authority)
-    pool = Pool(settings_for(tls_server, tls=tls))
+    pool = ConnectionPool(settings_for(tls_server, tls=tls))
     lease = pool.checkout(0)
     with lease.connection.cursor() as cursor:
         cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
@@ -350,7 +355,7 @@ def test_a_certificate_of_a_stranger_is_no_outage(
 ) -> None:
     tls = DatabaseTlsSettings(mode=mode, ca_file=certificates.stranger)
     with pytest.raises(SinkMisconfigured, match="not the one that we trust") as error:
-        MySqlSink(Pool(settings_for(tls_server, tls=tls))).write([reading(1)])
+        MySqlSink(ConnectionPool(settings_for(tls_server, tls=tls))).write([reading(1)])
     assert error.value.errno == 2003
 
 
@@ -364,13 +369,13 @@ def misnamed_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_a_certificate_for_another_name_passes_verify_ca_and_fails_verify_identity(misnamed_server: Any) -> None:
     server, authority = misnamed_server
-    MySqlSink(Pool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-ca", ca_file=authority)))).write(
+    MySqlSink(ConnectionPool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-ca", ca_file=authority)))).write(
         [reading(1)]
     )
     with pytest.raises(SinkMisconfigured, match=r"not valid for '127\.0\.0\.1'"):
-        MySqlSink(Pool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-identity", ca_file=authority)))).write(
-            [reading(2)]
-        )
+        MySqlSink(
+            ConnectionPool(settings_for(server, tls=DatabaseTlsSettings(mode="verify-identity", ca_file=authority)))
+        ).write([reading(2)])
 
 
 @pytest.mark.skipif(is_oracle_mysql(), reason="MySQL makes a certificate for itself")
@@ -378,4 +383,4 @@ def test_a_certificate_for_another_name_passes_verify_ca_and_fails_verify_identi
 def test_a_server_without_tls_is_refused_when_tls_is_required(database: Database, mode: Any) -> None:
     tls = DatabaseTlsSettings(mode=mode)
     with pytest.raises(SinkMisconfigured, match="TLS could not be set up"):
-        MySqlSink(Pool(settings_for(database.server, database.name, tls=tls))).write([reading(1)])
+        MySqlSink(ConnectionPool(settings_for(database.server, database.name, tls=tls))).write([reading(1)])

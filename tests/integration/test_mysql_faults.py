@@ -11,10 +11,10 @@ from typing import Any
 import pymysql
 import pytest
 
-from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
-from sensorsync.storage.mysql.connect import Pool
+from sensorsync.pipeline.contract import BatchRejected, SinkMisconfigured, SinkUnavailable
+from sensorsync.storage.mysql.connect import ConnectionPool
 from sensorsync.storage.mysql.sink import MySqlSink
-from sensorsync.storage.mysql.statement import Policy
+from sensorsync.storage.mysql.statement import ConflictPolicy
 from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
 from tests.integration.mysql_bench import migrated, run_as_root, settings_for
@@ -45,8 +45,8 @@ def store(database: Database) -> Iterator[MySqlStore]:
 def test_a_bad_value_is_refused_by_its_number(
     store: MySqlStore, change: dict[str, Any], mysql: int, mariadb: int
 ) -> None:
-    sink = store.sink(0)
-    with pytest.raises(BatchRefused) as error:
+    sink = store.create_sink(0)
+    with pytest.raises(BatchRejected) as error:
         sink.write([reading(1, **change)])
     assert error.value.errno == (mysql if is_oracle_mysql() else mariadb)
     sink.close()
@@ -63,9 +63,9 @@ def test_an_error_that_nobody_knows_is_the_rows_fault_while_the_server_answers(
         f" SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {errno}, MESSAGE_TEXT = 'no'; END IF",
         database=database.name,
     )
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     for batch in (readings(6), [reading(3)]):
-        with pytest.raises(BatchRefused) as error:
+        with pytest.raises(BatchRejected) as error:
             sink.write(batch)
         assert error.value.errno == errno
     assert sink.write([reading(n) for n in (0, 1, 2, 4, 5)]) == 5
@@ -80,12 +80,12 @@ def test_a_row_without_a_partition_waits_for_it_unless_its_time_is_absurd(
         "ALTER TABLE sensor_readings PARTITION BY RANGE COLUMNS (ts) (PARTITION p0 VALUES LESS THAN ('2026-01-02'))",
         database=database.name,
     )
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     with pytest.raises(SinkUnavailable) as kept:
         sink.write([reading(1)])
-    with pytest.raises(BatchRefused) as refused:
+    with pytest.raises(BatchRejected) as refused:
         sink.write([reading(1, ts="2226-01-02 03:04:05.000000")])
-    with pytest.raises(BatchRefused):  # a batch is bisected first
+    with pytest.raises(BatchRejected):  # a batch is bisected first
         sink.write(readings(3))
     assert (kept.value.errno, refused.value.errno) == (1526, 1526)
     sink.close()
@@ -93,13 +93,13 @@ def test_a_row_without_a_partition_waits_for_it_unless_its_time_is_absurd(
 
 def test_a_long_batch_is_split_below_max_allowed_packet_and_one_long_row_is_refused() -> None:
     with DatabaseServer(options=["--max-allowed-packet=1M"]) as server, migrated(server) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         long = [reading(n, payload=f'"{"x" * 200_000}"') for n in range(12)]
         assert sink.write(long) == 12
-        with pytest.raises(BatchRefused) as error:
+        with pytest.raises(BatchRejected) as error:
             sink.write([*long, reading(99, payload=f'"{"x" * 2**20}"')])
         assert error.value.errno == 1153
-        assert store.count_run("run") == 12
+        assert store.count_run_rows("run") == 12
         assert sink.write([reading(50)]) == 1, "the connection is still good"
         sink.close()
 
@@ -110,15 +110,15 @@ def test_a_long_batch_is_split_below_max_allowed_packet_and_one_long_row_is_refu
 def test_a_lock_that_is_not_granted_is_retried_and_nothing_of_the_batch_stays(
     store: MySqlStore, database: Database
 ) -> None:
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     sink.write([reading(5)])
     with database.connect(autocommit=False) as other, other.cursor() as cursor:
         cursor.execute("UPDATE sensor_readings SET value = -1")
         with pytest.raises(SinkUnavailable) as error:
             sink.write(readings(10))
-        assert (error.value.errno, error.value.prompt) == (1205, True)
+        assert (error.value.errno, error.value.retry_immediately) == (1205, True)
         other.rollback()
-    assert store.count_run("run") == 1
+    assert store.count_run_rows("run") == 1
     assert sink.write(readings(10)) == 9
     sink.close()
 
@@ -127,7 +127,7 @@ def test_what_a_failed_transaction_did_is_rolled_back_before_anything_else(
     store: MySqlStore, database: Database
 ) -> None:
     """A lock wait undoes only its own statement (1205); the next BEGIN would commit the ones before it."""
-    sink = MySqlSink(Pool(settings_for(database.server, database.name, lock_wait_timeout=1)))
+    sink = MySqlSink(ConnectionPool(settings_for(database.server, database.name, lock_wait_timeout=1)))
     sink.write([reading(9)])
     sink._max_rows = 5
     with database.connect(autocommit=False) as other, other.cursor() as cursor:
@@ -138,10 +138,10 @@ def test_what_a_failed_transaction_did_is_rolled_back_before_anything_else(
         other.rollback()
     assert sink.write([reading(77)]) == 1
     sink._max_rows = 5
-    with pytest.raises(BatchRefused):
+    with pytest.raises(BatchRejected):
         sink.write([*readings(9), reading(90, payload="{")])
     assert sink.write([reading(78)]) == 1
-    assert store.count_run("run") == 3
+    assert store.count_run_rows("run") == 3
     sink.close()
 
 
@@ -153,17 +153,17 @@ def test_an_interrupted_write_leaves_nothing_and_no_connection_out_of_step(
             super()._execute(cursor, statement, no_op=no_op)
             raise KeyboardInterrupt
 
-    sink = Interrupted(Pool(settings_for(database.server, database.name)))
+    sink = Interrupted(ConnectionPool(settings_for(database.server, database.name)))
     with pytest.raises(KeyboardInterrupt):
         sink.write(readings(3))
     assert sink._lease is None
-    assert store.count_run("run") == 0
+    assert store.count_run_rows("run") == 0
 
 
 def test_a_deadlock_is_told_from_everything_else(database: Database) -> None:
     outcome: list[SinkUnavailable] = []
     with migrated(database.server, database.name) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(50))
 
         def write() -> None:
@@ -185,7 +185,7 @@ def test_a_deadlock_is_told_from_everything_else(database: Database) -> None:
             thread.join(10)
             other.rollback()
         # Then
-        assert [(error.errno, error.prompt) for error in outcome] == [(1213, True)]
+        assert [(error.errno, error.retry_immediately) for error in outcome] == [(1213, True)]
         assert sink.write([reading(0), reading(49)]) == 0
         sink.close()
 
@@ -197,7 +197,7 @@ def test_a_statement_that_takes_too_long_is_tried_in_smaller_pieces(store: MySql
         "CREATE TRIGGER slow BEFORE INSERT ON sensor_readings FOR EACH ROW SET NEW.unit = IF(SLEEP(0.02), 'x', 'y')",
         database=database.name,
     )
-    sink = MySqlSink(Pool(settings_for(database.server, database.name)))
+    sink = MySqlSink(ConnectionPool(settings_for(database.server, database.name)))
     sink.write([reading(999)])
     assert sink._lease is not None
     with sink._lease.connection.cursor() as cursor:
@@ -209,7 +209,7 @@ def test_a_statement_that_takes_too_long_is_tried_in_smaller_pieces(store: MySql
             stored = sink.write(readings(40))
         except SinkUnavailable as error:
             refused.append(error)
-    assert {(error.errno, error.prompt) for error in refused} == {(1969, True)}
+    assert {(error.errno, error.retry_immediately) for error in refused} == {(1969, True)}
     assert (len(refused) >= 2, stored) == (True, 40)
     sink.close()
 
@@ -219,7 +219,7 @@ def test_a_read_only_server_keeps_the_batch_and_is_left_for_a_new_connection(
 ) -> None:
     server = private_database_server
     with migrated(server) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(1))
         run_as_root(server, "SET GLOBAL read_only = ON")
         with pytest.raises(SinkUnavailable) as error:
@@ -240,7 +240,7 @@ def test_a_server_without_a_free_connection_is_an_outage(private_database_server
             while len(taken) < 20:
                 taken.append(server.connect(user=server.user, password=server.password))
         assert len(taken) < 20
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         with pytest.raises(SinkUnavailable) as error:
             sink.write(readings(1))
         assert error.value.errno == 1040
@@ -262,7 +262,7 @@ def stored(sink: Any) -> bool:
 
 
 def test_a_dropped_table_is_no_row_s_fault(store: MySqlStore, database: Database) -> None:
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     sink.write(readings(1))
     run_as_root(database.server, "DROP TABLE sensor_readings", database=database.name)
     with pytest.raises(SinkMisconfigured) as error:
@@ -278,7 +278,7 @@ def test_a_dropped_table_is_no_row_s_fault(store: MySqlStore, database: Database
 
 def test_a_dropped_column_is_no_row_s_fault(store: MySqlStore, database: Database) -> None:
     run_as_root(database.server, "ALTER TABLE sensor_readings DROP COLUMN unit", database=database.name)
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     with pytest.raises(SinkMisconfigured) as error:
         sink.write(readings(2))
     assert error.value.errno == 1054
@@ -291,7 +291,7 @@ def test_an_unknown_database_says_what_to_run(database: Database) -> None:
     database.prepare()
     # Who has no rights in a database does not learn whether it exists.
     for role, errno in (("owner", 1049), ("subscriber", 1044)):
-        sink = MySqlSink(Pool(database.server.settings(role, nowhere)))
+        sink = MySqlSink(ConnectionPool(database.server.settings(role, nowhere)))
         with pytest.raises(SinkMisconfigured) as error:
             sink.write(readings(1))
         assert error.value.errno == errno
@@ -303,12 +303,12 @@ def test_a_password_that_was_changed_is_found_out_at_the_next_connect(
 ) -> None:
     server = private_database_server
     with migrated(server) as store:
-        sink = store.sink(0)
+        sink = store.create_sink(0)
         sink.write(readings(1))
         run_as_root(server, f"ALTER USER '{server.user}'@'%' IDENTIFIED BY 'another'")
         assert sink.write(readings(2)) == 1, "an open connection does not notice"
         sink.close()
-        fresh = MySqlSink(Pool(settings_for(server)))
+        fresh = MySqlSink(ConnectionPool(settings_for(server)))
         with pytest.raises(SinkMisconfigured) as error:
             fresh.write(readings(3))
         assert error.value.errno == 1045
@@ -324,7 +324,7 @@ def test_a_missing_right_names_the_grant(private_database_server: DatabaseServer
             "CREATE USER 'reader'@'%' IDENTIFIED BY 'sesame'",
             f"GRANT SELECT ON `{server.name}`.* TO 'reader'@'%'",
         )
-        sink = MySqlSink(Pool(settings_for(server, user="reader")))
+        sink = MySqlSink(ConnectionPool(settings_for(server, user="reader")))
         with pytest.raises(SinkMisconfigured) as error:
             sink.write(readings(1))
         assert error.value.errno == 1142
@@ -335,7 +335,9 @@ def test_a_missing_right_names_the_grant(private_database_server: DatabaseServer
 
 
 @pytest.mark.parametrize("policy", ["first", "last", "newest"])
-def test_our_statements_cause_no_warning(database: Database, policy: Policy, caplog: pytest.LogCaptureFixture) -> None:
+def test_our_statements_cause_no_warning(
+    database: Database, policy: ConflictPolicy, caplog: pytest.LogCaptureFixture
+) -> None:
     counts: list[int] = []
 
     class Counting(MySqlSink):
@@ -345,7 +347,7 @@ def test_our_statements_cause_no_warning(database: Database, policy: Policy, cap
             return new
 
     with migrated(database.server, database.name), caplog.at_level(logging.WARNING):
-        sink = Counting(Pool(settings_for(database.server, database.name)), policy)
+        sink = Counting(ConnectionPool(settings_for(database.server, database.name)), policy)
         sink.write(readings(10))
         sink.write(readings(20, received_at=ARRIVAL + 1))
         sink.write([reading(3, received_at=ARRIVAL + 2, value=None, value_text="open", unit=None)])
@@ -356,10 +358,10 @@ def test_our_statements_cause_no_warning(database: Database, policy: Policy, cap
 
 @pytest.mark.parametrize("policy", ["first", "last", "newest"])
 def test_a_warning_of_the_servers_is_told_once(
-    database: Database, policy: Policy, caplog: pytest.LogCaptureFixture
+    database: Database, policy: ConflictPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with migrated(database.server, database.name), caplog.at_level(logging.WARNING):
-        sink = MySqlSink(Pool(settings_for(database.server, database.name)), policy)
+        sink = MySqlSink(ConnectionPool(settings_for(database.server, database.name)), policy)
         sink.write(readings(1))
         assert sink._lease is not None
         with sink._lease.connection.cursor() as cursor:

@@ -10,8 +10,8 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.pipeline.contract import SinkMisconfigured
-from sensorsync.storage.mysql.migrations import script, split
-from sensorsync.storage.mysql.schema import COLUMNS
+from sensorsync.storage.mysql.migrations import schema_script, split_statements
+from sensorsync.storage.mysql.schema import READINGS_COLUMNS
 from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
 from tests.integration.mysql_bench import migrated, run_as_root
@@ -51,19 +51,19 @@ def test_the_printed_script_makes_what_init_db_makes(owner: MySqlStore, database
     # Given
     other = f"{database.name}_sql"
     # When
-    run_as_root(database.server, *split(script(other)))
+    run_as_root(database.server, *split_statements(schema_script(other)))
     # Then
     assert columns(database.server, other) == columns(database.server, database.name)
     database.server.allow("owner", name=other)
     by_hand = MySqlStore(database.server.settings("owner", other))
     assert by_hand.schema_state() == owner.schema_state()
-    assert by_hand.migrate().applied_now == ()
+    assert by_hand.migrate().newly_applied == ()
     run_as_root(database.server, f"DROP DATABASE {other}")
 
 
 def test_the_expected_columns_are_those_of_a_fresh_table(store: MySqlStore, database: Database) -> None:
     names = [row[1] for row in columns(database.server, database.name) if row[0] == "sensor_readings"]
-    assert names == list(COLUMNS)
+    assert names == list(READINGS_COLUMNS)
 
 
 def test_init_db_creates_a_database_that_is_missing(database: Database) -> None:
@@ -76,7 +76,7 @@ def test_init_db_creates_a_database_that_is_missing(database: Database) -> None:
     assert done.state.ready
     server.allow("subscriber", name=name)
     store = MySqlStore(server.settings(name=name))
-    assert store.sink(0).write(readings(2)) == 2
+    assert store.create_sink(0).write(readings(2)) == 2
     store.close()
     run_as_root(server, f"DROP DATABASE {name}")
 
@@ -119,7 +119,7 @@ def test_own_columns_indexes_and_partitions_are_fine(store: MySqlStore, database
         database=database.name,
     )
     store.check_schema()
-    assert store.sink(0).write(readings(3)) == 3
+    assert store.create_sink(0).write(readings(3)) == 3
 
 
 def test_the_schema_of_a_newer_version_is_not_taken_for_ours(owner: MySqlStore, database: Database) -> None:
@@ -139,10 +139,10 @@ def test_a_table_that_was_renamed_as_the_hint_says_is_made_anew(owner: MySqlStor
         database=database.name,
     )
     # That said "nothing to do" for ever: the migration was on record.
-    assert owner.schema_state().pending == ("0001_sensor_readings",)
+    assert owner.schema_state().pending_migrations == ("0001_sensor_readings",)
     done = owner.migrate()
-    assert (done.applied_now, done.state.ready) == (("0001_sensor_readings",), True)
-    assert owner.migrate().applied_now == ()
+    assert (done.newly_applied, done.state.ready) == (("0001_sensor_readings",), True)
+    assert owner.migrate().newly_applied == ()
 
 
 def test_what_the_server_can_lose_is_read_from_it(private_database_server: DatabaseServer) -> None:

@@ -21,18 +21,19 @@ from typer.testing import CliRunner
 
 from sensorsync.cli.wiring import app
 from sensorsync.errors import ExitCode, SensorsyncError
-from sensorsync.mqtt.client.base import Conversation
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.base import BrokerConnection
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.causes import CAUSES
 from sensorsync.mqtt.client.errors import BrokerUnavailable
-from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.client.paho.client import make_client
-from sensorsync.mqtt.client.paho.exchange import Exchange
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.mqtt.client.paho.exchange import PacketTranslator
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker
-from tests.integration import test_source, test_source_edges, test_source_leaving
+from tests.integration import test_source, test_source_edges
+from tests.integration import test_source_ending_sessions as test_source_leaving
 from tests.pipelines import CLIENT, everything, running, send, subscribed
 from tests.services.process import free_port
 
@@ -81,7 +82,7 @@ def with_paho(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_the_socket_is_left_alone_the_broker_hears_of_us(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(queue_bytes=1000, stop_timeout=5.0)
+        limits = IngestLimits(queue_bytes=1000, stop_timeout=5.0)
         async with (
             FakeBroker() as broker,
             running(broker.port, tmp_path, client="paho", connections=1, keep_alive=4, limits=limits) as pipeline,
@@ -107,13 +108,13 @@ class Owner:
     """A handler that keeps what comes."""
 
     def __init__(self) -> None:
-        self.packets: list[Received] = []
+        self.packets: list[ReceivedPacket] = []
         self.news = asyncio.Event()
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         pass
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
         self.packets += packets
         self.news.set()
 
@@ -143,9 +144,9 @@ def test_with_mqtt_3_1_1_no_more_than_our_receive_maximum_is_read_from_a_broker_
     async def scenario() -> None:
         with Mosquitto(max_inflight=0) as broker:
             owner = Owner()
-            link = await connect(options(broker.port, protocol="3.1.1", receive_maximum=7), owner)
+            link = await open_connection(options(broker.port, protocol="3.1.1", receive_maximum=7), owner)
             link.send([mqtt5.SubscribePacket(1, [mqtt5.TopicFilter("t", max_qos=mqtt5.QoS.AT_LEAST_ONCE)])])
-            other = await connect(options(broker.port, client_id="other"), Owner())
+            other = await open_connection(options(broker.port, client_id="other"), Owner())
             other.send(
                 [mqtt5.PublishPacket("t", b"%d" % n, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n + 1) for n in range(20)]
             )
@@ -166,7 +167,7 @@ def test_with_mqtt_3_1_1_no_more_than_our_receive_maximum_is_read_from_a_broker_
 def test_a_resend_that_crossed_our_ack_takes_no_room_in_the_window_of_mqtt_3_1_1() -> None:
     # Nothing is acknowledged twice: what it took would never be free again.
     client = make_client(options(1, protocol="3.1.1"))
-    exchange = Exchange(client)
+    exchange = PacketTranslator(client)
     first, resent = b"\x32\x06\x00\x01t\x00\x07x", b"\x3a\x06\x00\x01t\x00\x07x"
     ours, broker = socket.socketpair()
     with ours, broker:
@@ -179,7 +180,7 @@ def test_a_resend_that_crossed_our_ack_takes_no_room_in_the_window_of_mqtt_3_1_1
                 client.loop_read()
             assert exchange.unacknowledged == waiting
         client._sock = None
-    assert len(exchange.take()) == 4
+    assert len(exchange.take_received()) == 4
 
 
 @contextmanager
@@ -232,7 +233,7 @@ def test_what_is_no_websocket_for_mqtt_is_named(answer: bytes) -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(BrokerUnavailable, match="/mqtt: no WebSocket for MQTT is offered there") as refusal:
-                await connect(options(port, websocket_path="/mqtt"), Owner())
+                await open_connection(options(port, websocket_path="/mqtt"), Owner())
             assert refusal.value.cause is CAUSES["websocket_refused"]
 
     asyncio.run(scenario())
@@ -285,7 +286,7 @@ def test_a_websocket_that_takes_a_packet_in_parts_loses_none() -> None:
     async def scenario() -> None:
         broker = SlowReader()
         async with broker.serve() as port:
-            link = await connect(options(port, protocol="3.1.1", websocket_path="/mqtt"), Owner())
+            link = await open_connection(options(port, protocol="3.1.1", websocket_path="/mqtt"), Owner())
             link.send(
                 [
                     mqtt5.PublishPacket("t", payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=n + 1)

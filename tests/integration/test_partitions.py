@@ -18,10 +18,11 @@ import pytest
 from sensorsync.cli import main
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.pipeline.contract import Reading
-from sensorsync.storage.mysql import partitions_upkeep, schema
+from sensorsync.storage.mysql import partition_maintenance as partitions_upkeep
+from sensorsync.storage.mysql import schema
 from sensorsync.storage.mysql.partitions import DAYS_AHEAD
 from sensorsync.storage.mysql.store import MySqlStore
-from sensorsync.storage.store import Upkeep
+from sensorsync.storage.store import MaintenanceReport
 from tests.commands import Commands
 from tests.conftest import Database
 from tests.integration.mysql_bench import run_as_root
@@ -53,7 +54,7 @@ def aged(*days: float) -> list[Reading]:
 
 def write(place: Database, rows: list[Reading]) -> None:
     with closing(MySqlStore(place.settings())) as store:
-        assert store.sink(0).write(rows) == len(rows)
+        assert store.create_sink(0).write(rows) == len(rows)
 
 
 def query(place: Database, statement: str) -> list[tuple[Any, ...]]:
@@ -74,9 +75,9 @@ def partitions(place: Database) -> list[Any]:
     return [row[0] for row in found]
 
 
-def upkeep(place: Database, retain: float | None = None, *, dry_run: bool = False) -> Upkeep:
+def upkeep(place: Database, retain: float | None = None, *, dry_run: bool = False) -> MaintenanceReport:
     with closing(MySqlStore(place.settings("owner"))) as store:
-        return store.upkeep(None if retain is None else retain * DAY, partitions=True, dry_run=dry_run)
+        return store.maintain(None if retain is None else retain * DAY, partitions=True, dry_run=dry_run)
 
 
 def envelope(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def test_rows_that_wait_in_the_last_partition_get_to_those_of_their_days(
         " (PARTITION old VALUES LESS THAN ('2020-01-01'), PARTITION rest VALUES LESS THAN (MAXVALUE))",
     )
     write(place, aged(0, 1, 50))
-    monkeypatch.setattr(partitions_upkeep, "_CHEAP", 2)
+    monkeypatch.setattr(partitions_upkeep, "_CHEAP_ROWS", 2)
     assert main(["init-db", "--partitions"]) == 2, "not so many without having asked"
     done = upkeep(place, 30)
     assert done.dropped[0].name == "old"
@@ -197,7 +198,7 @@ def test_days_come_and_go_while_others_write_and_no_write_fails(place: Database)
 
     def writer(number: int) -> int:
         batches = 0
-        with closing(MySqlStore(place.settings())) as store, closing(store.sink(number)) as sink:
+        with closing(MySqlStore(place.settings())) as store, closing(store.create_sink(number)) as sink:
             while not stop.is_set():
                 batch = [
                     one._replace(device_id=f"w{number}-{batches}") for one in aged(*(0.001 * n for n in range(50)))
@@ -238,7 +239,7 @@ def test_a_table_in_use_is_waited_for_and_in_between_others_write(
     upkeep(place)
     last = partitions(place)[-2]
     query(place, f"ALTER TABLE sensor_readings DROP PARTITION {last}")
-    monkeypatch.setattr(partitions_upkeep, "_PAUSES", (0.05,) * 200)
+    monkeypatch.setattr(partitions_upkeep, "_RETRY_DELAYS", (0.05,) * 200)
     caplog.set_level("INFO")
     with ThreadPoolExecutor(1) as pool:
         with in_use(place):
@@ -252,7 +253,7 @@ def test_a_table_in_use_is_waited_for_and_in_between_others_write(
 def test_a_table_that_stays_in_use_ends_with_4_and_says_who_can_help(
     place: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(partitions_upkeep, "_PAUSES", ())
+    monkeypatch.setattr(partitions_upkeep, "_RETRY_DELAYS", ())
     with in_use(place):
         assert main(["init-db", "--partitions"]) == 4
     shown = capsys.readouterr().err
@@ -269,7 +270,7 @@ def test_two_at_once_make_the_same_partitions_once(place: Database, monkeypatch:
     assert ages(place) == [0]
     monkeypatch.setattr(schema, "_LOCK_SECONDS", 0)
     with closing(MySqlStore(place.settings("owner"))), place.connect() as connection, connection.cursor() as cursor:
-        with schema.alone(cursor, place.name, "here"), pytest.raises(AlreadyRunningError):
+        with schema.migration_lock(cursor, place.name, "here"), pytest.raises(AlreadyRunningError):
             upkeep(place)
         assert main(["init-db", "--partitions"]) == 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import mqtt5
 import pytest
 
-from sensorsync.messages.envelope import Encrypter, Key, Signer, generated
+from sensorsync.messages.envelope import Encrypter, Key, Signer, generate_key
 from tests.commands import Background, Commands
 from tests.conftest import Database
 from tests.fakes import FakeBroker, InThread
@@ -44,7 +44,7 @@ class Planted:
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        signing = generated("device", "EdDSA")
+        signing = generate_key("device", "EdDSA")
         assert signing.public_pem is not None
         self.signing = signing
         self.write("device.pem", signing.material)
@@ -152,15 +152,15 @@ def planted(tmp_path: Path) -> Iterator[tuple[Planted, InThread[FakeBroker]]]:
 
 def wrong_messages(signing: Key) -> list[bytes]:
     """What ends in the dead-letter box, for each reason that has to do with keys."""
-    stranger, content = generated("device", "EdDSA"), Key("content", CONTENT.encode(), "A256GCM")
+    stranger, content = generate_key("device", "EdDSA"), Key("content", CONTENT.encode(), "A256GCM")
     good = Signer(signing).sign(READING)
     return [
         READING,
         Signer(stranger).sign(READING),
         good[:-2] + b"AA",
-        Signer(generated("nobody", "HS256")).sign(READING),
+        Signer(generate_key("nobody", "HS256")).sign(READING),
         Encrypter(content).encrypt(READING),
-        Encrypter(generated("content", "A256GCM")).encrypt(good),
+        Encrypter(generate_key("content", "A256GCM")).encrypt(good),
         Encrypter(content).encrypt(good)[:-2] + b"AA",
         Encrypter(content).encrypt(Signer(signing).sign(b"no JSON")),
     ]

@@ -19,11 +19,11 @@ import pytest
 from sensorsync.commands import map as map_command
 from sensorsync.commands.map_samples import Sample, read_samples
 from sensorsync.config import DatabaseSettings, Settings, load
-from sensorsync.config.reference.keys import item_models
+from sensorsync.config.reference.keys import nested_models
 from sensorsync.config.sections.mappings import MappingSettings
 from sensorsync.errors import ExitCode
 from sensorsync.messages.reading import TableRow
-from sensorsync.messages.topics import covers
+from sensorsync.messages.topics import filter_matches
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
 from sensorsync.storage.open import open_store
 from sensorsync.wiring import message_decoder
@@ -61,7 +61,7 @@ def sqlite_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
     place = Place(DatabaseSettings(driver="sqlite", path=file), run)
     open_store(place.settings).migrate()
-    run(_own_table_of_sqlite())
+    run(_target_table_of_sqlite())
     return place
 
 
@@ -79,7 +79,7 @@ def mysql_place(database_server: DatabaseServer) -> Iterator[Place]:
         cursor.execute(f"CREATE DATABASE `{name}`")
     place = Place(database_server.settings(name=name, user="root", password=""), run)
     open_store(place.settings).migrate()
-    run(_own_table())
+    run(_target_table())
     yield place
     run(f"DROP DATABASE `{name}`")
 
@@ -124,7 +124,7 @@ def test_a_message_that_is_delivered_twice_is_one_row_unless_the_recipe_says_oth
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_map_shows_that_no_sample_of_a_recipe_is_parked(recipe: str) -> None:
-    result = map_command.samples(_settings(recipe), FOLDER / f"samples/{recipe}.jsonl", io.BytesIO())
+    result = map_command.map_file(_settings(recipe), FOLDER / f"samples/{recipe}.jsonl", io.BytesIO())
     assert [message["rejected"] for message in result.data["messages"] if message["rejected"]] == []
     assert result.exit_code == ExitCode.OK
     assert {message["mapping"] for message in result.data["messages"]} == {
@@ -142,7 +142,9 @@ def test_the_command_line_of_the_readme_works() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_subscribes_to_all_of_its_samples_and_begins_with_what_it_is(recipe: str) -> None:
     topics = _settings(recipe).mqtt.topics
-    assert [one.topic for one in _deliveries(recipe) if not any(covers(topic, one.topic) for topic in topics)] == []
+    assert [
+        one.topic for one in _deliveries(recipe) if not any(filter_matches(topic, one.topic) for topic in topics)
+    ] == []
     text = (FOLDER / f"{recipe}.yaml").read_text(encoding="utf-8")
     head = text.partition("\n\n")[0]
     assert all(word in head for word in ("# Rows: ", "# Identity: ", "# Can get wrong:"))
@@ -184,7 +186,7 @@ def test_the_guide_to_own_tables_does_what_it_says(tmp_path: Path) -> None:
 
 def test_the_reference_has_every_key_of_a_mapping() -> None:
     text = (DOCS / "reference/mappings.md").read_text(encoding="utf-8")
-    keys = {key for model in item_models(MappingSettings) for key in model.model_fields}
+    keys = {key for model in nested_models(MappingSettings) for key in model.model_fields}
     assert [key for key in keys if not re.search(rf"`(table\.)?{key}`", text)] == []
 
 
@@ -211,9 +213,9 @@ def _store(place: Place, recipe: str, later: float = 0.0) -> int:
     """Decode all samples, each arriving `later` by so many seconds, and write them; how many rows were new."""
     settings = _settings(recipe)
     decode = message_decoder(settings)
-    store = open_store(place.settings, settings.own_tables)
+    store = open_store(place.settings, settings.target_tables)
     store.check_schema()
-    sink = store.sink(0)
+    sink = store.create_sink(0)
     try:
         deliveries = [one._replace(received_at=one.received_at + later) for one in _deliveries(recipe)]
         return sink.write([row for delivery in deliveries for row in _rows(decode(delivery))])
@@ -249,20 +251,20 @@ def _order(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["device_id"], row["metric"], row["ts"]
 
 
-def _own_table() -> str:
+def _target_table() -> str:
     """The statement in the recipe's own words."""
     found = re.search(r"CREATE TABLE .*?;", (FOLDER / f"{OWN}.yaml").read_text(encoding="utf-8"), re.DOTALL)
     assert found
     return found[0].replace("\n#", "\n").rstrip(";")
 
 
-def _own_table_of_sqlite() -> str:
+def _target_table_of_sqlite() -> str:
     """The same for SQLite, which has another way to count rows, and compares byte for byte anyway."""
     words = {
         "BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY": "INTEGER PRIMARY KEY",
         "UNIQUE KEY machine_time": "UNIQUE",
     }
-    statement = _own_table().rpartition(")")[0] + ")"
+    statement = _target_table().rpartition(")")[0] + ")"
     for mysql, sqlite in words.items():
         assert mysql in statement
         statement = statement.replace(mysql, sqlite)

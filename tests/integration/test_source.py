@@ -15,7 +15,7 @@ import pytest
 
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver
 from sensorsync.pipeline.contract import Reading
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import CLIENT, Box, Database, running, send, standing_at_the_gate, subscribed
 
@@ -213,7 +213,7 @@ def test_after_a_dropped_connection_what_was_unacknowledged_is_delivered_again_a
             await pipeline.until(lambda: pipeline.meter.settled == 20)
             await broker.wait_for(lambda b: not b.sessions[CLIENT].inflight)
             assert set(pipeline.database.rows) == {b"%d" % number for number in range(10)}
-            assert pipeline.meter.duplicates == 10
+            assert pipeline.meter.redelivered_rows == 10
 
     run(scenario())
 
@@ -400,7 +400,7 @@ def test_forgotten_messages_are_fetched_again_and_a_slow_database_is_not_taken_f
 
 def test_qos_0_messages_are_bounded_by_leaving_them_in_the_socket(tmp_path: Path) -> None:
     async def scenario() -> None:
-        limits = Limits(queue_limit=1000, stop_timeout=5.0)
+        limits = IngestLimits(queue_limit=1000, stop_timeout=5.0)
         async with (
             FakeBroker() as broker,
             running(broker.port, tmp_path, connections=1, limits=limits) as pipeline,
@@ -423,14 +423,14 @@ def test_qos_0_messages_are_bounded_by_leaving_them_in_the_socket(tmp_path: Path
 def test_max_messages_leaves_the_rest_unacknowledged(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker(window=100) as broker:
-            async with running(broker.port, tmp_path, connections=1, limits=Limits(max_messages=30)) as pipeline:
+            async with running(broker.port, tmp_path, connections=1, limits=IngestLimits(max_messages=30)) as pipeline:
                 await subscribed(broker, pipeline)
                 for number in range(80):
                     await broker.publish("t/x", b"%d" % number)
                 await asyncio.wait_for(pipeline.task, 5)
             assert len(pipeline.database.rows) == len(broker.puback_ids()) == 30
 
-            async with running(broker.port, tmp_path, connections=1, limits=Limits(until_idle=0.2)) as second:
+            async with running(broker.port, tmp_path, connections=1, limits=IngestLimits(until_idle=0.2)) as second:
                 await asyncio.wait_for(second.task, 5)
             assert sorted(pipeline.database.rows + second.database.rows, key=int) == [b"%d" % n for n in range(80)]
 
@@ -445,7 +445,7 @@ def test_a_soft_stop_writes_what_was_taken_over_acknowledges_it_and_keeps_the_se
             for number in range(10):
                 await broker.publish("t/x", b"%d" % number)
             await pipeline.until(lambda: pipeline.meter.received == 10)
-            pipeline.stop.ask("test")
+            pipeline.stop.request("test")
             await broker.publish("t/x", b"too late")
             pipeline.database.gate.set()
             await pipeline.task
@@ -462,12 +462,12 @@ def test_a_soft_stop_writes_what_was_taken_over_acknowledges_it_and_keeps_the_se
 def test_leaving_for_good_takes_out_what_the_session_holds_and_ends_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker(window=4, queue_limit=None) as broker:
-            limits = Limits(leave=True, stop_timeout=5.0)
+            limits = IngestLimits(end_sessions=True, stop_timeout=5.0)
             async with running(broker.port, tmp_path, connections=1, on_stop="leave", limits=limits) as pipeline:
                 await subscribed(broker, pipeline)
                 for number in range(100):
                     await broker.publish("t/x", b"%d" % number)
-                pipeline.stop.ask("test")
+                pipeline.stop.request("test")
                 await pipeline.task
                 assert len(pipeline.database.rows) == 100
             await broker.wait_for(lambda b: CLIENT not in b.sessions)

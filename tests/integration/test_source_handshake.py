@@ -18,11 +18,11 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.mqtt.client.errors import SessionTakenOver
-from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.subscriber import link
 from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
@@ -148,8 +148,8 @@ def test_a_broker_that_grants_fewer_connections_than_auto_wants_is_used_with_tho
                     await subscribed(broker, pipeline)
                     links = pipeline.source._links
                     if len(links) == 1:
-                        pipeline.source._estimate.window = 20
-                        pipeline.source._widen(65535)
+                        pipeline.source._window_estimate.window = 20
+                        pipeline.source._open_more_links(65535)
                     await broker.wait_for(lambda b, links=links: b.refused == len(links) - 3)  # type: ignore[misc]
                     await send(broker, 100)
                     await pipeline.until(lambda: set(pipeline.database.rows) == everything(100))
@@ -182,7 +182,7 @@ def test_under_a_quota_the_sessions_that_hold_something_get_their_places_before_
             async with running(broker.port, tmp_path, **settings) as pipeline:  # type: ignore[arg-type]
                 await subscribed(broker, pipeline, links=3)
                 await pipeline.end()
-            with SessionRegistry.of(pipeline.settings, 0) as registry:
+            with SessionRegistry.for_process(pipeline.settings, 0) as registry:
                 assert {client_id[-1] for client_id in registry.client_ids()} == set("056")  # the others never were
             await broker.wait_for(lambda b: not b.connected())
             broker.choosing = False
@@ -201,8 +201,8 @@ def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp
             settings = Settings.model_validate(
                 {"mqtt": {"host": "127.0.0.1", "port": broker.port, "instance": "test"}, "state_dir": str(tmp_path)}
             )
-            with SessionRegistry.of(settings, 0) as registry:
-                registry.remember({f"{CLIENT[:-1]}{n}": SessionRecord(("$share/sensorsync/t/#",)) for n in range(4)})
+            with SessionRegistry.for_process(settings, 0) as registry:
+                registry.save({f"{CLIENT[:-1]}{n}": SessionRecord(("$share/sensorsync/t/#",)) for n in range(4)})
             async with running(broker.port, tmp_path, backoff_min=60, backoff_max=60) as pipeline:
                 await pipeline.until(lambda: broker.refused == 1 and pipeline.meter.links == 3)
                 assert not pipeline.source.connected
@@ -215,7 +215,7 @@ def test_leaving_for_good_does_not_wait_for_links_that_the_quota_never_let_in(
 ) -> None:
     monkeypatch.setattr(link, "QUIET", 0.1)
     settings = {"batch_size": 50, "backoff_min": 60, "backoff_max": 60, "on_stop": "leave"}
-    limits = Limits(leave=True, stop_timeout=30.0)
+    limits = IngestLimits(end_sessions=True, stop_timeout=30.0)
 
     async def scenario() -> None:
         async with ThreeAtMost(receive_max=32, window=32) as broker:
@@ -223,7 +223,7 @@ def test_leaving_for_good_does_not_wait_for_links_that_the_quota_never_let_in(
                 await subscribed(broker, pipeline, links=3)
                 async with asyncio.timeout(10):
                     await pipeline.end()
-            assert pipeline.source.sessions_kept == 0
+            assert pipeline.source.sessions_not_ended == 0
             await broker.wait_for(lambda b: not b.sessions)
 
     asyncio.run(scenario())
@@ -271,7 +271,7 @@ def test_a_connect_that_is_cancelled_at_any_step_leaves_no_socket_open(
 ) -> None:
     async def cancelled_after(steps: int, port: int) -> bool:
         """Whether it was; else it was quicker, and is dropped."""
-        task = asyncio.create_task(connect(ConnectOptions(host, port, f"c{steps}"), Mute()))
+        task = asyncio.create_task(open_connection(ConnectOptions(host, port, f"c{steps}"), Mute()))
         for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()

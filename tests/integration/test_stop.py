@@ -22,11 +22,11 @@ from sensorsync.errors import SensorsyncError
 from sensorsync.pipeline import worker_pool as crew
 from sensorsync.pipeline.batcher import Batch
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import Database, Running, everything, kept, running, send, standing_at_the_gate, subscribed
 
-PATIENT = Limits(stop_timeout=60.0)
+PATIENT = IngestLimits(stop_timeout=60.0)
 """A test that passes within PROMPT seconds with it has not sat any time-out out."""
 PROMPT = 5.0
 
@@ -50,7 +50,7 @@ def test_a_start_that_waits_for_the_broker_is_given_up(
             running(broker.port, tmp_path, connections=1, connect_timeout=60, limits=PATIENT) as pipeline,
         ):
             await broker.wait_for(lambda b: b.packets(waits_for_an_answer_to))
-            pipeline.stop.ask("test")
+            pipeline.stop.request("test")
             await ends_promptly(pipeline)
 
     asyncio.run(scenario())
@@ -75,7 +75,7 @@ def test_name_look_ups_that_hang_do_not_hold_the_stop_up(tmp_path: Path, monkeyp
             monkeypatch.setattr(socket, "getaddrinfo", hang)
             broker.drop_connection()
             await pipeline.until(lambda: len(hanging) == threads)
-            pipeline.stop.ask("test")
+            pipeline.stop.request("test")
             try:
                 await ends_promptly(pipeline)
             finally:
@@ -94,7 +94,7 @@ def test_a_connection_lost_while_stopping_loses_nothing_of_its_window(tmp_path: 
             pipeline.database.gate.clear()
             await send(broker, 50)
             await pipeline.until(lambda: pipeline.meter.received == 10)
-            pipeline.stop.ask("test")
+            pipeline.stop.request("test")
             await pipeline.until(lambda: not pipeline.source._receiving)
             broker.drop_connection()
             await broker.wait_for(lambda b: not b.connected())
@@ -132,7 +132,7 @@ def test_writers_that_all_die_while_stopping_end_the_stop(tmp_path: Path) -> Non
             await subscribed(broker, pipeline)
             await send(broker, 40)
             await pipeline.until(lambda: pipeline.meter.received == 40)
-            pipeline.stop.ask("test")
+            pipeline.stop.request("test")
             await pipeline.until(lambda: not pipeline.source._receiving)
             dropped.set()
             with pytest.raises(SinkMisconfigured):
@@ -184,7 +184,7 @@ def test_a_writer_that_dies_with_a_batch_that_nobody_knows_it_has_does_not_hold_
             await broker.publish("t/x", b"first")
             await standing_at_the_gate(pipeline.database)
             await broker.publish("t/x", b"deadly")
-            await pipeline.until(lambda: pipeline.stop.asked)
+            await pipeline.until(lambda: pipeline.stop.requested)
             pipeline.database.gate.set()  # what the other one has in hand it still commits, and that is acknowledged
             with pytest.raises(SensorsyncError, match="SystemExit") as caught:
                 await ends_promptly(pipeline)
@@ -197,10 +197,10 @@ def test_a_writer_that_dies_with_a_batch_that_nobody_knows_it_has_does_not_hold_
 
 FIRST_SIGNAL_AFTER_OUR_OWN_REASON = """
 import asyncio, os, signal
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 async def main():
-    with SoftStop() as stop:
-        stop.ask("idle")
+    with GracefulShutdown() as stop:
+        stop.request("idle")
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.1)
         print("still here, and so until it is all written:", stop.reason)
@@ -229,7 +229,7 @@ def test_a_bug_while_acknowledging_does_not_wait_for_the_stop_deadline(
         raise Bug
 
     async def scenario() -> None:
-        limits = Limits(stop_timeout=20.0)
+        limits = IngestLimits(stop_timeout=20.0)
         async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1, limits=limits) as pipeline:
             await subscribed(broker, pipeline)
             pipeline.database.gate.clear()

@@ -15,7 +15,7 @@ import mqtt5
 import pytest
 
 from sensorsync.pipeline.contract import Reading, SinkUnavailable
-from sensorsync.pipeline.ingest import Limits
+from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import Database, everything, kept, running, subscribed
@@ -36,7 +36,9 @@ class TroubledDatabase(Database):
         dice = self._dice
         time.sleep(dice.random() * 0.01)
         if dice.random() < 0.2:
-            raise SinkUnavailable("trouble", prompt=dice.random() < 0.3, ambiguous=dice.random() < 0.5)
+            raise SinkUnavailable(
+                "trouble", retry_immediately=dice.random() < 0.3, commit_outcome_unknown=dice.random() < 0.5
+            )
 
 
 @dataclass(eq=False)
@@ -71,7 +73,7 @@ async def blow(broker: FakeBroker, dice: random.Random, payload: bytes) -> None:
 async def storm(seed: int, state: Path, *, payload: bytes, server: ssl.SSLContext | None = None, **client: Any) -> None:
     dice = random.Random(seed)
     database = TroubledDatabase(seed)
-    limits = Limits(stop_timeout=10.0, queue_bytes=dice.choice([3000, 10**7]))
+    limits = IngestLimits(stop_timeout=10.0, queue_bytes=dice.choice([3000, 10**7]))
     broker = Witness(queue_limit=None, window=dice.choice([4, 20, 200]), ssl=server, database=database)
     workers, batch_size, connections = dice.choice([1, 3]), dice.choice([5, 50]), dice.choice([1, 3])
     async with (

@@ -14,10 +14,10 @@ import pytest
 from sensorsync.cli import main
 from sensorsync.commands import tune_db
 from sensorsync.commands.result import CommandResult
-from sensorsync.commands.tune_db import Options
+from sensorsync.commands.tune_db import TuneOptions
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError, IncompleteError, UsageError
-from sensorsync.storage.mysql.tuning import Advice, Product, Profile, Situation, TunedServer, advise
+from sensorsync.storage.mysql.tuning import Advice, Product, Profile, TunedServer, TuningInput, advise
 from sensorsync.storage.mysql.tuning.privileges import SCRATCH_TABLE
 from tests.conftest import DatabaseServer, need
 from tests.services.database import is_oracle_mysql
@@ -75,7 +75,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
 
 
 def tune(settings: Settings, **options: Any) -> CommandResult:
-    return tune_db.run(settings, Options(**{**SHORT, **options}))
+    return tune_db.run(settings, TuneOptions(**{**SHORT, **options}))
 
 
 def undo_files(settings: Settings) -> list[Path]:
@@ -187,14 +187,14 @@ def test_what_was_set_before_a_crash_can_be_taken_back(
     server: DatabaseServer, tuner: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = everything(server)
-    set_one = TunedServer.set
+    set_one = TunedServer.set_variable
 
     def crash_after_one(self: TunedServer, name: str, value: str, *, persist: bool = False) -> str:
         set_one(self, name, value, persist=persist)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(TunedServer, "set", crash_after_one)
+        patched.setattr(TunedServer, "set_variable", crash_after_one)
         with pytest.raises(KeyboardInterrupt):
             tune(tuner, **THROUGHPUT, apply=True)
     assert differences(before, everything(server)) == {"innodb_flush_log_at_trx_commit": ("1", "0")}
@@ -213,7 +213,7 @@ def test_the_scratch_table_goes_whatever_happens(
     def fail(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr("sensorsync.storage.mysql.tuning.measurement._batches", fail)
+    monkeypatch.setattr("sensorsync.storage.mysql.tuning.measurement._measure_batches", fail)
     with pytest.raises(failure):
         tune(tuner, measure=True)  # that no table is left is looked at by the fixture
 
@@ -262,7 +262,7 @@ def test_every_variable_is_as_dynamic_as_the_advice_says(server: DatabaseServer,
     seen = variables | {"binlog_format": "STATEMENT", "innodb_flush_log_at_timeout": "2"}
     found: dict[str, Advice] = {}
     for profile in Profile:
-        for one in advise(Situation(seen, Product.of(variables), profile, MEMORY, 20)):
+        for one in advise(TuningInput(seen, Product.from_variables(variables), profile, MEMORY, 20)):
             found[one.variable] = one
     assert len(found) >= 12
     with closing(server.connect(user="sensorsync_tuner", password=server.password)) as connection:

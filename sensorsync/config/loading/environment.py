@@ -10,20 +10,20 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from sensorsync.config.loading.layers import Layers
-from sensorsync.config.reference.keys import PREFIX, Key, KeyPath, keys
-from sensorsync.config.sections.suggestions import nearest
+from sensorsync.config.reference.keys import PREFIX, KeyPath, SettingKey, setting_keys
+from sensorsync.config.sections.suggestions import nearest_name
 from sensorsync.errors import ConfigurationError
 
 CONFIG_VARIABLE = "SENSORSYNC_CONFIG"
-BROKER = "MQTT_BROKER"
-OWN_KEYS: Mapping[str, Mapping[str, str]] = {
+BROKER_VARIABLE = "MQTT_BROKER"
+KEY_VARIABLES: Mapping[str, Mapping[str, str]] = {
     "SENSORSYNC_ENCRYPTION_KEY": {"id": "default-encryption", "algorithm": "A256GCM"},
     "SENSORSYNC_SIGNING_KEY": {"id": "default", "algorithm": "HS256"},
 }
 """Variables that hold one key each -> that key without its secret."""
 
 _TESTS = "SENSORSYNC_TEST_"
-_KEYS: KeyPath = ("security", "keys")
+_SECURITY_KEYS_PATH: KeyPath = ("security", "keys")
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
 """What Kubernetes and Docker put into the environment for a service that is called sensorsync."""
 _SCHEMES: Mapping[str, tuple[int, bool]] = {
@@ -42,12 +42,12 @@ class Variable(NamedTuple):
     origin: str
 
 
-def of_process(environ: Mapping[str, str]) -> dict[str, Variable]:
+def process_variables(environ: Mapping[str, str]) -> dict[str, Variable]:
     """The environment's variables; an empty one counts as unset."""
     return {name: Variable(name, value, f"env {name}") for name, value in environ.items() if value}
 
 
-def of_file(path: Path) -> dict[str, Variable]:
+def dotenv_variables(path: Path) -> dict[str, Variable]:
     """The variables of a `.env` file, taken literally (no `${...}`: a password may have one). None when there is no file.
 
     Raises ConfigurationError when it can't be read or a line is not understood.
@@ -77,13 +77,13 @@ def _blank_lines(original: str) -> int:
     return original[: len(original) - len(original.lstrip())].count("\n")
 
 
-def unknown(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
+def unknown_variable_errors(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
     """One error for each variable with our prefix that sets nothing."""
-    known = {key.variable for key in keys().values()} | {CONFIG_VARIABLE, *OWN_KEYS}
+    known = {key.variable for key in setting_keys().values()} | {CONFIG_VARIABLE, *KEY_VARIABLES}
     for variable in variables.values():
-        if not variable.name.startswith(PREFIX) or variable.name in known or _belongs_to_others(variable):
+        if not variable.name.startswith(PREFIX) or variable.name in known or _is_foreign_variable(variable):
             continue
-        near = nearest(variable.name, known)
+        near = nearest_name(variable.name, known)
         yield ConfigurationError(
             f"The variable {variable.name} ({variable.origin}) sets nothing."
             + (f" Did you mean {near}?" if near else ""),
@@ -91,42 +91,42 @@ def unknown(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
         )
 
 
-def _belongs_to_others(variable: Variable) -> bool:
+def _is_foreign_variable(variable: Variable) -> bool:
     if variable.name.startswith(_TESTS) or _SERVICE_LINK.search(variable.name):
         return True
     return variable.name.endswith("_PORT") and variable.value.startswith(("tcp://", "udp://", "sctp://"))
 
 
-def lay(variables: Mapping[str, Variable], layers: Layers) -> None:
+def apply_variables(variables: Mapping[str, Variable], layers: Layers) -> None:
     """Put what the variables set over what is there. The more specific name wins: systematic, then alias, then MQTT_BROKER.
 
     Raises ConfigurationError when a value can't be taken apart.
     """
-    if variable := variables.get(BROKER):
-        for path, value in _broker(variable):
-            layers.put(path, value, variable.origin)
+    if variable := variables.get(BROKER_VARIABLE):
+        for path, value in _broker_settings(variable):
+            layers.set_value(path, value, variable.origin)
     for names in (_aliases, _systematic):
-        for key in keys().values():
+        for key in setting_keys().values():
             for name in names(key):
                 if variable := variables.get(name):
-                    layers.put(key.path, _parsed(key, variable), variable.origin)
-    for name, own in OWN_KEYS.items():
+                    layers.set_value(key.path, _parse_value(key, variable), variable.origin)
+    for name, own in KEY_VARIABLES.items():
         if variable := variables.get(name):
-            _add_own_key(variable, own, layers)
+            _add_key_from_variable(variable, own, layers)
 
 
-def _aliases(key: Key) -> tuple[str, ...]:
-    return tuple(alias for alias in key.aliases if alias not in {BROKER, *OWN_KEYS})
+def _aliases(key: SettingKey) -> tuple[str, ...]:
+    return tuple(alias for alias in key.aliases if alias not in {BROKER_VARIABLE, *KEY_VARIABLES})
 
 
-def _systematic(key: Key) -> tuple[str, ...]:
+def _systematic(key: SettingKey) -> tuple[str, ...]:
     return (key.variable,)
 
 
-def _parsed(key: Key, variable: Variable) -> Any:
+def _parse_value(key: SettingKey, variable: Variable) -> Any:
     """A list as JSON or with commas; everything else as it is."""
     text = variable.value.strip()
-    if not key.is_list or not (text.startswith("[") or key.items):
+    if not key.is_list or not (text.startswith("[") or key.item_model):
         return variable.value
     try:
         value = json.loads(text)
@@ -139,7 +139,7 @@ def _parsed(key: Key, variable: Variable) -> Any:
     return value
 
 
-def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
+def _broker_settings(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
     """`host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port`, `ws://host:port/path`, `mqtts` or `wss`, as single keys."""
     text = variable.value.strip()
     try:
@@ -172,13 +172,13 @@ def _broker(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
         yield ("mqtt", "password"), unquote(url.password)
 
 
-def _add_own_key(variable: Variable, key: Mapping[str, str], layers: Layers) -> None:
+def _add_key_from_variable(variable: Variable, key: Mapping[str, str], layers: Layers) -> None:
     """It goes first, so that it makes messages; the other keys stay, for opening them."""
-    there = layers.value(_KEYS)
+    there = layers.value(_SECURITY_KEYS_PATH)
     others = (
         [other for other in there if not (isinstance(other, dict) and other.get("id") == key["id"])]
         if isinstance(there, list)
         else []
     )
-    origin = f"{variable.origin} and {layers.origin(_KEYS)}" if others else variable.origin
-    layers.put(_KEYS, [{**key, "secret": variable.value}, *others], origin)
+    origin = f"{variable.origin} and {layers.origin(_SECURITY_KEYS_PATH)}" if others else variable.origin
+    layers.set_value(_SECURITY_KEYS_PATH, [{**key, "secret": variable.value}, *others], origin)

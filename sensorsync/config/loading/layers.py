@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sensorsync.config.reference.keys import KeyPath
-from sensorsync.config.sections.validation import Place
+from sensorsync.config.sections.validation import Location
 
 
 class Layers:
@@ -14,11 +14,13 @@ class Layers:
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
-        self.incomplete: set[Place] = set()
+        self.places_with_unknown_names: set[Location] = set()
         """Places whose value has a name that is not known: what is missing there is probably that."""
-        self._origins: dict[Place, str] = {}
+        self._origins: dict[Location, str] = {}
 
-    def put(self, path: KeyPath, value: Any, origin: str, places: Mapping[Place, str] | None = None) -> None:
+    def set_value(
+        self, path: KeyPath, value: Any, origin: str, inner_origins: Mapping[Location, str] | None = None
+    ) -> None:
         """Set one key. `places` are the origins inside its value, by the path from the key."""
         section = self.tree
         for name in path[:-1]:
@@ -26,10 +28,10 @@ class Layers:
         section[path[-1]] = value
         self._origins = {place: old for place, old in self._origins.items() if place[: len(path)] != path}
         self._origins[path] = origin
-        for inner, inner_origin in (places or {}).items():
+        for inner, inner_origin in (inner_origins or {}).items():
             self._origins[(*path, *inner)] = inner_origin
 
-    def value(self, place: Place, default: Any = None) -> Any:
+    def value(self, place: Location, default: Any = None) -> Any:
         """What was given for one place, `default` when nothing was."""
         value: Any = self.tree
         for part in place:
@@ -39,7 +41,7 @@ class Layers:
                 return default
         return value
 
-    def origin(self, place: Place) -> str:
+    def origin(self, place: Location) -> str:
         """Where the value at a place, or the key around it, is from."""
         for length in range(len(place), 0, -1):
             if place[:length] in self._origins:

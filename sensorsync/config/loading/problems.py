@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from sensorsync.config.loading.layers import Layers
-from sensorsync.config.reference.keys import Key, key_at, keys
+from sensorsync.config.reference.keys import SettingKey, key_at, setting_keys
 from sensorsync.config.sections.units import format_duration, format_size
-from sensorsync.config.sections.validation import EXPRESSION, Place, dotted
+from sensorsync.config.sections.validation import EXPRESSION_ERROR_TYPE, Location, format_location
 from sensorsync.errors import ConfigurationError
 
-_WORDS: Mapping[str, str] = {
+_MESSAGES_BY_TYPE: Mapping[str, str] = {
     "missing": "is missing",
     "extra_forbidden": "is no key of the configuration",
     "string_type": "must be a text",
@@ -28,52 +28,56 @@ _WORDS: Mapping[str, str] = {
     "too_short": "must have at least one entry",
 }
 _NAME = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
-_LONGEST_VALUE = 60
-_ABOUT_EXPRESSIONS = (
+_MAX_VALUE_LENGTH = 60
+_EXPRESSION_HINT = (
     "Expressions are in JMESPath: a text is in single quotes ('up'), a name with other characters than letters, digits and _ in "
     "double ones, in YAML '\"switch:0\".apower'. See docs/reference/mappings.md."
 )
 _TEMPLATE = re.compile(r"\{\w+\}")
-_ABOUT_TEMPLATES = 'A level of the topic is taken with `topic`, such as {topic: "{device}"}.'
+_TEMPLATE_HINT = 'A level of the topic is taken with `topic`, such as {topic: "{device}"}.'
 
 
-def explain(error: ValidationError, layers: Layers) -> list[ConfigurationError]:
+def configuration_errors(error: ValidationError, layers: Layers) -> list[ConfigurationError]:
     """One error for each key, or for each rule between keys, in the order of the models."""
-    by_place: dict[Place, list[Any]] = {}
+    by_place: dict[Location, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        place = _place(detail["loc"], layers)
-        if not _follows(detail["type"], place, layers):
+        place = _setting_location(detail["loc"], layers)
+        if not _is_consequential(detail["type"], place, layers):
             by_place.setdefault(place, []).append(detail)
-    return [_one(place, details, layers) for place, details in by_place.items()]
+    return [_error_at(place, details, layers) for place, details in by_place.items()]
 
 
-def _follows(kind: str, place: Place, layers: Layers) -> bool:
+def _is_consequential(kind: str, place: Location, layers: Layers) -> bool:
     """Whether it is wrong only because something else is."""
     if kind == "missing":
-        return place[:-1] in layers.incomplete
-    if kind == "value_error" and place[:-1] in layers.incomplete and layers.value(place) is None:
+        return place[:-1] in layers.places_with_unknown_names
+    if kind == "value_error" and place[:-1] in layers.places_with_unknown_names and layers.value(place) is None:
         return True
-    return kind == "default_factory_not_called" or (kind == "value_error" and place in layers.incomplete)
+    return kind == "default_factory_not_called" or (kind == "value_error" and place in layers.places_with_unknown_names)
 
 
-def summed_up(errors: Sequence[ConfigurationError]) -> ConfigurationError:
+def combine_errors(errors: Sequence[ConfigurationError]) -> ConfigurationError:
     """One error that stands for all of them."""
     if len(errors) == 1:
         return errors[0]
     rest = f" (and {len(errors) - 1} more: see `sensorsync config check`)"
-    return ConfigurationError(f"{errors[0]}{rest}", hint=errors[0].hint, parts=errors)
+    return ConfigurationError(f"{errors[0]}{rest}", hint=errors[0].hint, errors=errors)
 
 
-def _place(loc: Place, layers: Layers) -> Place:
+def _setting_location(loc: Location, layers: Layers) -> Location:
     """The location without what is no place in the file: pydantic's branches of a union, and what a short text stands for."""
     for length in range(len(loc), 0, -1):
         outer, inner = loc[:length], loc[length:]
-        if dotted(outer) in keys():
-            return (*outer, *_written(inner, layers.value(outer))) if inner and isinstance(inner[0], int) else outer
+        if format_location(outer) in setting_keys():
+            return (
+                (*outer, *_written_location(inner, layers.value(outer)))
+                if inner and isinstance(inner[0], int)
+                else outer
+            )
     return loc
 
 
-def _written(inner: Place, value: Any) -> Iterator[str | int]:
+def _written_location(inner: Location, value: Any) -> Iterator[str | int]:
     """Of a way into a value, what somebody wrote: not the index of a source that is not in a list, not the `path` of a plain text."""
     for part in inner:
         if isinstance(part, int) and isinstance(value, list):
@@ -85,39 +89,41 @@ def _written(inner: Place, value: Any) -> Iterator[str | int]:
         yield part
 
 
-def _one(place: Place, details: Sequence[Any], layers: Layers) -> ConfigurationError:
+def _error_at(place: Location, details: Sequence[Any], layers: Layers) -> ConfigurationError:
     key = key_at(place)
     origin = layers.origin(place)
     first = details[0]
-    if first["type"] == EXPRESSION:
-        return _about_expression(place, first["ctx"], layers)
-    if key is None or (key.items and first["type"] == "value_error"):
+    if first["type"] == EXPRESSION_ERROR_TYPE:
+        return _expression_error(place, first["ctx"], layers)
+    if key is None or (key.item_model and first["type"] == "value_error"):
         sentence = "; ".join(_message(detail, key) for detail in details)
-        return ConfigurationError(f"{_label(place)}{sentence} ({_origins_in(sentence, layers) or 'from ' + origin}).")
+        return ConfigurationError(
+            f"{_label(place)}{sentence} ({_format_origins(sentence, layers) or 'from ' + origin})."
+        )
     message = " or ".join(dict.fromkeys(_message(detail, key) for detail in details)).replace(" or must be", " or")
     given = layers.value(place, first["input"])
     absent = first["type"] == "missing" or (first["type"] == "value_error" and given is None) or given == {}
-    value = "" if key.secret or absent else f"got {_shown(given)} "
-    return ConfigurationError(f"{dotted(place)}: {message} ({value}from {origin}).", hint=_hint(key))
+    value = "" if key.secret or absent else f"got {_format_value(given)} "
+    return ConfigurationError(f"{format_location(place)}: {message} ({value}from {origin}).", hint=_hint(key))
 
 
-def _about_expression(place: Place, context: Mapping[str, Any], layers: Layers) -> ConfigurationError:
+def _expression_error(place: Location, context: Mapping[str, Any], layers: Layers) -> ConfigurationError:
     """It shows the expression, with a caret below what is wrong."""
     column, expression = context["column"], layers.value(place)
     where = "" if column is None else f" at character {column + 1}"
     excerpt = _excerpt(expression, column) if column is not None and isinstance(expression, str) else None
     return ConfigurationError(
-        f"{dotted(place)}: {context['error']}{where} (from {layers.origin(place)}).",
-        hint=_ABOUT_TEMPLATES if isinstance(expression, str) and _TEMPLATE.search(expression) else _ABOUT_EXPRESSIONS,
+        f"{format_location(place)}: {context['error']}{where} (from {layers.origin(place)}).",
+        hint=_TEMPLATE_HINT if isinstance(expression, str) and _TEMPLATE.search(expression) else _EXPRESSION_HINT,
         excerpt=excerpt,
     )
 
 
-def _message(detail: Any, key: Key | None) -> str:
+def _message(detail: Any, key: SettingKey | None) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "value_error":
         return str(context["error"])
-    if kind == "tuple_type" and key is not None and key.items is not None:
+    if kind == "tuple_type" and key is not None and key.item_model is not None:
         return "must be a list, with a - before each entry"
     if kind == "string_type" and isinstance(detail["input"], dict):
         return "must be a text: put quotes around a value that begins with {"
@@ -131,12 +137,12 @@ def _message(detail: Any, key: Key | None) -> str:
         return "must not be empty"
     if kind == "string_too_long":
         return f"must not be longer than {context['max_length']} characters"
-    if bound := _bound(kind, context, key):
+    if bound := _limit_message(kind, context, key):
         return bound
-    return _WORDS.get(kind, str(detail["msg"]))
+    return _MESSAGES_BY_TYPE.get(kind, str(detail["msg"]))
 
 
-def _bound(kind: str, context: Mapping[str, Any], key: Key | None) -> str | None:
+def _limit_message(kind: str, context: Mapping[str, Any], key: SettingKey | None) -> str | None:
     words = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "above"),
@@ -154,15 +160,15 @@ def _bound(kind: str, context: Mapping[str, Any], key: Key | None) -> str | None
     return f"must be {word} {limit}"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
-    short = text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "..."
+    short = text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "..."
     return repr(short) if isinstance(value, str) else short
 
 
-def _hint(key: Key) -> str:
+def _hint(key: SettingKey) -> str:
     example = key.example
-    if key.items is not None or isinstance(example, dict):
+    if key.item_model is not None or isinstance(example, dict):
         return key.description
     if isinstance(example, bool):
         return f"{key.description} For example: {str(example).lower()}"
@@ -173,22 +179,22 @@ def _excerpt(expression: str, column: int) -> str:
     """The line of an expression that is wrong, with a caret below the column, in characters from 0."""
     before, after = expression[:column], expression[column:]
     line = before.rpartition("\n")[2]
-    start = line[-_LONGEST_VALUE:]
+    start = line[-_MAX_VALUE_LENGTH:]
     cut = "" if len(start) == len(line) else "..."
-    shown = f"{cut}{start}{after.partition(chr(10))[0][:_LONGEST_VALUE]}"
+    shown = f"{cut}{start}{after.partition(chr(10))[0][:_MAX_VALUE_LENGTH]}"
     return f"{shown}\n{' ' * (len(cut) + len(start))}^"
 
 
-def _label(place: Place) -> str:
-    return f"{dotted(place)}: " if any(isinstance(part, int) for part in place) else ""
+def _label(place: Location) -> str:
+    return f"{format_location(place)}: " if any(isinstance(part, int) for part in place) else ""
 
 
-def _origins_in(sentence: str, layers: Layers) -> str:
+def _format_origins(sentence: str, layers: Layers) -> str:
     """Where the keys that a sentence names have their values from."""
-    return ", ".join(_named_origins(sentence, layers))
+    return ", ".join(_origins_of_named_keys(sentence, layers))
 
 
-def _named_origins(sentence: str, layers: Layers) -> Iterator[str]:
+def _origins_of_named_keys(sentence: str, layers: Layers) -> Iterator[str]:
     for name in dict.fromkeys(_NAME.findall(sentence)):
-        if key := keys().get(name):
+        if key := setting_keys().get(name):
             yield f"{name}: {layers.origin(key.path)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sensorsync.config.sections.validation import Place
+from sensorsync.config.sections.validation import Location
 from sensorsync.errors import ConfigurationError
 
 SYSTEM_FILE = Path("/etc/sensorsync/config.yaml")
@@ -24,12 +24,12 @@ _QUOTED = re.compile(r"'[^'<]{4,}'")
 
 
 @dataclass(slots=True)
-class Document:
+class YamlDocument:
     """What a file says: a tree of dicts, lists and texts, and the line of every place in it."""
 
     tree: dict[str, Any] = field(default_factory=dict)
-    lines: dict[Place, int] = field(default_factory=dict)
-    duplicates: list[tuple[Place, int, int]] = field(default_factory=list)
+    lines: dict[Location, int] = field(default_factory=dict)
+    duplicates: list[tuple[Location, int, int]] = field(default_factory=list)
     """Keys that stand twice: place, line, line of the first."""
 
 
@@ -47,17 +47,17 @@ def find(config_file: Path | None, environ: Mapping[str, str], cwd: Path) -> Pat
                     hint="Correct the path, or leave it out to use the usual places.",
                 )
             return path
-    return next((path for path in usual_places(environ, cwd) if path.is_file()), None)
+    return next((path for path in default_paths(environ, cwd) if path.is_file()), None)
 
 
-def usual_places(environ: Mapping[str, str], cwd: Path) -> tuple[Path, ...]:
+def default_paths(environ: Mapping[str, str], cwd: Path) -> tuple[Path, ...]:
     """Where a file is looked for when none is named, in this order."""
     home = Path(environ.get("HOME") or Path.home())
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     return (cwd / "sensorsync.yaml", user / "sensorsync" / "config.yaml", SYSTEM_FILE)
 
 
-def read(path: Path) -> Document:
+def read(path: Path) -> YamlDocument:
     """What the file says. Raises ConfigurationError with file, line and column when it is not YAML or not a mapping."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -73,11 +73,11 @@ def read(path: Path) -> Document:
     return parse(text, path)
 
 
-def parse(text: str, path: Path) -> Document:
+def parse(text: str, path: Path) -> YamlDocument:
     """What a file's text says; `path` is for the errors. Raises ConfigurationError."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = Document()
+        document = YamlDocument()
         if root is None or _is_null(root):
             return document
         if not isinstance(root, yaml.MappingNode):
@@ -120,7 +120,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     return _QUOTED.sub("'...'", error.problem or error.context or "it ends unexpectedly")
 
 
-def _mapping(node: yaml.MappingNode, place: Place, document: Document, path: Path) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, place: Location, document: YamlDocument, path: Path) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
@@ -136,7 +136,7 @@ def _mapping(node: yaml.MappingNode, place: Place, document: Document, path: Pat
     return tree
 
 
-def _value(node: yaml.Node, place: Place, document: Document, path: Path) -> Any:
+def _value(node: yaml.Node, place: Location, document: YamlDocument, path: Path) -> Any:
     if not str(node.tag).startswith(_YAML_TAG):
         raise _error(path, node, "a value beginning with ! is a tag, and none is known here; put quotes around it")
     if isinstance(node, yaml.MappingNode):
@@ -146,7 +146,7 @@ def _value(node: yaml.Node, place: Place, document: Document, path: Path) -> Any
     return None if _is_null(node) else node.value
 
 
-def _items(node: yaml.SequenceNode, place: Place, document: Document, path: Path) -> Iterator[Any]:
+def _items(node: yaml.SequenceNode, place: Location, document: YamlDocument, path: Path) -> Iterator[Any]:
     for index, item in enumerate(node.value):
         document.lines[(*place, index)] = item.start_mark.line + 1
         yield _value(item, (*place, index), document, path)

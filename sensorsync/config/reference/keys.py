@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sensorsync.config.sections.fields import Section
-from sensorsync.config.sections.validation import Place
+from sensorsync.config.sections.validation import Location
 from sensorsync.config.settings import Settings
 
 PREFIX = "SENSORSYNC_"
@@ -24,7 +24,7 @@ KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SettingKey:
     """One key of the settings and what is to be said about it."""
 
     path: KeyPath
@@ -43,7 +43,7 @@ class Key:
     is_list: bool
     is_map: bool
     """Whether its value has names of the user's own."""
-    items: type[Section] | None
+    item_model: type[Section] | None
     """The model of what is inside: of a list's or a map's entries, or of the value, when that is a section that may be missing."""
 
     @property
@@ -58,9 +58,9 @@ class Key:
 
 
 @cache
-def keys() -> Mapping[str, Key]:
+def setting_keys() -> Mapping[str, SettingKey]:
     """Every key by its dotted name, in the order of the models."""
-    return {key.name: key for key in _walk(Settings, ())}
+    return {key.name: key for key in _walk_keys(Settings, ())}
 
 
 @cache
@@ -70,44 +70,44 @@ def sections() -> Mapping[KeyPath, type[Section]]:
 
 
 @cache
-def item_keys(model: type[Section]) -> Mapping[str, Key]:
+def item_keys(model: type[Section]) -> Mapping[str, SettingKey]:
     """The keys of what is inside a key, by name."""
     return {name: _key((name,), info) for name, info in model.model_fields.items()}
 
 
-def item_models(model: type[Section]) -> list[type[Section]]:
+def nested_models(model: type[Section]) -> list[type[Section]]:
     """The model of what is inside a key, and those of what is inside that, each once; last, those that many keys have."""
     found = [model]
     for one in found:
-        inside = (key.items for key in item_keys(one).values())
+        inside = (key.item_model for key in item_keys(one).values())
         found += dict.fromkeys(inner for inner in inside if inner is not None and inner not in found)
-    return sorted(found, key=lambda one: "[]" not in item_title(one))
+    return sorted(found, key=lambda one: "[]" not in section_title(one))
 
 
-def key_at(place: Place) -> Key | None:
+def key_at(place: Location) -> SettingKey | None:
     """The key that a place belongs to; of `mappings[0].readings[1].value.path` it is the `path` of a source."""
     for length in range(len(place), 0, -1):
-        if key := keys().get(".".join(str(part) for part in place[:length])):
+        if key := setting_keys().get(".".join(str(part) for part in place[:length])):
             return _key_inside(key, place[length:])
     return None
 
 
-def _key_inside(key: Key, place: Place) -> Key:
-    if place and key.items and (key.is_map or isinstance(place[0], int)):
+def _key_inside(key: SettingKey, place: Location) -> SettingKey:
+    if place and key.item_model and (key.is_map or isinstance(place[0], int)):
         place = place[1:]
-    if not place or key.items is None:
+    if not place or key.item_model is None:
         return key
-    inner = item_keys(key.items).get(str(place[0]))
+    inner = item_keys(key.item_model).get(str(place[0]))
     return key if inner is None else _key_inside(inner, place[1:])
 
 
-def describe(model: type[Section]) -> str:
+def section_description(model: type[Section]) -> str:
     """What a section is, from its docstring without its name: `mqtt: the broker` -> `The broker`."""
     sentence = _title(model)[1]
     return sentence[:1].upper() + sentence[1:]
 
 
-def item_title(model: type[Section]) -> str:
+def section_title(model: type[Section]) -> str:
     """What the entries of a list are called: `mappings[].readings[]`."""
     return _title(model)[0]
 
@@ -125,22 +125,22 @@ def _sections(model: type[Section], path: KeyPath) -> Iterator[tuple[KeyPath, ty
             yield from _sections(nested, (*path, name))
 
 
-def _walk(model: type[Section], path: KeyPath) -> Iterator[Key]:
+def _walk_keys(model: type[Section], path: KeyPath) -> Iterator[SettingKey]:
     """A section's own keys, then those of the sections inside it."""
     nested = {name: inner for name, info in model.model_fields.items() if (inner := _nested(info.annotation))}
     for name, info in model.model_fields.items():
         if name not in nested:
             yield _key((*path, name), info)
     for name, inner in nested.items():
-        yield from _walk(inner, (*path, name))
+        yield from _walk_keys(inner, (*path, name))
 
 
-def _key(path: KeyPath, info: FieldInfo) -> Key:
+def _key(path: KeyPath, info: FieldInfo) -> SettingKey:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    kinds = set(_kinds(info.annotation))
+    kinds = set(_contained_types(info.annotation))
     aliases = extra.get("env") or []
     unit, default_text = extra.get("unit"), extra.get("default_text")
-    return Key(
+    return SettingKey(
         path=path,
         description=info.description or "",
         example=info.examples[0] if info.examples else None,
@@ -153,7 +153,7 @@ def _key(path: KeyPath, info: FieldInfo) -> Key:
         is_path=Path in kinds,
         is_list=tuple in kinds,
         is_map=dict in kinds,
-        items=next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None),
+        item_model=next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None),
     )
 
 
@@ -161,12 +161,12 @@ def _nested(annotation: Any) -> type[Section] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def _contained_types(annotation: Any) -> Iterator[Any]:
     """The annotation and all types inside it: `tuple[X | None, ...]` -> tuple, X, NoneType."""
     yield getattr(annotation, "__origin__", annotation)
     for inner in get_args(annotation):
-        yield from _kinds(inner)
+        yield from _contained_types(inner)
 
 
 def _has_secret(kind: Any) -> bool:
-    return _nested(kind) is not None and any(key.secret for key in _walk(kind, ()))
+    return _nested(kind) is not None and any(key.secret for key in _walk_keys(kind, ()))

@@ -13,7 +13,16 @@ from typing import Any
 
 import yaml
 
-from sensorsync.config.reference.keys import Key, KeyPath, describe, item_keys, item_models, item_title, keys, sections
+from sensorsync.config.reference.keys import (
+    KeyPath,
+    SettingKey,
+    item_keys,
+    nested_models,
+    section_description,
+    section_title,
+    sections,
+    setting_keys,
+)
 from sensorsync.config.sections.fields import Section
 from sensorsync.config.sections.units import format_duration, format_size
 
@@ -33,35 +42,35 @@ _HEAD = """\
 """
 
 
-def sample() -> str:
+def sample_config() -> str:
     """The whole file."""
     return _HEAD + "\n".join(_section((), sections()[()], "")) + "\n"
 
 
 def _section(path: KeyPath, model: type[Section], indent: str) -> Iterator[str]:
-    for key in keys().values():
+    for key in setting_keys().values():
         if key.path[:-1] == path:
             yield ""
-            yield from _prose(_about(key), indent)
+            yield from _prose(_key_description(key), indent)
             yield from (f"{indent}# {line}" for line in _assignment(key))
     for name, inner in ((name, (*path, name)) for name in model.model_fields):
         if inner in sections():
             yield ""
-            yield from _prose([describe(sections()[inner])], indent)
+            yield from _prose([section_description(sections()[inner])], indent)
             yield f"{indent}{name}:"
             yield from _section(inner, sections()[inner], indent + "  ")
 
 
-def _about(key: Key) -> Iterator[str]:
+def _key_description(key: SettingKey) -> Iterator[str]:
     yield key.description
-    for model in item_models(key.items) if key.items else ():
-        if model is not key.items:
-            yield f"{item_title(model)}: {describe(model)}"
+    for model in nested_models(key.item_model) if key.item_model else ():
+        if model is not key.item_model:
+            yield f"{section_title(model)}: {section_description(model)}"
         for inner in item_keys(model).values():
             yield f"- {inner.name}: {inner.description}"
     if key.default_text:
         yield f"Default: {key.default_text}."
-    elif shown_value(key) is None:
+    elif format_default(key) is None:
         yield "Default: not set."
     yield f"Environment: {', '.join((*key.aliases, key.variable))}."
 
@@ -72,10 +81,10 @@ def _prose(paragraphs: list[str] | Iterator[str], indent: str) -> Iterator[str]:
             yield f"{indent}## {'  ' if number and paragraph.startswith('- ') else ''}{line}"
 
 
-def _assignment(key: Key) -> Iterator[str]:
-    default = shown_value(key)
-    value = key.example if default is None or key.items else default
-    if key.items is None:
+def _assignment(key: SettingKey) -> Iterator[str]:
+    default = format_default(key)
+    value = key.example if default is None or key.item_model else default
+    if key.item_model is None:
         yield f"{key.path[-1]}: {_inline(value)}"
         return
     yield f"{key.path[-1]}:"
@@ -94,7 +103,7 @@ def _lines(section: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in lines)
 
 
-def shown_value(key: Key) -> Any:
+def format_default(key: SettingKey) -> Any:
     """The fixed default as one would write it in the file; None when there is none."""
     if key.default is None or key.secret:
         return None
@@ -113,4 +122,4 @@ def _inline(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(sample())
+    sys.stdout.write(sample_config())

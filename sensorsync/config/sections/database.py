@@ -12,7 +12,7 @@ from sensorsync.config.sections.fields import (
     Secret,
     SecretFile,
     Section,
-    from_its_file,
+    resolve_password,
     section,
     setting,
 )
@@ -64,7 +64,7 @@ class DatabaseSettings(Section):
         doc="A file that holds the password for the server: a secret of Docker, a credential of systemd.",
         example="/run/secrets/database-password",
     )
-    password: Annotated[Secret, AfterValidator(from_its_file)] = setting(
+    password: Annotated[Secret, AfterValidator(resolve_password)] = setting(
         SecretStr(""), doc="Password for the server.", example="change-me", env=["DB_PASSWORD"]
     )
     name: str = setting(

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from sensorsync.config.sections.fields import (
-    Count,
     FilePath,
+    PositiveInt,
     Section,
     setting,
 )
@@ -27,7 +27,7 @@ class DeadLetterSettings(Section):
     max_size: Annotated[Size, Field(ge=2**20)] = setting(
         2**30, doc="Largest size of the file.", example="1GiB", unit="size"
     )
-    max_attempts: Count = setting(
+    max_attempts: PositiveInt = setting(
         8,
         doc="Replays that a letter is given; when the last of them refuses it, it is quarantined, and left alone until released.",
         example=8,

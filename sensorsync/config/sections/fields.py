@@ -101,7 +101,7 @@ def read_secret(path: Path) -> SecretStr:
     return SecretStr(secret)
 
 
-def from_its_file(password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+def resolve_password(password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     """A section's `password`, or what its `password_file`, which is declared above it, holds. ValueError when both are set."""
     file = info.data.get("password_file")
     if file is None:
@@ -120,7 +120,7 @@ Secret = Annotated[SecretStr, PlainSerializer(mask, return_type=str, when_used="
 FilePath = Annotated[Path, AfterValidator(_expand_home)]
 SecretFile = Annotated[Path, AfterValidator(_expand_home), AfterValidator(_readable)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
 UpperCase = BeforeValidator(_upper)
 CommaSeparated = BeforeValidator(_split)
 AsText = BeforeValidator(_as_text)

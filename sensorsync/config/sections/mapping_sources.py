@@ -11,33 +11,35 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from sensorsync.config.sections.fields import Section, setting
-from sensorsync.config.sections.suggestions import nearest
-from sensorsync.config.sections.validation import EXPRESSION, Fault, refuse
-from sensorsync.messages.reading.rows import Kind
+from sensorsync.config.sections.suggestions import nearest_name
+from sensorsync.config.sections.validation import EXPRESSION_ERROR_TYPE, ValidationIssue, raise_for_issues
+from sensorsync.messages.reading.rows import ColumnKind
 
 TIME_FORMATS = ("rfc3339", "unix", "unix_ms", "unix_us", "unix_ns", "senml")
 """What the `format` of a time is called, beside patterns of strptime."""
-_ORIGINS = ("path", "root", "topic", "constant", "property", "content_type", "field")
+_ORIGIN_KEYS = ("path", "root", "topic", "constant", "property", "content_type", "field")
 
 
-def _scalar(value: object) -> object:
+def _scalar_to_text(value: object) -> object:
     """A number or a truth value of JSON is the text that stands there, as it is in a YAML file."""
     return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
-def _compiled(text: str) -> str:
+def _validate_expression(text: str) -> str:
     from sensorsync.messages.mapping.expressions import Expression, ExpressionError  # noqa: PLC0415 - few configurations have one
 
     try:
         Expression(text)
     except ExpressionError as error:
-        raise PydanticCustomError(EXPRESSION, "{error}", {"error": str(error), "column": error.column}) from None
+        raise PydanticCustomError(
+            EXPRESSION_ERROR_TYPE, "{error}", {"error": str(error), "column": error.column}
+        ) from None
     return text
 
 
-ScalarText = Annotated[str, BeforeValidator(_scalar, json_schema_input_type=str | float | bool)]
-Filled = Annotated[str, Field(min_length=1)]
-JmesPath = Annotated[Filled, AfterValidator(_compiled)]
+ScalarText = Annotated[str, BeforeValidator(_scalar_to_text, json_schema_input_type=str | float | bool)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+JmesPath = Annotated[NonEmptyText, AfterValidator(_validate_expression)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -53,11 +55,11 @@ class SourceSettings(Section):
     root: JmesPath | None = setting(
         None, doc="JMESPath expression over the whole document.", example="deviceInfo.devEui"
     )
-    topic: Filled | None = setting(
+    topic: NonEmptyText | None = setting(
         None, doc="A text with named levels of the mapping's topic in braces.", example="{room}-{device}"
     )
     constant: ScalarText | None = setting(None, doc="This text itself.", example="temperature")
-    property: Filled | None = setting(
+    property: NonEmptyText | None = setting(
         None, doc="Name of an MQTT 5 user property; the first of that name counts.", example="device"
     )
     content_type: bool = setting(False, doc="`true`: the MQTT 5 content type of the message.", example=True)
@@ -73,27 +75,27 @@ class SourceSettings(Section):
         example={"ON": "1", "OFF": "0"},
         min_length=1,
     )
-    type: Kind | None = setting(
+    type: ColumnKind | None = setting(
         None,
         doc="What it must be or is made: `number`, `integer`, `boolean`, `text`, `time`, `json` or `id` (16 bytes, a UUID).",
         example="number",
         default_text="as it comes",
     )
-    from_unit: Filled | None = setting(
+    from_unit: NonEmptyText | None = setting(
         None, doc="The unit that a number has there, such as degF, mmHg or kWh.", example="degF"
     )
-    to_unit: Filled | None = setting(
+    to_unit: NonEmptyText | None = setting(
         None, doc="The unit that the number is converted to, such as degC, hPa or J.", example="degC"
     )
     scale: Finite = setting(1.0, doc="A number is multiplied by this.", example=0.1)
     offset: Finite = setting(0.0, doc="This is added to a number after that.", example=-40.0)
-    format: Filled = setting(
+    format: NonEmptyText = setting(
         "rfc3339",
         doc="How a time is written: `rfc3339`, `unix` (seconds), `unix_ms`, `unix_us`, `unix_ns`, `senml`, "
         "or a pattern of strptime, with % in it.",
         example="unix_ms",
     )
-    zone: Filled | None = setting(
+    zone: NonEmptyText | None = setting(
         None,
         doc="IANA name of the zone of a time that says none.",
         example="Europe/Berlin",
@@ -102,30 +104,30 @@ class SourceSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(self, _faults(self))
+        raise_for_issues(self, _issues(self))
         return self
 
 
-def converts(source: SourceSettings) -> bool:
+def has_conversion(source: SourceSettings) -> bool:
     """Whether a number comes out, because units, scale or offset are for nothing else."""
     return source.from_unit is not None or (source.scale, source.offset) != (1.0, 0.0)
 
 
-def _faults(source: SourceSettings) -> Iterator[Fault]:
-    given = [name for name in _ORIGINS if getattr(source, name) not in {None, False}]
+def _issues(source: SourceSettings) -> Iterator[ValidationIssue]:
+    given = [name for name in _ORIGIN_KEYS if getattr(source, name) not in {None, False}]
     if len(given) != 1:
         found = "none" if not given else " and ".join(given)
-        yield (), f"a source needs exactly one of {', '.join(_ORIGINS)}: it has {found}"
+        yield (), f"a source needs exactly one of {', '.join(_ORIGIN_KEYS)}: it has {found}"
     if (source.from_unit is None) != (source.to_unit is None):
         yield (), "from_unit and to_unit need each other"
     elif source.from_unit is not None and source.to_unit is not None:
-        yield from _faults_of_units(source.from_unit, source.to_unit)
+        yield from _unit_issues(source.from_unit, source.to_unit)
     if source.zone is not None:
-        yield from _faults_of_zone(source.zone)
+        yield from _zone_issues(source.zone)
     if source.scale == 0:
         yield ("scale",), "must not be 0"
     if source.format not in TIME_FORMATS and "%" not in source.format:
-        near = nearest(source.format, (*TIME_FORMATS, "unix_s"))
+        near = nearest_name(source.format, (*TIME_FORMATS, "unix_s"))
         yield (
             ("format",),
             f"must be {', '.join(TIME_FORMATS)} or a pattern of strptime such as %d.%m.%Y %H:%M:%S"
@@ -133,33 +135,33 @@ def _faults(source: SourceSettings) -> Iterator[Fault]:
         )
 
 
-def _faults_of_units(from_unit: str, to_unit: str) -> Iterator[Fault]:
-    from sensorsync.messages.mapping.units import conversion  # noqa: PLC0415 - few configurations have one
+def _unit_issues(from_unit: str, to_unit: str) -> Iterator[ValidationIssue]:
+    from sensorsync.messages.mapping.units import unit_conversion  # noqa: PLC0415 - few configurations have one
 
     try:
-        conversion(from_unit, to_unit)
+        unit_conversion(from_unit, to_unit)
     except ValueError as error:
         yield ("from_unit",), str(error)
 
 
-def _faults_of_zone(zone: str) -> Iterator[Fault]:
+def _zone_issues(zone: str) -> Iterator[ValidationIssue]:
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         yield ("zone",), "must be the IANA name of a zone, such as Europe/Berlin or UTC"
 
 
-def _short_for(key: str) -> BeforeValidator:
+def _expand_shorthand(key: str) -> BeforeValidator:
     """A plain text is a source with this one key."""
 
     def long(value: Any) -> Any:
-        value = _scalar(value)
+        value = _scalar_to_text(value)
         return {key: value} if isinstance(value, str) else value
 
     return BeforeValidator(long, json_schema_input_type=str | SourceSettings)
 
 
-PathSource = Annotated[SourceSettings, _short_for("path")]
+PathSource = Annotated[SourceSettings, _expand_shorthand("path")]
 """A plain text is a `path`."""
-ConstantSource = Annotated[SourceSettings, _short_for("constant")]
+ConstantSource = Annotated[SourceSettings, _expand_shorthand("constant")]
 """A plain text is a `constant`."""

@@ -6,68 +6,75 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
-from sensorsync.config.sections.mapping_sources import SourceSettings, converts
+from sensorsync.config.sections.mapping_sources import SourceSettings, has_conversion
 from sensorsync.config.sections.mapping_tables import TableSettings
 from sensorsync.config.sections.mappings import MappingSettings
 from sensorsync.config.sections.reading import ReadingSettings
-from sensorsync.config.sections.validation import Fault, Place
+from sensorsync.config.sections.validation import Location, ValidationIssue
 from sensorsync.messages.mapping.mapping import Mapping
 from sensorsync.messages.mapping.model import FIELD_KINDS, FormatSpec, MappingError, MappingSpec, ReadingSpec, Source
-from sensorsync.messages.reading.rows import Column, Kind, OwnTable
+from sensorsync.messages.reading.rows import Column, ColumnKind, TargetTable
 
 _SOURCE = tuple(field.name for field in fields(Source))
 _PARTS = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-TablesByName = dict[str, OwnTable]
+TablesByName = dict[str, TargetTable]
 
 
-def own_tables(mappings: Sequence[MappingSettings]) -> tuple[OwnTable, ...]:
+def target_tables(mappings: Sequence[MappingSettings]) -> tuple[TargetTable, ...]:
     """The tables that the mappings write to, each once."""
-    tables: dict[str, OwnTable] = {}
+    tables: dict[str, TargetTable] = {}
     for mapping in mappings:
         if mapping.table is not None:
             tables.setdefault(mapping.table.name, _table(mapping.table))
     return tuple(tables.values())
 
 
-def specifications(mappings: Sequence[MappingSettings], reading: ReadingSettings) -> tuple[MappingSpec, ...]:
+def mapping_specs(mappings: Sequence[MappingSettings], reading: ReadingSettings) -> tuple[MappingSpec, ...]:
     """What the engine is built from, in their order."""
-    tables = {table.name: table for table in own_tables(mappings)}
-    return tuple(_specification(mapping, reading, tables) for mapping in mappings)
+    tables = {table.name: table for table in target_tables(mappings)}
+    return tuple(_mapping_spec(mapping, reading, tables) for mapping in mappings)
 
 
-def faults_together(
+def cross_mapping_issues(
     mappings: Sequence[MappingSettings], reading: ReadingSettings, *, max_age: float | None = None
-) -> Iterator[Fault]:
+) -> Iterator[ValidationIssue]:
     """What is wrong between mappings, or between them and `reading` and `security.max_age` (seconds)."""
     names: dict[str, int] = {}
-    tables = {table.name: table for table in own_tables(mappings)}
+    tables = {table.name: table for table in target_tables(mappings)}
     for place, mapping in enumerate(mappings):
         first = names.setdefault(mapping.name, place)
         if first != place:
             yield ("mappings", place, "name"), f"mappings[{first}] has the same name"
-        if mapping.table is not None and not _fits(_table(mapping.table), tables[mapping.table.name]):
+        if mapping.table is not None and not _same_definition(_table(mapping.table), tables[mapping.table.name]):
             yield (
                 ("mappings", place, "table"),
                 f"another mapping writes to {mapping.table.name} with other columns, types, key or conflict",
             )
         else:
-            yield from _refused(place, mapping, reading, tables)
-        if max_age is not None and mapping.table is not None and mapping.ts is None and not mapping.table.has("ts"):
+            yield from _build_issues(place, mapping, reading, tables)
+        if (
+            max_age is not None
+            and mapping.table is not None
+            and mapping.ts is None
+            and not mapping.table.has_field_column("ts")
+        ):
             yield (
                 ("mappings", place, "table"),
                 "security.max_age asks how old a message is, and this mapping has no ts: say where its time is",
             )
 
 
-def _refused(place: int, mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName) -> Iterator[Fault]:
+def _build_issues(
+    place: int, mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName
+) -> Iterator[ValidationIssue]:
     """What the engine finds, which is the first thing that it cannot build."""
     try:
-        Mapping(_specification(mapping, reading, tables))
+        Mapping(_mapping_spec(mapping, reading, tables))
     except MappingError as error:
-        yield ("mappings", place, *_place(error.key, mapping)), error.message
+        yield ("mappings", place, *_setting_location(error.key, mapping)), error.message
 
 
-def _place(key: str, mapping: MappingSettings) -> Place:
+def _setting_location(key: str, mapping: MappingSettings) -> Location:
     """Where the engine's `readings[0].value.path` or `table.columns.temp.type` stands in the settings."""
     if mapping.metric is not None:
         key = key.removeprefix("readings[0].")
@@ -79,11 +86,11 @@ def _place(key: str, mapping: MappingSettings) -> Place:
     return tuple(int(index) if index else name for name, index in _PARTS.findall(key))
 
 
-def _fits(one: OwnTable, other: OwnTable) -> bool:
+def _same_definition(one: TargetTable, other: TargetTable) -> bool:
     return (set(one.columns), set(one.key), one.conflict) == (set(other.columns), set(other.key), other.conflict)
 
 
-def _specification(mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName) -> MappingSpec:
+def _mapping_spec(mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName) -> MappingSpec:
     table = tables[mapping.table.name] if mapping.table is not None else None
     columns = mapping.table.columns if mapping.table is not None else {}
     return MappingSpec(
@@ -109,18 +116,18 @@ def _specification(mapping: MappingSettings, reading: ReadingSettings, tables: T
     )
 
 
-def _table(settings: TableSettings) -> OwnTable:
-    columns = (Column(name, _kind(source)) for name, source in settings.columns.items())
-    return OwnTable(settings.name, tuple(columns), settings.key, settings.conflict)
+def _table(settings: TableSettings) -> TargetTable:
+    columns = (Column(name, _column_kind(source)) for name, source in settings.columns.items())
+    return TargetTable(settings.name, tuple(columns), settings.key, settings.conflict)
 
 
-def _kind(source: SourceSettings) -> Kind | None:
+def _column_kind(source: SourceSettings) -> ColumnKind | None:
     """What comes out, as far as that is known: the store holds the column's type against it."""
     if source.type is not None:
         return source.type
     if source.field is not None:
         return FIELD_KINDS[source.field]
-    if converts(source):
+    if has_conversion(source):
         return "number"
     is_text = source.topic or source.property or source.content_type or source.values
     return "text" if is_text else None

@@ -10,10 +10,10 @@ from pydantic import AfterValidator, model_validator
 
 from sensorsync.config.sections.fields import CommaSeparated, Section, setting
 from sensorsync.config.sections.mapping_sources import PathSource
-from sensorsync.config.sections.suggestions import nearest
-from sensorsync.config.sections.validation import Fault, refuse
+from sensorsync.config.sections.suggestions import nearest_name
+from sensorsync.config.sections.validation import ValidationIssue, raise_for_issues
 
-_OURS = re.compile(r"sensor_readings|sensorsync_.*", re.IGNORECASE)
+_RESERVED_NAMES = re.compile(r"sensor_readings|sensorsync_.*", re.IGNORECASE)
 _LONGEST_IDENTIFIER = 64
 """Characters (MySQL 9.7 Reference Manual, 11.2.1)."""
 
@@ -31,24 +31,24 @@ def _identifier(name: str) -> str:
     return name
 
 
-def _foreign(name: str) -> str:
-    if _OURS.fullmatch(name):
+def _validate_not_reserved(name: str) -> str:
+    if _RESERVED_NAMES.fullmatch(name):
         raise ValueError(
             f"{name} is a table of sensorsync: leave table away and give readings, or name a table of yours"
         )
     return name
 
 
-Identifier = Annotated[str, AfterValidator(_identifier)]
+SqlIdentifier = Annotated[str, AfterValidator(_identifier)]
 
 
 class TableSettings(Section):
     """`mappings[].table`: a table of yours that the rows go to, instead of sensor_readings."""
 
-    name: Annotated[Identifier, AfterValidator(_foreign)] = setting(
+    name: Annotated[SqlIdentifier, AfterValidator(_validate_not_reserved)] = setting(
         doc="Name of the table, which must exist in the database of the settings.", example="machine_state"
     )
-    key: Annotated[tuple[Identifier, ...], CommaSeparated] = setting(
+    key: Annotated[tuple[SqlIdentifier, ...], CommaSeparated] = setting(
         doc="The columns that are a row's identity: the table needs a unique key of exactly these.",
         example=["machine", "at"],
         min_length=1,
@@ -58,25 +58,25 @@ class TableSettings(Section):
         doc="Which of two rows with the same key stays: the `first` one that came, or the `last`.",
         example="last",
     )
-    columns: dict[Identifier, PathSource] = setting(
+    columns: dict[SqlIdentifier, PathSource] = setting(
         doc="A source for each column that is written, by the column's name. A plain text is a JMESPath expression over the element.",
         example={"machine": {"topic": "{machine}"}, "at": {"path": "ts", "type": "time"}, "celsius": "temperature"},
         min_length=1,
     )
 
-    def has(self, field: str) -> bool:
+    def has_field_column(self, field: str) -> bool:
         """Whether a column gets this field of the mapping itself."""
         return any(source.field == field for source in self.columns.values())
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(self, self._faults())
+        raise_for_issues(self, self._issues())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _issues(self) -> Iterator[ValidationIssue]:
         for place, name in enumerate(self.key):
             if name not in self.columns:
-                near = nearest(name, self.columns)
+                near = nearest_name(name, self.columns)
                 yield (
                     ("key", place),
                     f"{name} is none of the columns that the mapping writes"

@@ -8,13 +8,19 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sensorsync.config.sections.fields import CommaSeparated, Section, setting
-from sensorsync.config.sections.mapping_sources import ConstantSource, Filled, JmesPath, PathSource, SourceSettings
+from sensorsync.config.sections.mapping_sources import (
+    ConstantSource,
+    JmesPath,
+    NonEmptyText,
+    PathSource,
+    SourceSettings,
+)
 from sensorsync.config.sections.mapping_tables import TableSettings
-from sensorsync.config.sections.validation import Fault, Place, refuse
+from sensorsync.config.sections.validation import Location, ValidationIssue, raise_for_issues
 from sensorsync.messages.mapping.model import FormatName
-from sensorsync.messages.mapping.topics import Template, TopicPattern
+from sensorsync.messages.mapping.topics import TopicPattern, TopicTemplate
 
-EXAMPLE = [
+EXAMPLE_MAPPINGS = [
     {
         "name": "zigbee2mqtt",
         "topic": "zigbee2mqtt/{device}",
@@ -57,23 +63,23 @@ EXAMPLE = [
 ]
 """Three mappings: several readings of a message, one of a bare value, and a table of the user's own."""
 
-_RECORDS = {"senml", "csv", "influx"}
+_RECORD_FORMATS = {"senml", "csv", "influx"}
 """Formats whose document is a list of records."""
 
 
-def _pattern(topic: str) -> str:
+def _validate_topic_pattern(topic: str) -> str:
     TopicPattern(topic)
     return topic
 
 
-def _listed(value: object) -> object:
+def _as_list(value: object) -> object:
     """One source is a list of one."""
     return [value] if isinstance(value, str | dict | SourceSettings) else value
 
 
-Sources = Annotated[
+SourceList = Annotated[
     tuple[PathSource, ...],
-    BeforeValidator(_listed, json_schema_input_type=str | SourceSettings | tuple[str | SourceSettings, ...]),
+    BeforeValidator(_as_list, json_schema_input_type=str | SourceSettings | tuple[str | SourceSettings, ...]),
 ]
 
 
@@ -96,7 +102,7 @@ class MappingSettings(Section):
     name: Annotated[str, Field(min_length=1, max_length=64)] = setting(
         doc="A name of your choice, which dead letters and messages of the log have.", example="chirpstack"
     )
-    topic: Annotated[str, AfterValidator(_pattern)] = setting(
+    topic: Annotated[str, AfterValidator(_validate_topic_pattern)] = setting(
         doc="Topic filter of the messages that it is for. A level may have a name in braces instead of +.",
         example="application/{application}/device/{device}/event/up",
     )
@@ -109,7 +115,7 @@ class MappingSettings(Section):
     csv_delimiter: str = setting(
         ",", doc="`csv`: the character between two fields.", example=";", min_length=1, max_length=1
     )
-    csv_columns: Annotated[tuple[Filled, ...], CommaSeparated] = setting(
+    csv_columns: Annotated[tuple[NonEmptyText, ...], CommaSeparated] = setting(
         (),
         doc="`csv`: names of the fields of a line.",
         example=["time", "device", "temperature"],
@@ -142,7 +148,7 @@ class MappingSettings(Section):
         doc="The device; readings need one. A plain text is a JMESPath expression over the element.",
         example={"topic": "{device}"},
     )
-    event_id: Sources = setting(
+    event_id: SourceList = setting(
         (),
         doc="What is the same when the message is delivered again, and never else. Several sources make one id together. "
         "A plain text is a JMESPath expression over the element.",
@@ -198,7 +204,7 @@ class MappingSettings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        refuse(self, self._faults())
+        raise_for_issues(self, self._issues())
         return self
 
     @property
@@ -211,9 +217,9 @@ class MappingSettings(Section):
     @property
     def is_single(self) -> bool:
         """Whether a message gives exactly one reading, whose id is the `event_id` itself."""
-        return self.metric is not None and self.each is None and self.format not in _RECORDS
+        return self.metric is not None and self.each is None and self.format not in _RECORD_FORMATS
 
-    def sources(self) -> Iterator[tuple[Place, SourceSettings]]:
+    def sources(self) -> Iterator[tuple[Location, SourceSettings]]:
         """Every source with its place in the mapping."""
         for name in ("device_id", "ts", "metric", "value", "unit"):
             source = getattr(self, name)
@@ -230,12 +236,12 @@ class MappingSettings(Section):
             for name, source in self.table.columns.items():
                 yield ("table", "columns", name), source
 
-    def _faults(self) -> Iterator[Fault]:
-        yield from self._faults_of_result()
-        yield from self._faults_of_format()
+    def _issues(self) -> Iterator[ValidationIssue]:
+        yield from self._result_issues()
+        yield from self._format_issues()
         for place, source in self.sources():
             if source.topic is not None:
-                yield from self._faults_of_template((*place, "topic"), source.topic)
+                yield from self._template_issues((*place, "topic"), source.topic)
             if source.field is not None and place[0] != "table":
                 yield (*place, "field"), "is for the columns of a table alone"
             if place == ("ts",) and source.type not in {None, "time"}:
@@ -246,13 +252,13 @@ class MappingSettings(Section):
                 if source.zone is not None:
                     yield (*place, "zone"), "is for times alone: `type: time` says that this is one"
 
-    def _faults_of_template(self, place: Place, text: str) -> Iterator[Fault]:
+    def _template_issues(self, place: Location, text: str) -> Iterator[ValidationIssue]:
         try:
-            Template(text, TopicPattern(self.topic).names)
+            TopicTemplate(text, TopicPattern(self.topic).names)
         except ValueError as error:
             yield place, str(error)
 
-    def _faults_of_result(self) -> Iterator[Fault]:
+    def _result_issues(self) -> Iterator[ValidationIssue]:
         """Readings, one reading, or a row of a table."""
         one = [name for name in ("metric", "value", "unit") if getattr(self, name) is not None]
         given = [name for name in ("readings", "table") if getattr(self, name)] + (["metric and value"] if one else [])
@@ -261,10 +267,10 @@ class MappingSettings(Section):
             yield (), f"a mapping needs either readings, or metric and value, or table: it has {found}"
         elif one and (self.metric is None or self.value is None):
             yield (), f"metric and value need each other: there is {' and '.join(one)} alone"
-        if self.table is not None and self.keep != "element" and not self.table.has("payload"):
+        if self.table is not None and self.keep != "element" and not self.table.has_field_column("payload"):
             yield ("keep",), "says what a column with `field: payload` gets: the table has none"
 
-    def _faults_of_format(self) -> Iterator[Fault]:
+    def _format_issues(self) -> Iterator[ValidationIssue]:
         defaults = {"csv_delimiter": ("csv", ","), "csv_columns": ("csv", ()), "influx_precision": ("influx", "ns")}
         for name, (format_name, default) in defaults.items():
             if self.format != format_name and getattr(self, name) != default:

@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*):)?(?P<port>\d{1,5})", re.ASCII)
 
 
-def host_and_port(address: str) -> tuple[str, int]:
+def parse_listen_address(address: str) -> tuple[str, int]:
     """`HOST:PORT`, `[::1]:PORT`, `:PORT` (all addresses) or `PORT` (127.0.0.1) taken apart. ValueError when it is none of them."""
     found = _ADDRESS.fullmatch(address)
     if found is None or not 1 <= int(found["port"]) <= 65535:
@@ -23,20 +23,20 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(found["port"])
 
 
-def _text(address: object) -> object:
+def _port_to_text(address: object) -> object:
     """A port alone is a number in YAML."""
     return str(address) if isinstance(address, int) and not isinstance(address, bool) else address
 
 
-def _checked(address: str) -> str:
-    host_and_port(address)
+def _validate_listen_address(address: str) -> str:
+    parse_listen_address(address)
     return address
 
 
 class MetricsSettings(Section):
     """`metrics`: what `subscribe` tells Prometheus, and whether it is well."""
 
-    listen: Annotated[str, BeforeValidator(_text), AfterValidator(_checked)] | None = setting(
+    listen: Annotated[str, BeforeValidator(_port_to_text), AfterValidator(_validate_listen_address)] | None = setting(
         None,
         doc="HOST:PORT on which /metrics, /healthz and /readyz are served; a port alone means 127.0.0.1. No login, no TLS.",
         example="127.0.0.1:9464",

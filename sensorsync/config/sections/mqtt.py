@@ -10,18 +10,18 @@ from pydantic import AfterValidator, Field, model_validator
 from sensorsync.config.sections.fields import (
     AsText,
     CommaSeparated,
-    Count,
     FilePath,
     Port,
+    PositiveInt,
     Secret,
     SecretFile,
     Section,
-    from_its_file,
+    resolve_password,
     section,
     setting,
 )
 from sensorsync.config.sections.units import Duration, Size
-from sensorsync.messages.topics import GroupName, Identifier, TopicFilter
+from sensorsync.messages.topics import ClientIdPart, GroupName, TopicFilter
 
 PLAIN_PORT = 1883
 TLS_PORT = 8883
@@ -127,16 +127,16 @@ class MqttSettings(Section):
         doc="A file that holds the password for the broker: a secret of Docker, a credential of systemd.",
         example="/run/secrets/mqtt-password",
     )
-    password: Annotated[Secret | None, AfterValidator(from_its_file)] = setting(
+    password: Annotated[Secret | None, AfterValidator(resolve_password)] = setting(
         None, doc="Password for the broker.", example="change-me", env=["MQTT_PASSWORD"]
     )
-    client_id: Identifier = setting(
+    client_id: ClientIdPart = setting(
         "sensorsync",
         doc="First part of our client ids, which are `<client_id>-<instance>-<process>-<k>` and stay the same over restarts.",
         example="sensorsync",
         max_length=128,
     )
-    instance: Identifier = setting(
+    instance: ClientIdPart = setting(
         doc="Second part of our client ids. Must differ between hosts (or containers) that share a broker and a client_id.",
         example="edge-1",
         default_factory=lambda _: socket.gethostname() or "localhost",
@@ -157,7 +157,7 @@ class MqttSettings(Section):
         doc="Name of the shared subscription (`$share/<group>/<filter>`) that all our connections form.",
         example="sensorsync",
     )
-    connections: Count | Literal["auto"] = setting(
+    connections: PositiveInt | Literal["auto"] = setting(
         "auto",
         doc="Connections (links) to hold open in the group. `auto`: as many as the broker's window needs, at least 16. Each is a"
         " session with a queue of its own in the broker, so fewer of them hold less of a burst.",

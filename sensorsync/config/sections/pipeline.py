@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from sensorsync.config.sections.fields import (
-    Count,
+    PositiveInt,
     Section,
     setting,
 )
@@ -37,7 +37,7 @@ class PipelineSettings(Section):
         example="64MiB",
         unit="size",
     )
-    queue_limit: Count = setting(
+    queue_limit: PositiveInt = setting(
         10_000,
         doc="Messages that may wait in memory before reading from the broker pauses; the delivery window is a bound below it.",
         example=10_000,
@@ -55,7 +55,9 @@ class PipelineSettings(Section):
     status_interval: Annotated[Duration, Field(gt=0)] = setting(
         10.0, doc="Time between two [STATUS] lines.", example="10s", unit="duration"
     )
-    status_every: Count = setting(10_000, doc="Stored rows between two [STATUS] lines.", example=10_000, unit="rows")
+    status_every: PositiveInt = setting(
+        10_000, doc="Stored rows between two [STATUS] lines.", example=10_000, unit="rows"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

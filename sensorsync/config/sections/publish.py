@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from sensorsync.config.sections.fields import (
-    Count,
     Port,
+    PositiveInt,
     Section,
     setting,
 )
@@ -19,7 +19,7 @@ from sensorsync.messages.topics import TopicName
 class PublishSettings(Section):
     """`publish`: the load that `stress-publish` makes."""
 
-    messages: Count = setting(
+    messages: PositiveInt = setting(
         10_000, doc="Messages to publish in all.", example=10_000, unit="messages", env=["TOTAL_MESSAGES"]
     )
     processes: Annotated[int, Field(ge=1, le=256)] = setting(
@@ -29,13 +29,13 @@ class PublishSettings(Section):
     topic: TopicName = setting(
         "sensors/live/stress_test", doc="Topic to publish to.", example="sensors/live/stress_test"
     )
-    topics: Count | None = setting(
+    topics: PositiveInt | None = setting(
         None,
         doc="Publish to so many topics in turn: a level 0, 1, 2, ... is put after `publish.topic`.",
         example=100,
         default_text="publish.topic itself",
     )
-    devices: Count | None = setting(
+    devices: PositiveInt | None = setting(
         None,
         doc="Devices (`device_id`) that all clients play together.",
         example=1000,

@@ -46,14 +46,14 @@ class KeySettings(Section):
         return "encryption" if self.algorithm == "A256GCM" else "signature"
 
     @property
-    def private(self) -> bool:
+    def is_private(self) -> bool:
         """Whether it makes messages, and does not only verify them."""
-        return self.secret_file is not None or _given(self.secret)
+        return self.secret_file is not None or _is_set(self.secret)
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        public = _given(self.public_key) + (self.public_key_file is not None)
-        if _given(self.secret) + (self.secret_file is not None) + public != 1:
+    def _validate_source(self) -> Self:
+        public = _is_set(self.public_key) + (self.public_key_file is not None)
+        if _is_set(self.secret) + (self.secret_file is not None) + public != 1:
             raise ValueError(
                 "a key needs either secret or secret_file, or public_key or public_key_file: exactly one of them"
             )
@@ -123,26 +123,26 @@ class SecuritySettings(Section):
                 "security.encryption is required, but security.keys has no key for encryption: "
                 "set SENSORSYNC_ENCRYPTION_KEY or security.keys"
             )
-        if self.signing_key is not None and self.signer is None:
+        if self.signing_key is not None and self.signing_key_settings is None:
             raise ValueError("security.signing_key names no key of security.keys that can sign")
-        if self.encryption_key is not None and self._first("encryption", self.encryption_key) is None:
+        if self.encryption_key is not None and self._first_usable_key("encryption", self.encryption_key) is None:
             raise ValueError("security.encryption_key names no key of security.keys for encryption")
         return self
 
     @property
-    def signer(self) -> KeySettings | None:
+    def signing_key_settings(self) -> KeySettings | None:
         """The key that we sign with, None when there is none."""
-        return self._first("signature", self.signing_key)
+        return self._first_usable_key("signature", self.signing_key)
 
     @property
-    def encrypter(self) -> KeySettings | None:
+    def encryption_key_settings(self) -> KeySettings | None:
         """The key that we encrypt with, None when there is none or encryption is off."""
-        return None if self.encryption == "off" else self._first("encryption", self.encryption_key)
+        return None if self.encryption == "off" else self._first_usable_key("encryption", self.encryption_key)
 
-    def _first(self, use: str, wanted: str | None) -> KeySettings | None:
-        fit = (key for key in self.keys if key.use == use and key.private)
-        return next((key for key in fit if wanted is None or key.id == wanted), None)
+    def _first_usable_key(self, use: str, key_id: str | None) -> KeySettings | None:
+        fit = (key for key in self.keys if key.use == use and key.is_private)
+        return next((key for key in fit if key_id is None or key.id == key_id), None)
 
 
-def _given(secret: SecretStr | None) -> bool:
+def _is_set(secret: SecretStr | None) -> bool:
     return secret is not None and bool(secret.get_secret_value())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name that looks most like `name`, compared without case; None when none does."""
     by_folded = {candidate.lower(): candidate for candidate in known}
     matches = get_close_matches(name.lower().replace("-", "_"), by_folded, n=1, cutoff=0.6)
@@ -19,7 +19,7 @@ def key_suggestion(name: str, siblings: Iterable[str], all_keys: Iterable[str]) 
     if name in keys:
         section, _, leaf = name.rpartition(".")
         return f"write {leaf} on a line of its own, indented below {section.replace('.', ': ')}:"
-    if near := nearest(name, siblings):
+    if near := nearest_name(name, siblings):
         return f"did you mean {near}?"
     elsewhere = [key for key in keys if key.rpartition(".")[2] == name.lower().replace("-", "_")]
     return f"did you mean {' or '.join(elsewhere)}?" if elsewhere else None

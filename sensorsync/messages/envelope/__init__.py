@@ -8,9 +8,14 @@ not in a repr, not in an error.
 """
 
 from sensorsync.messages.envelope.algorithms import ALGORITHMS, ENCRYPTIONS, SIGNATURES
-from sensorsync.messages.envelope.keys import Key, generated, key_ring
-from sensorsync.messages.envelope.opening import MAX_TOKEN, Encryption, Envelope, Signatures
-from sensorsync.messages.envelope.sealing import Encrypter, Signer, sealing
+from sensorsync.messages.envelope.keys import Key, generate_key, key_ring
+from sensorsync.messages.envelope.sign_and_encrypt import Encrypter, Signer, envelope_encoder
+from sensorsync.messages.envelope.verify_and_decrypt import (
+    MAX_TOKEN,
+    EncryptionPolicy,
+    EnvelopeDecoder,
+    SignaturePolicy,
+)
 
 __all__ = [
     "ALGORITHMS",
@@ -18,12 +23,12 @@ __all__ = [
     "MAX_TOKEN",
     "SIGNATURES",
     "Encrypter",
-    "Encryption",
-    "Envelope",
+    "EncryptionPolicy",
+    "EnvelopeDecoder",
     "Key",
-    "Signatures",
+    "SignaturePolicy",
     "Signer",
-    "generated",
+    "envelope_encoder",
+    "generate_key",
     "key_ring",
-    "sealing",
 ]

@@ -21,7 +21,7 @@ class Algorithm(Protocol):
     """One key, ready to be used. Its class is made with the key's material and raises ValueError when that is none of its kind."""
 
     @property
-    def private(self) -> bool:
+    def is_private(self) -> bool:
         """Whether the half that makes messages is there, and not only the one that checks them."""
         ...
 
@@ -63,7 +63,7 @@ class ContentEncryption(Algorithm, Protocol):
 class Hs256:
     """HMAC with SHA-256 (RFC 7518, section 3.2). The material is the secret itself."""
 
-    private = True
+    is_private = True
     thumbprint = None
     public_pem = None
 
@@ -95,7 +95,7 @@ SIGNATURES: Mapping[str, Callable[[bytes], Signature]] = {
     "EdDSA": Ed25519,
 }
 """`alg` of a JWS -> what makes the key of it."""
-OTHER_NAMES: Mapping[str, tuple[str, ...]] = {"EdDSA": ("Ed25519",)}
+ALGORITHM_ALIASES: Mapping[str, tuple[str, ...]] = {"EdDSA": ("Ed25519",)}
 """What else an `alg` may be called: RFC 9864 names the curve too. It is the same algorithm."""
 ENCRYPTIONS: Mapping[str, Callable[[bytes], ContentEncryption]] = {"A256GCM": A256Gcm}
 """`enc` of a JWE (with `alg` `dir`) -> what makes the key of it."""
@@ -103,7 +103,7 @@ ALGORITHMS = (*SIGNATURES, *ENCRYPTIONS)
 """The names that a key's algorithm may have."""
 
 
-def weakness(algorithm: str, material: bytes) -> str | None:
+def key_weakness(algorithm: str, material: bytes) -> str | None:
     """Why such a key is weaker than its algorithm, in words; None when it is not. Other weak keys are refused."""
     if algorithm == "HS256" and len(material) < _HS256_BYTES:
         return f"has {len(material)} bytes; HS256 wants {_HS256_BYTES} or more (RFC 7518, section 3.2)"

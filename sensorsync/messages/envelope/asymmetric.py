@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from sensorsync.messages.envelope.base64url import decode_exactly, encode
+from sensorsync.messages.envelope.base64url import decode_canonical, encode
 
 RSA_BITS = 2048
 """The least size of an RSA key (RFC 7518, sections 3.3 and 3.5)."""
@@ -37,14 +37,14 @@ class _KeyPair(Generic[Private, Public]):
         self._public = public
 
     @property
-    def private(self) -> bool:
+    def is_private(self) -> bool:
         return self._private is not None
 
     @property
     def public_pem(self) -> str:
         return self._public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def _signing(self) -> Private:
+    def _require_private_key(self) -> Private:
         if self._private is None:
             raise ValueError("a public key does not sign")
         return self._private
@@ -54,7 +54,7 @@ class _Rsa(_KeyPair[rsa.RSAPrivateKey, rsa.RSAPublicKey]):
     _padding: padding.PKCS1v15 | padding.PSS
 
     def __init__(self, pem: bytes) -> None:
-        private, public = _halves(pem)
+        private, public = _load_key_pair(pem)
         if not isinstance(public, rsa.RSAPublicKey) or not isinstance(private, rsa.RSAPrivateKey | None):
             raise ValueError("the PEM is no RSA key")  # noqa: TRY004 - a wrong key, not a wrong type
         if public.key_size < RSA_BITS:
@@ -64,14 +64,14 @@ class _Rsa(_KeyPair[rsa.RSAPrivateKey, rsa.RSAPublicKey]):
     @property
     def thumbprint(self) -> str:
         numbers = self._public.public_numbers()
-        return _thumbprint({"e": _integer(numbers.e), "kty": "RSA", "n": _integer(numbers.n)})
+        return _thumbprint({"e": _base64url_uint(numbers.e), "kty": "RSA", "n": _base64url_uint(numbers.n)})
 
     def sign(self, signing_input: bytes) -> bytes:
-        return encode(self._signing().sign(signing_input, self._padding, SHA256()))
+        return encode(self._require_private_key().sign(signing_input, self._padding, SHA256()))
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
         try:
-            self._public.verify(decode_exactly(signature), signing_input, self._padding, SHA256())
+            self._public.verify(decode_canonical(signature), signing_input, self._padding, SHA256())
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -93,7 +93,7 @@ class Ed25519(_KeyPair[ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey]):
     """EdDSA on Curve25519 (no Ed448). The material is PEM."""
 
     def __init__(self, pem: bytes) -> None:
-        private, public = _halves(pem)
+        private, public = _load_key_pair(pem)
         if not isinstance(public, ed25519.Ed25519PublicKey) or not isinstance(
             private, ed25519.Ed25519PrivateKey | None
         ):
@@ -106,17 +106,17 @@ class Ed25519(_KeyPair[ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey]):
         return _thumbprint({"crv": "Ed25519", "kty": "OKP", "x": raw})
 
     def sign(self, signing_input: bytes) -> bytes:
-        return encode(self._signing().sign(signing_input))
+        return encode(self._require_private_key().sign(signing_input))
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
         try:
-            self._public.verify(decode_exactly(signature), signing_input)
+            self._public.verify(decode_canonical(signature), signing_input)
         except (InvalidSignature, ValueError):
             return False
         return True
 
 
-def generated_pem(algorithm: str) -> bytes:
+def generate_pem(algorithm: str) -> bytes:
     """A new private key (PKCS #8, not encrypted) for RS256, PS256 or EdDSA."""
     key = (
         ed25519.Ed25519PrivateKey.generate()
@@ -126,7 +126,7 @@ def generated_pem(algorithm: str) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _halves(pem: bytes) -> tuple[object | None, object]:
+def _load_key_pair(pem: bytes) -> tuple[object | None, object]:
     """(private key or None, public key). Raises ValueError; its text holds nothing of the key."""
     if b"ENCRYPTED" in pem:
         raise ValueError(
@@ -146,5 +146,5 @@ def _thumbprint(required_members: dict[str, str]) -> str:
     return encode(hashlib.sha256(orjson.dumps(required_members)).digest()).decode()
 
 
-def _integer(number: int) -> str:
+def _base64url_uint(number: int) -> str:
     return encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).decode()

@@ -22,7 +22,7 @@ def decode(text: bytes) -> bytes:
     return a2b_base64(text.translate(_FROM_URL) + _PADDING[len(text) & 3], strict_mode=True)
 
 
-def decode_exactly(text: bytes) -> bytes:
+def decode_canonical(text: bytes) -> bytes:
     """Decode what no signature covers as text (tags, signatures): a second spelling of it is an error. Raises ValueError."""
     rest = len(text) % 4
     if rest and text[-1] not in _LAST_LETTERS[rest]:

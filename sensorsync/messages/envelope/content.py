@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sensorsync.messages.envelope.base64url import decode, encode
 
 KEY_BYTES = 32
-VECTOR_BYTES = 12
+IV_BYTES = 12
 TAG_BYTES = 16
 
 
@@ -21,7 +21,7 @@ class A256Gcm:
     Vectors are random, so one key is good for 2**32 messages (NIST SP 800-38D, section 8.3).
     """
 
-    private = True
+    is_private = True
     thumbprint = None
     public_pem = None
 
@@ -35,12 +35,12 @@ class A256Gcm:
         self._cipher = AESGCM(key)
 
     def encrypt(self, plaintext: bytes, header: bytes) -> tuple[bytes, bytes, bytes]:
-        vector = os.urandom(VECTOR_BYTES)
+        vector = os.urandom(IV_BYTES)
         sealed = self._cipher.encrypt(vector, plaintext, header)
         return vector, sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
 
     def decrypt(self, vector: bytes, ciphertext: bytes, tag: bytes, header: bytes) -> bytes | None:
-        if len(vector) != VECTOR_BYTES or len(tag) != TAG_BYTES:  # the library takes other vectors
+        if len(vector) != IV_BYTES or len(tag) != TAG_BYTES:  # the library takes other vectors
             return None
         try:
             return self._cipher.decrypt(vector, ciphertext + tag, header)
@@ -48,6 +48,6 @@ class A256Gcm:
             return None
 
 
-def generated_text() -> bytes:
+def generate_base64_key() -> bytes:
     """A new key's text."""
     return encode(os.urandom(KEY_BYTES))

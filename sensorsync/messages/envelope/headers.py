@@ -16,73 +16,77 @@ _CACHED_HEADERS = 256
 A = TypeVar("A")
 
 
-class Bound(NamedTuple, Generic[A]):
+class KeyBinding(NamedTuple, Generic[A]):
     """A key's algorithm, and what a header must say to be for it."""
 
     algorithm: A
-    header: Mapping[str, tuple[str, ...]]
+    required_header: Mapping[str, tuple[str, ...]]
     """Member of the header -> the values that it may have; the first is the one that we write."""
 
 
-class Headers(Generic[A]):
+class HeaderKeys(Generic[A]):
     """Encoded header -> the key that it names and that it is right for. Thread-safe."""
 
-    def __init__(self, reason: str, keys: Mapping[str, Bound[A]]) -> None:
+    def __init__(self, reason: str, keys: Mapping[str, KeyBinding[A]]) -> None:
         self._reason = reason
         self._keys = keys
-        self.known: dict[bytes, A] = {}
+        self.cache: dict[bytes, A] = {}
         """Headers that were found good. Their tokens were not yet: a header is covered by its token's own tag."""
 
-    def key_of(self, head: bytes) -> A | Rejected:
+    def find_key(self, encoded_header: bytes) -> A | Rejected:
         """The key to check the token with, or why there is none."""
         try:
-            key = self._named(_parsed(head))
-        except _Refused as refused:
+            key = self._matching_key(_parse_header(encoded_header))
+        except _HeaderError as refused:
             return Rejected(self._reason, str(refused))
-        if len(self.known) >= _CACHED_HEADERS:
-            self.known.clear()  # headers of devices are few; only an attacker makes many
-        self.known[head] = key
+        if len(self.cache) >= _CACHED_HEADERS:
+            self.cache.clear()  # headers of devices are few; only an attacker makes many
+        self.cache[encoded_header] = key
         return key
 
-    def _named(self, header: dict[str, Any]) -> A:
+    def _matching_key(self, header: dict[str, Any]) -> A:
         if "crit" in header:  # RFC 7515, section 4.1.11: extensions that must be understood, and none is
-            raise _Refused("the header has critical extensions, which are not supported")
+            raise _HeaderError("the header has critical extensions, which are not supported")
         if "zip" in header:  # RFC 7516, section 4.1.3: a small message could become a huge one
-            raise _Refused("the header says that the message is compressed (zip), which is not supported")
+            raise _HeaderError("the header says that the message is compressed (zip), which is not supported")
         if not self._keys:
-            raise _Refused(f"no key for this is configured ({self._reason}; security.keys)")
+            raise _HeaderError(f"no key for this is configured ({self._reason}; security.keys)")
         kid = header.get("kid")
         if kid is None:
             if len(self._keys) > 1:
-                raise _Refused("the header names no key (kid), and more than one is configured")
+                raise _HeaderError("the header names no key (kid), and more than one is configured")
             kid = next(iter(self._keys))
         found = self._keys.get(kid) if isinstance(kid, str) else None
         if found is None:
-            raise _Refused(f"the key {str(kid)[:64]!r} is not configured for this ({self._reason}; security.keys)")
-        for name, wanted in found.header.items():
+            raise _HeaderError(f"the key {str(kid)[:64]!r} is not configured for this ({self._reason}; security.keys)")
+        for name, wanted in found.required_header.items():
             if header.get(name) not in wanted:
-                raise _Refused(f"the header says {name} {str(header.get(name))[:16]!r}, but the key is for {wanted[0]}")
+                raise _HeaderError(
+                    f"the header says {name} {str(header.get(name))[:16]!r}, but the key is for {wanted[0]}"
+                )
         return found.algorithm
 
 
-class _Refused(Exception):
+class _HeaderError(Exception):
     """Carries a rejection out of the depth."""
 
 
-def _parsed(head: bytes) -> dict[str, Any]:
-    if len(head) > MAX_HEADER:
-        raise _Refused(f"the header has {len(head)} bytes; at most {MAX_HEADER} are read")
+def _parse_header(encoded_header: bytes) -> dict[str, Any]:
+    if len(encoded_header) > MAX_HEADER:
+        raise _HeaderError(f"the header has {len(encoded_header)} bytes; at most {MAX_HEADER} are read")
     try:
         # Not orjson: it takes the last of two members with one name, and another program may take the first.
-        header = json.loads(decode(head).decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        header = json.loads(
+            decode(encoded_header).decode(), object_pairs_hook=_unique_members, parse_constant=_reject_constant
+        )
     except (ValueError, RecursionError):  # base64, UTF-8 and JSON alike
-        raise _Refused("the header is not base64url of JSON with unique names") from None
+        raise _HeaderError("the header is not base64url of JSON with unique names") from None
     if not isinstance(header, dict):
-        raise _Refused("the header is not a JSON object")
+        raise _HeaderError("the header is not a JSON object")
     return header
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """RFC 7515, section 4: names within the header are unique."""
     members = dict(pairs)
     if len(members) != len(pairs):
@@ -90,5 +94,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _no_number(text: str) -> NoReturn:
+def _reject_constant(text: str) -> NoReturn:
     raise ValueError(text)

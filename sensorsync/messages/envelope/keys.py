@@ -12,11 +12,11 @@ from sensorsync.messages.envelope.algorithms import (
     SIGNATURES,
     ContentEncryption,
     Signature,
+    key_weakness,
     secret_fingerprint,
-    weakness,
 )
-from sensorsync.messages.envelope.asymmetric import generated_pem
-from sensorsync.messages.envelope.content import generated_text
+from sensorsync.messages.envelope.asymmetric import generate_pem
+from sensorsync.messages.envelope.content import generate_base64_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Key:
         return "signature" if self.algorithm in SIGNATURES else "encryption"
 
     @property
-    def private(self) -> bool:
+    def is_private(self) -> bool:
         """Whether it makes messages; a public key only verifies them."""
-        return self._ready.private
+        return self._ready.is_private
 
     @property
     def public_pem(self) -> str | None:
@@ -70,11 +70,11 @@ class Key:
     @property
     def weakness(self) -> str | None:
         """Why the key is weaker than its algorithm, in a sentence; None when it is not."""
-        words = weakness(self.algorithm, self.material)
+        words = key_weakness(self.algorithm, self.material)
         return words and f"key {self.id!r} {words}"
 
     @property
-    def identity(self) -> object:
+    def material_identity(self) -> object:
         """Equal for two keys of the same material, both halves of a pair included."""
         return self._ready.thumbprint or self.material
 
@@ -100,7 +100,7 @@ def key_ring(keys: Iterable[Key]) -> dict[str, Key]:
     for key in keys:
         if key.id in ring:
             raise ValueError(f"two keys have the id {key.id!r}")
-        twin = known.setdefault(key.identity, key)
+        twin = known.setdefault(key.material_identity, key)
         if twin.algorithm != key.algorithm:
             raise ValueError(
                 f"keys {twin.id!r} ({twin.algorithm}) and {key.id!r} ({key.algorithm}) are the same key: a key is for one algorithm"
@@ -109,7 +109,7 @@ def key_ring(keys: Iterable[Key]) -> dict[str, Key]:
     return ring
 
 
-def generated(key_id: str, algorithm: str) -> Key:
+def generate_key(key_id: str, algorithm: str) -> Key:
     """A new key with both halves. Raises ValueError for an unknown algorithm."""
     symmetric = algorithm not in {"RS256", "PS256", "EdDSA"}
-    return Key(key_id, generated_text() if symmetric else generated_pem(algorithm), algorithm)
+    return Key(key_id, generate_base64_key() if symmetric else generate_pem(algorithm), algorithm)

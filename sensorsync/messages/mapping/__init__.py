@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sensorsync.messages.mapping.model import (
     FIELD_KINDS,
-    MAX_KEPT,
+    MAX_PAYLOAD_COLUMN_BYTES,
     MAX_ROWS,
     FormatName,
     FormatSpec,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FIELD_KINDS",
-    "MAX_KEPT",
+    "MAX_PAYLOAD_COLUMN_BYTES",
     "MAX_ROWS",
     "FormatName",
     "FormatSpec",

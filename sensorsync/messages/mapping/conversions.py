@@ -12,42 +12,51 @@ from typing import Any
 import orjson
 
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import Fault
+from sensorsync.messages.reading.model import DecodeError
 
 Convert = Callable[[Any], Any]
 
 _NUMBER = re.compile(r"\s*([+-]?)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _LONGEST_NUMBER = 400
 """Characters: a double written out in full has no more digits before its point."""
-_MOST = 2**63
+_INT64_LIMIT = 2**63
 """Integers of a column are smaller than this in size: what every database has."""
 _DECIMAL = Context(prec=50, traps=[])
 """Of its own, for threads may have others: the same number has to become the same. Digits for any double and any unit."""
-_WORDS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+_BOOLEAN_WORDS = {
+    "true": True,
+    "on": True,
+    "yes": True,
+    "1": True,
+    "false": False,
+    "off": False,
+    "no": False,
+    "0": False,
+}
 
 
-def converter(kind: str, reason: str, label: str) -> Convert:
+def type_converter(kind: str, reason: str, label: str) -> Convert:
     """The function for one type: `number`, `integer`, `boolean`, `text` or `json`. `label` names the field in faults."""
 
-    def fault(value: object, wanted: str) -> Fault:
-        return Fault(reason, f"{label} is {_shown(value)}, not {wanted}")
+    def fault(value: object, wanted: str) -> DecodeError:
+        return DecodeError(reason, f"{label} is {_format_value(value)}, not {wanted}")
 
     def number(value: Any) -> float | int:
-        found = _number(value)
+        found = _parse_number(value)
         if found is None:
             raise fault(value, "a number")
         return found
 
     def integer(value: Any) -> int:
-        found = _number(value)
+        found = _parse_number(value)
         if type(found) is float and found.is_integer():
             found = int(found)
-        if type(found) is not int or not -_MOST <= found < _MOST:
+        if type(found) is not int or not -_INT64_LIMIT <= found < _INT64_LIMIT:
             raise fault(value, "an integer of 64 bits")
         return found
 
     def boolean(value: Any) -> bool:
-        found = _WORDS.get(value.strip().lower()) if type(value) is str and len(value) < 20 else value
+        found = _BOOLEAN_WORDS.get(value.strip().lower()) if type(value) is str and len(value) < 20 else value
         if found in (0, 1):
             return bool(found)
         raise fault(value, "true or false")
@@ -57,13 +66,13 @@ def converter(kind: str, reason: str, label: str) -> Convert:
             return value
         if type(value) in (dict, list):
             raise fault(value, "a text")
-        check_digits(value, reason, label)
+        validate_precision(value, reason, label)
         return json_text(value)
 
     return {"number": number, "integer": integer, "boolean": boolean, "text": text, "json": json_text}[kind]
 
 
-def scaled(scale: Decimal, offset: Decimal, reason: str, label: str) -> Convert:
+def linear_converter(scale: Decimal, offset: Decimal, reason: str, label: str) -> Convert:
     """A number -> number * scale + offset, computed in decimal: 48.2 degF are 9 degC, and not 9.000000000000004.
 
     Doubles cannot do that, and rounding cannot mend it: where the offset takes most of a number away, noise is left in any number of
@@ -73,26 +82,26 @@ def scaled(scale: Decimal, offset: Decimal, reason: str, label: str) -> Convert:
     def convert(value: float) -> float:
         found = float(_DECIMAL.fma(Decimal(repr(value)), scale, offset))
         if not math.isfinite(found):
-            raise Fault(reason, f"{label} is beyond the range of a double after its conversion")
+            raise DecodeError(reason, f"{label} is beyond the range of a double after its conversion")
         return found
 
     return convert
 
 
-def plain(value: Any, reason: str, label: str) -> float | int | bool | str:
+def untyped_value(value: Any, reason: str, label: str) -> float | int | bool | str:
     """A value as it comes, for a column without a type."""
     if type(value) is str or type(value) is bool:
         return value
-    found = _number(value)
+    found = _parse_number(value)
     if found is None:
-        raise Fault(reason, f"{label} is {_shown(value)}; a number, a boolean or a text is expected")
+        raise DecodeError(reason, f"{label} is {_format_value(value)}; a number, a boolean or a text is expected")
     return found
 
 
-def check_digits(value: Any, reason: str, label: str) -> None:
+def validate_precision(value: Any, reason: str, label: str) -> None:
     """For what becomes a text. Of an integer beyond 64 bits JSON's reader keeps a double: two serial numbers would be one text."""
-    if type(value) is float and abs(value) >= _MOST:
-        raise Fault(
+    if type(value) is float and abs(value) >= _INT64_LIMIT:
+        raise DecodeError(
             reason, f"{label} is a number beyond 64 bits, whose digits are not kept: let the device send it as a text"
         )
 
@@ -106,20 +115,20 @@ def json_text(value: Any) -> str:
     try:  # orjson writes integers of 64 bits only
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError) as error:
-        raise Fault("mapping", f"what the mapping made is no JSON: {error}") from None
+        raise DecodeError("mapping", f"what the mapping made is no JSON: {error}") from None
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     if type(value) is str:
         return repr(value[:40])
     if type(value) is float or (
-        type(value) is int and -_MOST <= value <= _MOST
+        type(value) is int and -_INT64_LIMIT <= value <= _INT64_LIMIT
     ):  # Python refuses to write very long ones
         return repr(value)
-    return fields.kind(value)
+    return fields.json_type_name(value)
 
 
-def _number(value: Any) -> float | int | None:
+def _parse_number(value: Any) -> float | int | None:
     """A finite double, or an integer of 64 bits; a larger one becomes the nearest double. None for what is no number."""
     if type(value) is str:
         found = _NUMBER.fullmatch(value) if len(value) <= _LONGEST_NUMBER else None
@@ -129,7 +138,7 @@ def _number(value: Any) -> float | int | None:
     elif type(value) is bool:
         return int(value)
     if type(value) is int:
-        if -_MOST <= value < _MOST:
+        if -_INT64_LIMIT <= value < _INT64_LIMIT:
             return value
         try:
             value = float(value)

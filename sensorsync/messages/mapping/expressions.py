@@ -12,9 +12,9 @@ from jmespath.exceptions import JMESPathError, ParseError
 from jmespath.functions import Functions
 from jmespath.visitor import TreeInterpreter
 
-from sensorsync.messages.reading.model import Fault
+from sensorsync.messages.reading.model import DecodeError
 
-Search = Callable[[Any], Any]
+SearchFunction = Callable[[Any], Any]
 Node = dict[str, Any]
 
 _LONGEST_MESSAGE = 200
@@ -37,13 +37,13 @@ class Expression:
     def __init__(self, text: str) -> None:
         """Compile `text`; raises ExpressionError."""
         self.text = text
-        tree = _parsed(text)
+        tree = _parse(text)
         steps = _steps(tree)
-        self.plain = steps is not None
+        self.is_plain_path = steps is not None
         """Whether it only picks a part of the document: nothing is computed, and the cost does not grow with the document."""
-        self.name = steps[0] if steps is not None and len(steps) == 1 and isinstance(steps[0], str) else None
+        self.member_name = steps[0] if steps is not None and len(steps) == 1 and isinstance(steps[0], str) else None
         """The member that it picks, where it is no more than one name."""
-        self.search: Search = _interpreted(text, tree) if steps is None else _walk(steps)
+        self.search: SearchFunction = _interpreter_search(text, tree) if steps is None else _path_search(steps)
 
 
 def is_true(value: object) -> bool:
@@ -54,7 +54,7 @@ def is_true(value: object) -> bool:
 # -- checking ----------------------------------------------------------------------------------------------------------
 
 
-def _parsed(text: str) -> Node:
+def _parse(text: str) -> Node:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an old way to write literals, that works
@@ -62,7 +62,7 @@ def _parsed(text: str) -> Node:
         nodes = list(_nodes(tree))
     except ParseError as error:
         column = len(text) if error.token_type is None else error.lex_position
-        raise ExpressionError(_what(error), min(column, len(text))) from None
+        raise ExpressionError(_describe_parse_error(error), min(column, len(text))) from None
     except RecursionError:
         raise ExpressionError("the expression is nested too deep") from None
     except JMESPathError as error:
@@ -74,7 +74,7 @@ def _parsed(text: str) -> Node:
     return tree
 
 
-def _what(error: ParseError) -> str:
+def _describe_parse_error(error: ParseError) -> str:
     """The library's own text shows the expression and a caret, which is for whoever knows the line."""
     message = str(getattr(error, "message", None) or error.msg)
     if error.token_type is None:
@@ -138,7 +138,7 @@ def _steps(node: Node) -> list[str | int] | None:
     return steps
 
 
-def _walk(steps: list[str | int]) -> Search:
+def _path_search(steps: list[str | int]) -> SearchFunction:
     """What is no object has no members, what is no array no elements; then it is null."""
     if not steps:
         return lambda document: document
@@ -158,7 +158,7 @@ def _walk(steps: list[str | int]) -> Search:
     return search
 
 
-def _interpreted(text: str, tree: Node) -> Search:
+def _interpreter_search(text: str, tree: Node) -> SearchFunction:
     visit: Callable[..., Any] = _INTERPRETER.visit
     errors = (JMESPathError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
@@ -168,6 +168,6 @@ def _interpreted(text: str, tree: Node) -> Search:
         except errors as error:
             said = str(error)
             short = said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}..."
-            raise Fault("mapping", f"{text}: {short}") from None
+            raise DecodeError("mapping", f"{text}: {short}") from None
 
     return search

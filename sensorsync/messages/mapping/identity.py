@@ -4,56 +4,56 @@ from __future__ import annotations
 
 from typing import Any
 
-from sensorsync.messages.mapping.conversions import check_digits, json_text
-from sensorsync.messages.mapping.message import NO_MESSAGE, Get, Message
+from sensorsync.messages.mapping.conversions import json_text, validate_precision
+from sensorsync.messages.mapping.message import EMPTY_MESSAGE, Message, ValueGetter
 from sensorsync.messages.mapping.model import MappingError, MappingSpec, Source
-from sensorsync.messages.mapping.sources import Sources
+from sensorsync.messages.mapping.sources import SourceCompiler
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import MAX_VALUE_TEXT, Fault
-from sensorsync.messages.reading.rows import Kind
+from sensorsync.messages.reading.model import MAX_VALUE_TEXT, DecodeError
+from sensorsync.messages.reading.rows import ColumnKind
 
 _KNOWN_NAMES = 4096
-_NAME_KINDS: tuple[Kind, ...] = ("text", "integer")
-_ID_KINDS: tuple[Kind, ...] = ("text", "integer", "number", "boolean", "time", "id")
+_NAME_KINDS: tuple[ColumnKind, ...] = ("text", "integer")
+_ID_KINDS: tuple[ColumnKind, ...] = ("text", "integer", "number", "boolean", "time", "id")
 
 
-Identified = tuple[str, bytes, str]
+IdentityValues = tuple[str, bytes, str]
 """device_id, event_id, ts."""
 _PAYLOAD_ID = "payload id"
 """In `Message.memo`, where the other keys are expressions: none is two names with a blank between them."""
 
 
-class Names:
+class NameValidator:
     """Device ids and metrics. A name that was found to be good is known, so that a device is checked once."""
 
     def __init__(self) -> None:
-        self.known: set[str] = set()
+        self.valid_names: set[str] = set()
         """Bounded, and only ever a shortcut."""
 
-    def checked(self, field: str, name: object) -> str:
+    def validate(self, field: str, name: object) -> str:
         """`name` as a text; an integer counts as its digits. Raises Fault."""
         text = str(name) if type(name) is int and -(10**20) < name < 10**20 else name
         checked = fields.checked_name(field, text)
-        if len(self.known) >= _KNOWN_NAMES:
-            self.known.clear()
-        self.known.add(checked)
+        if len(self.valid_names) >= _KNOWN_NAMES:
+            self.valid_names.clear()
+        self.valid_names.add(checked)
         return checked
 
-    def compile(self, sources: Sources, source: Source, key: str, field: str) -> Get:
+    def compile(self, sources: SourceCompiler, source: Source, key: str, field: str) -> ValueGetter:
         """The closure for a name, whose value is still to be checked; a constant is checked here. Raises MappingError."""
         get = sources.compile(source, key, field, _NAME_KINDS)
         if source.constant is not None:
             try:
-                self.checked(field, get(None, NO_MESSAGE))
-            except Fault as fault:
-                raise MappingError(key, fault.rejected.message) from None
+                self.validate(field, get(None, EMPTY_MESSAGE))
+            except DecodeError as fault:
+                raise MappingError(key, fault.rejection.message) from None
         return get
 
 
 class Identity:
     """Finds the identity of elements. A mapping need not say all of it: a table of the user's own has a key of its own."""
 
-    def __init__(self, spec: MappingSpec, sources: Sources, names: Names, max_age: float | None) -> None:
+    def __init__(self, spec: MappingSpec, sources: SourceCompiler, names: NameValidator, max_age: float | None) -> None:
         self.names = names
         self._missing_ts = spec.missing_ts
         self._missing_id = spec.missing_id
@@ -89,7 +89,7 @@ class Identity:
         """Whether any message can have a time: from the message, from a UUIDv7, or by `missing_ts`."""
         return self.has_ts or self._event_id is not None or self._missing_ts != "park"
 
-    def of(self, element: Any, message: Message) -> Identified:
+    def resolve(self, element: Any, message: Message) -> IdentityValues:
         """All three. Raises Fault."""
         device_id = self.device_id(element, message)
         event_id = self.event_id(element, message, device_id)
@@ -99,29 +99,29 @@ class Identity:
         """Raises Fault when there is none."""
         get = self._device_id
         name = None if get is None else get(element, message)
-        if type(name) is str and name in self.names.known:
+        if type(name) is str and name in self.names.valid_names:
             return name
-        return self.names.checked("device_id", name)
+        return self.names.validate("device_id", name)
 
     def event_id(self, element: Any, message: Message, device_id: str) -> bytes:
         """16 bytes: of a UUID as it is, else made of the device id and the text. Raises Fault."""
         get = self._event_id
-        text = self._several(element, message) if get is None else get(element, message)
+        text = self._combined_id(element, message) if get is None else get(element, message)
         if text is None:
-            return self._without_id(message)
-        return id_of(text, device_id)
+            return self._default_event_id(message)
+        return id_from_value(text, device_id)
 
     def ts(self, element: Any, message: Message, event_id: bytes | None) -> str:
         """UTC text of 26 characters. `event_id` may have a time in it. Raises Fault."""
         get = self._ts
         ts: str | None = None if get is None else get(element, message)
         if ts is None:
-            ts = self._without_ts(message, event_id)
+            ts = self._default_ts(message, event_id)
         if self._max_age is not None:
             fields.check_age(ts, message.received_at, self._max_age)
         return ts
 
-    def _several(self, element: Any, message: Message) -> str | None:
+    def _combined_id(self, element: Any, message: Message) -> str | None:
         """Several values as one text that no other values have."""
         if self._event_ids is None:
             return None
@@ -130,32 +130,34 @@ class Identity:
             if value is None:
                 return None
             if type(value) in (dict, list):
-                raise Fault("event_id", f"a part of event_id is {fields.kind(value)}, not a text or a number")
-            check_digits(value, "event_id", "a part of event_id")
+                raise DecodeError(
+                    "event_id", f"a part of event_id is {fields.json_type_name(value)}, not a text or a number"
+                )
+            validate_precision(value, "event_id", "a part of event_id")
         return json_text(values)
 
-    def _without_id(self, message: Message) -> bytes:
+    def _default_event_id(self, message: Message) -> bytes:
         if self._missing_id == "payload":
-            if _PAYLOAD_ID not in message.memo:
-                message.memo[_PAYLOAD_ID] = fields.payload_id(message.topic, message.payload)
-            found: bytes = message.memo[_PAYLOAD_ID]
+            if _PAYLOAD_ID not in message.cache:
+                message.cache[_PAYLOAD_ID] = fields.event_id_from_payload(message.topic, message.payload)
+            found: bytes = message.cache[_PAYLOAD_ID]
             return found
-        raise Fault("event_id", "event_id is missing, and missing_id is park")
+        raise DecodeError("event_id", "event_id is missing, and missing_id is park")
 
-    def _without_ts(self, message: Message, event_id: bytes | None) -> str:
+    def _default_ts(self, message: Message, event_id: bytes | None) -> str:
         ts = None if event_id is None else fields.time_of_uuid7(event_id)
         if ts is not None:
             return ts
         if self._missing_ts == "epoch":
             return fields.EPOCH
         if self._missing_ts == "arrival":
-            return fields.from_unix(message.received_at)
-        raise Fault("ts", "ts is missing, event_id is no UUIDv7 that has a time in it, and missing_ts is park")
+            return fields.unix_to_utc(message.received_at)
+        raise DecodeError("ts", "ts is missing, event_id is no UUIDv7 that has a time in it, and missing_ts is park")
 
 
-def id_of(value: object, device_id: str) -> bytes:
+def id_from_value(value: object, device_id: str) -> bytes:
     """The 16 bytes of an id: an integer counts as its digits. Raises Fault."""
     text = json_text(value) if type(value) is int else value
     if type(text) is str and len(text) > MAX_VALUE_TEXT:
-        raise Fault("event_id", f"event_id has {len(text)} characters; at most {MAX_VALUE_TEXT} are taken")
-    return fields.string_id(text, device_id)
+        raise DecodeError("event_id", f"event_id has {len(text)} characters; at most {MAX_VALUE_TEXT} are taken")
+    return fields.event_id_from_string(text, device_id)

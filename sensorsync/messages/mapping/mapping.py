@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from sensorsync.messages.mapping.expressions import Expression, is_true
-from sensorsync.messages.mapping.formats import Format, make
-from sensorsync.messages.mapping.identity import Identity, Names
-from sensorsync.messages.mapping.kept import Kept
+from sensorsync.messages.mapping.formats import Format, create_format
+from sensorsync.messages.mapping.identity import Identity, NameValidator
 from sensorsync.messages.mapping.message import Message
-from sensorsync.messages.mapping.model import MAX_KEPT, MAX_ROWS, MappingError, MappingSpec
-from sensorsync.messages.mapping.readings import Readings
-from sensorsync.messages.mapping.sources import Sources, expression
+from sensorsync.messages.mapping.model import MAX_PAYLOAD_COLUMN_BYTES, MAX_ROWS, MappingError, MappingSpec
+from sensorsync.messages.mapping.payload_column import PayloadColumn
+from sensorsync.messages.mapping.readings import ReadingBuilder
+from sensorsync.messages.mapping.sources import SourceCompiler, compile_expression
 from sensorsync.messages.mapping.tables import OwnRows
 from sensorsync.messages.mapping.topics import TopicPattern
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import Fault, Reading, Rejected
+from sensorsync.messages.reading.model import DecodeError, Reading, Rejected
 from sensorsync.messages.reading.rows import FanOut, Row, TableRow
 
-_SHORT_TEXT = 128
+_UNCOUNTED_CHARACTERS = 128
 """Characters of a column that do not count: so many every column may have, in every row."""
 
 
 class Mapping:
     """What one mapping makes of messages. Thread-safe."""
 
-    def __init__(self, spec: MappingSpec, *, max_age: float | None = None, shared: Format | None = None) -> None:
+    def __init__(self, spec: MappingSpec, *, max_age: float | None = None, shared_format: Format | None = None) -> None:
         """Build everything that does not need a message; reads no file and no network. Raises MappingError.
 
         `max_age`: seconds; what was measured longer ago when it arrived is rejected. `shared`: the format of another mapping, if it
@@ -34,19 +34,26 @@ class Mapping:
         """
         self.spec = spec
         self.name = spec.name
-        self.format = shared or make(spec.format)
+        self.format = shared_format or create_format(spec.format)
         try:
             self.pattern = TopicPattern(spec.topic)
         except ValueError as error:
             raise MappingError("topic", str(error)) from None
-        self._when = _optional(spec.when, "when")
-        self._each = _optional(spec.each, "each")
-        self._where = _optional(spec.where, "where")
-        whole = spec.each is None and not self.format.records
+        self._when = _optional_expression(spec.when, "when")
+        self._each = _optional_expression(spec.each, "each")
+        self._where = _optional_expression(spec.where, "where")
+        whole = spec.each is None and not self.format.has_records
         bare = whole and spec.format.name == "value"
-        sources = Sources(self.pattern, whole=whole, bare=bare, arrival=spec.missing_ts == "arrival")
-        identity = Identity(spec, sources, Names(), max_age)
-        kept = Kept(spec, whole=whole, made=self._each is not None and not self._each.plain)
+        sources = SourceCompiler(
+            self.pattern,
+            element_is_document=whole,
+            document_is_bare_value=bare,
+            uses_arrival_time=spec.missing_ts == "arrival",
+        )
+        identity = Identity(spec, sources, NameValidator(), max_age)
+        kept = PayloadColumn(
+            spec, element_is_document=whole, is_computed=self._each is not None and not self._each.is_plain_path
+        )
         self._own = self._readings = None
         if spec.table is not None:
             if spec.readings:
@@ -54,72 +61,72 @@ class Mapping:
             self._own = OwnRows(spec, spec.table, sources, identity, kept)
         else:
             _check_identity(spec, identity)
-            self._readings = Readings(spec, sources, identity, kept)
-        self._one = whole and (spec.table is not None or (spec.single and len(spec.readings) == 1))
+            self._readings = ReadingBuilder(spec, sources, identity, kept)
+        self._gives_one_row = whole and (spec.table is not None or (spec.single and len(spec.readings) == 1))
         self._templates = sources.templates
 
-    def texts(self, topic: str) -> tuple[str, ...] | None:
+    def match_topic(self, topic: str) -> tuple[str, ...] | None:
         """What the sources with `topic` say for this topic; None: the mapping is not for it."""
         levels = self.pattern.match(topic)
-        return None if levels is None else tuple([template.text(levels) for template in self._templates])
+        return None if levels is None else tuple([template.render(levels) for template in self._templates])
 
-    def takes(self, document: Any) -> bool:
+    def condition_holds(self, document: Any) -> bool:
         """Whether `when` is true. Raises Fault when it fails."""
         return self._when is None or is_true(self._when.search(document))
 
     @property
-    def conditional(self) -> bool:
+    def has_condition(self) -> bool:
         """Whether there is a `when`."""
         return self._when is not None
 
     def rows(self, message: Message) -> Row | FanOut | Rejected:
         """What becomes of a message that the mapping takes. Raises nothing."""
         try:
-            if self._one:
-                return self._only(message)
+            if self._gives_one_row:
+                return self._single_row(message)
             return self._fan_out(message)
-        except Fault as fault:
-            return self.rejected(fault.rejected)
+        except DecodeError as fault:
+            return self.prefix_rejection(fault.rejection)
 
-    def rejected(self, why: Rejected) -> Rejected:
+    def prefix_rejection(self, rejection: Rejected) -> Rejected:
         """`why`, with the mapping's name before it."""
-        return Rejected(why.reason, f"{self.name}: {why.message}")
+        return Rejected(rejection.reason, f"{self.name}: {rejection.message}")
 
-    def _only(self, message: Message) -> Row:
+    def _single_row(self, message: Message) -> Row:
         element = message.document
         row: Row | None = None
         if self._where is None or is_true(self._where.search(element)):
             if self._readings is not None:
-                row = self._readings.one(element, message)
+                row = self._readings.single_reading(element, message)
             elif self._own is not None:
                 row = self._own.row(element, None, message)
         if row is None:
-            raise Fault("empty", "the message gives no reading")
+            raise DecodeError("empty", "the message gives no reading")
         return row
 
     def _fan_out(self, message: Message) -> FanOut:
         elements = self._elements(message.document)
         if len(elements) > MAX_ROWS:
-            raise Fault("too_large", f"the message has {len(elements)} elements; at most {MAX_ROWS} are taken")
+            raise DecodeError("too_large", f"the message has {len(elements)} elements; at most {MAX_ROWS} are taken")
         parts: list[Row | Rejected] = []
         kept = 0
-        for part in self._parts(elements, message):
-            parts.append(part if not isinstance(part, Rejected) else self.rejected(part))
-            kept += _kept_size(part)
+        for part in self._row_results(elements, message):
+            parts.append(part if not isinstance(part, Rejected) else self.prefix_rejection(part))
+            kept += _payload_size(part)
             if len(parts) > MAX_ROWS:
-                raise Fault("too_large", f"the message gives more than {MAX_ROWS} rows")
-            if kept > MAX_KEPT:
-                raise Fault(
+                raise DecodeError("too_large", f"the message gives more than {MAX_ROWS} rows")
+            if kept > MAX_PAYLOAD_COLUMN_BYTES:
+                raise DecodeError(
                     "too_large",
-                    f"the rows of the message keep more than {MAX_KEPT} bytes of it (see keep: element, nothing)",
+                    f"the rows of the message keep more than {MAX_PAYLOAD_COLUMN_BYTES} bytes of it (see keep: element, nothing)",
                 )
         if not parts:
-            raise Fault("empty", "the message gives no reading")
+            raise DecodeError("empty", "the message gives no reading")
         return FanOut(tuple(parts))
 
     def _elements(self, document: Any) -> list[Any]:
         if self._each is None:
-            return document if self.format.records else [document]
+            return document if self.format.has_records else [document]
         found = self._each.search(document)
         if type(found) is list:
             return found
@@ -127,9 +134,11 @@ class Mapping:
             return [{"key": key, "value": value} for key, value in found.items()]
         if found is None:
             return []
-        raise Fault("mapping", f"each: {self.spec.each} is {fields.kind(found)}, not an array or an object")
+        raise DecodeError(
+            "mapping", f"each: {self.spec.each} is {fields.json_type_name(found)}, not an array or an object"
+        )
 
-    def _parts(self, elements: list[Any], message: Message) -> Iterator[Row | Rejected]:
+    def _row_results(self, elements: list[Any], message: Message) -> Iterator[Row | Rejected]:
         """The index of an element is that in the message, so that `where` changes no id."""
         where = None if self._where is None else self._where.search
         for index, element in enumerate(elements):
@@ -138,15 +147,15 @@ class Mapping:
                     continue
                 if self._own is not None:
                     yield self._own.row(element, index, message)
-            except Fault as fault:
-                yield fault.rejected
+            except DecodeError as fault:
+                yield fault.rejection
             else:
                 if self._readings is not None:
-                    yield from self._readings.several(element, index, message)
+                    yield from self._readings.element_readings(element, index, message)
 
 
-def _optional(text: str | None, key: str) -> Expression | None:
-    return None if text is None else expression(text, key)
+def _optional_expression(text: str | None, key: str) -> Expression | None:
+    return None if text is None else compile_expression(text, key)
 
 
 def _check_identity(spec: MappingSpec, identity: Identity) -> None:
@@ -165,10 +174,10 @@ def _check_identity(spec: MappingSpec, identity: Identity) -> None:
         raise MappingError("ts", "it is missing: say where the time is, or missing_ts: arrival or epoch")
 
 
-def _kept_size(part: Row | Rejected) -> int:
+def _payload_size(part: Row | Rejected) -> int:
     """Bytes of a row that can be as long as the message, at least; of ASCII exactly."""
     if isinstance(part, Reading):
         return len(part.payload)
     if isinstance(part, TableRow):
-        return sum(len(value) for value in part.values if type(value) is str and len(value) > _SHORT_TEXT)
+        return sum(len(value) for value in part.values if type(value) is str and len(value) > _UNCOUNTED_CHARACTERS)
     return 0

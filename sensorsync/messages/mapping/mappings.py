@@ -10,7 +10,7 @@ from sensorsync.messages.mapping.formats import Format
 from sensorsync.messages.mapping.mapping import Mapping
 from sensorsync.messages.mapping.message import Message
 from sensorsync.messages.mapping.model import FormatSpec, MappingSpec
-from sensorsync.messages.reading.model import MAX_TOPIC, Fault, ReadingRules, Rejected
+from sensorsync.messages.reading.model import MAX_TOPIC, DecodeError, ReadingRules, Rejected
 from sensorsync.messages.reading.rows import FanOut, Row
 
 _KNOWN_TOPICS = 4096
@@ -32,7 +32,7 @@ class Mappings:
         formats: dict[FormatSpec, Format] = {}
         self.mappings: list[Mapping] = []
         for spec in specs:
-            mapping = Mapping(spec, max_age=max_age, shared=formats.get(spec.format))
+            mapping = Mapping(spec, max_age=max_age, shared_format=formats.get(spec.format))
             formats[spec.format] = mapping.format
             self.mappings.append(mapping)
         self.max_payload = max_payload
@@ -54,7 +54,7 @@ class Mappings:
         if not routes:
             return None
         if len(payload) > self.max_payload or len(topic) > MAX_TOPIC:
-            return routes[0][0].rejected(self._too_large(payload, topic))
+            return routes[0][0].prefix_rejection(self._too_large(payload, topic))
         documents: dict[Format, Any] = {}
         why: Rejected | None = None
         for mapping, texts in routes:
@@ -62,16 +62,16 @@ class Mappings:
             try:
                 if format_ in documents:
                     document = documents[format_]
-                    if type(document) is Fault:
+                    if type(document) is DecodeError:
                         raise document.with_traceback(None)
                 else:
                     documents[format_] = document = format_.parse(payload)
-                if not mapping.takes(document):
+                if not mapping.condition_holds(document):
                     continue
-            except Fault as fault:
+            except DecodeError as fault:
                 documents.setdefault(format_, fault)
-                why = why or mapping.rejected(fault.rejected)
-                if mapping.conditional:
+                why = why or mapping.prefix_rejection(fault.rejection)
+                if mapping.has_condition:
                     continue
                 return why
             what: tuple[Any, ...] = (document, payload, topic, texts, properties, received_at, {})
@@ -79,7 +79,7 @@ class Mappings:
         return why
 
     def _find(self, topic: str) -> list[_Route]:
-        routes = [(mapping, texts) for mapping in self.mappings if (texts := mapping.texts(topic)) is not None]
+        routes = [(mapping, texts) for mapping in self.mappings if (texts := mapping.match_topic(topic)) is not None]
         if len(topic) <= MAX_TOPIC:
             if len(self._routes) >= _KNOWN_TOPICS:
                 self._routes.clear()

@@ -12,18 +12,18 @@ class Message(NamedTuple):
     document: Any
     payload: bytes
     topic: str
-    texts: tuple[str, ...]
+    template_texts: tuple[str, ...]
     """The mapping's templates for this topic."""
     properties: Mapping[str, object] | None
     """As in `Delivery.properties`."""
     received_at: float
     """Seconds since 1970."""
-    memo: dict[str, Any]
+    cache: dict[str, Any]
     """What was computed once for the whole message."""
 
 
-Get = Callable[[Any, Message], Any]
+ValueGetter = Callable[[Any, Message], Any]
 """(element, message) -> value; None: there is none. Raises Fault."""
 
-NO_MESSAGE = Message(None, b"", "", (), None, 0.0, {})
+EMPTY_MESSAGE = Message(None, b"", "", (), None, 0.0, {})
 """For what is known before any message: constants."""

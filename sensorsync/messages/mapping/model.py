@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sensorsync.messages.reading.rows import Kind, OwnTable
+from sensorsync.messages.reading.rows import ColumnKind, TargetTable
 
 MAX_ROWS = 10_000
 """Rows of one message."""
-MAX_KEPT = 1024 * 1024
+MAX_PAYLOAD_COLUMN_BYTES = 1024 * 1024
 """Bytes of all `payload` columns of one message together."""
 
 FormatName = Literal["json", "value", "senml", "csv", "influx"]
 
-FIELD_KINDS: dict[str, Kind] = {
+FIELD_KINDS: dict[str, ColumnKind] = {
     "event_id": "id",
     "device_id": "text",
     "ts": "time",
@@ -77,7 +77,7 @@ class Source:
     """Columns of own tables only: a field of the mapping itself."""
     values: Mapping[str, str] | None = None
     """Text (of the value as JSON has it) -> text; what is not in it is rejected."""
-    type: Kind | None = None
+    type: ColumnKind | None = None
     """None: as it comes."""
     from_unit: str | None = None
     to_unit: str | None = None
@@ -126,7 +126,7 @@ class MappingSpec:
     readings: tuple[ReadingSpec, ...] = ()
     single: bool = False
     """One element, one reading: its id is the event_id itself. Else it is the UUIDv5 of event_id and the reading's place."""
-    table: OwnTable | None = None
+    table: TargetTable | None = None
     """Instead of `readings`."""
     columns: tuple[Source, ...] = ()
     """One for each of `table.columns`."""

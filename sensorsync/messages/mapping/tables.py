@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sensorsync.messages.mapping.conversions import plain
-from sensorsync.messages.mapping.identity import Identity, id_of
-from sensorsync.messages.mapping.kept import Kept
+from sensorsync.messages.mapping.conversions import untyped_value
+from sensorsync.messages.mapping.identity import Identity, id_from_value
 from sensorsync.messages.mapping.message import Message
 from sensorsync.messages.mapping.model import FIELD_KINDS, MappingError, MappingSpec, Source
-from sensorsync.messages.mapping.sources import Sources
+from sensorsync.messages.mapping.payload_column import PayloadColumn
+from sensorsync.messages.mapping.sources import SourceCompiler
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import Fault
-from sensorsync.messages.reading.rows import Column, Kind, OwnTable, TableRow, Value
+from sensorsync.messages.reading.model import DecodeError
+from sensorsync.messages.reading.rows import Column, ColumnKind, ColumnValue, TableRow, TargetTable
 
-_KINDS: tuple[Kind, ...] = ("number", "integer", "boolean", "text", "time", "json", "id")
+_KINDS: tuple[ColumnKind, ...] = ("number", "integer", "boolean", "text", "time", "json", "id")
 
 
-class _Facts(NamedTuple):
+class _MappingFields(NamedTuple):
     """The mapping's own fields of one element, named as in `Source.field`. None: no column asks for it, or there is none."""
 
     event_id: bytes | None
@@ -29,16 +29,23 @@ class _Facts(NamedTuple):
     payload: str | None
 
 
-_Cell = Callable[[Any, Message, _Facts], Value]
+_ColumnGetter = Callable[[Any, Message, _MappingFields], ColumnValue]
 
 
 class OwnRows:
     """Makes the rows of elements."""
 
-    def __init__(self, spec: MappingSpec, table: OwnTable, sources: Sources, identity: Identity, kept: Kept) -> None:
+    def __init__(
+        self,
+        spec: MappingSpec,
+        table: TargetTable,
+        sources: SourceCompiler,
+        identity: Identity,
+        payload_column: PayloadColumn,
+    ) -> None:
         self._table = table
         self._identity = identity
-        self._kept = kept
+        self._payload_column = payload_column
         names = [column.name for column in table.columns]
         if len(spec.columns) != len(names) or not names:
             raise MappingError("table.columns", f"{len(names)} columns have {len(spec.columns)} sources")
@@ -50,8 +57,8 @@ class OwnRows:
         self._needs_ts = identity.has_ts or "ts" in self._fields
         self._needs_id = "event_id" in self._fields or (self._needs_ts and bool(spec.event_id))
         self._check_fields(spec)
-        self._cells = [
-            _cell(column, source, f"table.columns.{column.name}", sources)
+        self._column_getters = [
+            _column_getter(column, source, f"table.columns.{column.name}", sources)
             for column, source in zip(table.columns, spec.columns, strict=True)
         ]
         self._check_key(spec.columns, names)
@@ -80,20 +87,20 @@ class OwnRows:
 
     def row(self, element: Any, index: int | None, message: Message) -> TableRow:
         """The row of one element, `index` being its place among several. Raises Fault."""
-        facts = self._facts(element, index, message)
-        values = tuple([cell(element, message, facts) for cell in self._cells])
+        facts = self._mapping_fields(element, index, message)
+        values = tuple([cell(element, message, facts) for cell in self._column_getters])
         for place, name in self._key:
             value = values[place]
             if value is None:
-                raise Fault("value", f"column {name} is missing, and belongs to the key of {self._table.name}")
+                raise DecodeError("value", f"column {name} is missing, and belongs to the key of {self._table.name}")
             if type(value) is str and value[-1:] == " ":
                 # Most collations pad with blanks, utf8mb4_bin too: `a` and `a ` would be one row, and one of the two messages lost.
-                raise Fault(
+                raise DecodeError(
                     "value", f"column {name} has a blank at its end, and belongs to the key of {self._table.name}"
                 )
         return TableRow(self._table, values, facts.ts)
 
-    def _facts(self, element: Any, index: int | None, message: Message) -> _Facts:
+    def _mapping_fields(self, element: Any, index: int | None, message: Message) -> _MappingFields:
         identity, wanted = self._identity, self._fields
         device_id = event_id = ts = None
         if identity.has_device_id and (self._needs_id or self._has_ids or "device_id" in wanted):
@@ -103,42 +110,42 @@ class OwnRows:
         if self._needs_ts:
             ts = identity.ts(element, message, event_id)
         if index is not None and event_id is not None:
-            event_id = fields.part_id(event_id, str(index))
-        return _Facts(
+            event_id = fields.row_event_id(event_id, str(index))
+        return _MappingFields(
             event_id=event_id,
             device_id=device_id,
             ts=ts,
             topic=message.topic,
-            received_at=fields.from_unix(message.received_at) if "received_at" in wanted else None,
-            payload=self._kept.text(element, message) if "payload" in wanted else None,
+            received_at=fields.unix_to_utc(message.received_at) if "received_at" in wanted else None,
+            payload=self._payload_column.json_text(element, message) if "payload" in wanted else None,
         )
 
 
-def _cell(column: Column, source: Source, key: str, sources: Sources) -> _Cell:
+def _column_getter(column: Column, source: Source, key: str, sources: SourceCompiler) -> _ColumnGetter:
     if source.field is not None:
         name = source.field
         kind = FIELD_KINDS[name]
         if source.type not in {None, kind}:
             raise MappingError(f"{key}.type", f"the field {name} is {kind}, and nothing else")
-        place = _Facts._fields.index(name)
+        place = _MappingFields._fields.index(name)
         return lambda _, __, facts: facts[place]
     label = f"column {column.name}"
     get = sources.compile(source, key, "value", _KINDS, label=label)
     if source.type == "id":
 
-        def id_cell(element: Any, message: Message, facts: _Facts) -> Value:
+        def id_cell(element: Any, message: Message, facts: _MappingFields) -> ColumnValue:
             value = get(element, message)
             try:
-                return None if value is None else id_of(value, facts.device_id or "")
-            except Fault as fault:
-                raise Fault("value", f"{label}: {fault.rejected.message}") from None
+                return None if value is None else id_from_value(value, facts.device_id or "")
+            except DecodeError as fault:
+                raise DecodeError("value", f"{label}: {fault.rejection.message}") from None
 
         return id_cell
     if source.type is None:
 
-        def plain_cell(element: Any, message: Message, _: _Facts) -> Value:
+        def plain_cell(element: Any, message: Message, _: _MappingFields) -> ColumnValue:
             value = get(element, message)
-            return None if value is None else plain(value, "value", label)
+            return None if value is None else untyped_value(value, "value", label)
 
         return plain_cell
     return lambda element, message, _: get(element, message)

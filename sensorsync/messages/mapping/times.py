@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import Fault
+from sensorsync.messages.reading.model import DecodeError
 
-TimeOf = Callable[[object, float], str | None]
+TimeParser = Callable[[object, float], str | None]
 """(value, received_at) -> UTC text. None: the value says no time. Raises Fault."""
 
 _UNIX = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
@@ -26,55 +26,57 @@ _SAMPLE = datetime(2024, 11, 23, 14, 35, 46, 123456, UTC)
 _LONGEST_TEXT = 100
 
 
-def time_of(form: str, zone: str | None = None, *, arrival: bool = False) -> TimeOf:
+def time_parser(time_format: str, zone: str | None = None, *, relative_to_arrival: bool = False) -> TimeParser:
     """How to read times that are written as `form` says: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml` or a pattern.
 
     `zone`: IANA name of the zone of a time that says none. Two times of an autumn night have the same text there; it is taken as
     the first. `arrival`: a relative time of SenML counts from the arrival; else it is none. Raises ValueError with a sentence.
     """
-    place = None if zone is None else _zone(zone)
-    if form == "rfc3339":
-        return _rfc3339(place)
-    if "%" in form:
-        return _pattern(form, place)
+    place = None if zone is None else _load_zone(zone)
+    if time_format == "rfc3339":
+        return _rfc3339_parser(place)
+    if "%" in time_format:
+        return _strptime_parser(time_format, place)
     if place is not None:
-        raise ValueError(f"a zone has no use with {form}: such a time is in UTC")
-    if form == "senml":
-        return _senml(arrival=arrival)
-    if form == "unix_ns":
-        return lambda value, _: _text(_nanoseconds(value))
-    if form in _UNIX:
-        unit = _UNIX[form]
-        return lambda value, _: _text(_microseconds(value, unit))
-    raise ValueError(f"there is no time format {form!r}: rfc3339, unix, unix_ms, unix_us, unix_ns, senml, or a pattern")
+        raise ValueError(f"a zone has no use with {time_format}: such a time is in UTC")
+    if time_format == "senml":
+        return _senml_parser(relative_to_arrival=relative_to_arrival)
+    if time_format == "unix_ns":
+        return lambda value, _: _microseconds_to_text(_nanoseconds(value))
+    if time_format in _UNIX:
+        unit = _UNIX[time_format]
+        return lambda value, _: _microseconds_to_text(_microseconds(value, unit))
+    raise ValueError(
+        f"there is no time format {time_format!r}: rfc3339, unix, unix_ms, unix_us, unix_ns, senml, or a pattern"
+    )
 
 
-def _zone(name: str) -> ZoneInfo:
+def _load_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"there is no time zone {name!r}; names are such as Europe/Berlin") from None
 
 
-def _rfc3339(zone: ZoneInfo | None) -> TimeOf:
+def _rfc3339_parser(zone: ZoneInfo | None) -> TimeParser:
     if zone is None:
-        return lambda value, _: fields.utc(value)
+        return lambda value, _: fields.rfc3339_to_utc(value)
 
     def in_zone(value: object, _: float) -> str:
         local = _LOCAL.fullmatch(value) if type(value) is str else None
         if local is None:
-            return fields.utc(value)
+            return fields.rfc3339_to_utc(value)
         day, clock, fraction = local.groups()
         try:
             moment = datetime.fromisoformat(f"{day} {clock}.{(fraction or '')[:6]:0<6}")
-            return _in_utc(moment.replace(tzinfo=zone))
+            return _local_to_utc_text(moment.replace(tzinfo=zone))
         except (ValueError, OverflowError) as error:
-            raise Fault("ts", f"{value!r} is out of range ({error})") from None
+            raise DecodeError("ts", f"{value!r} is out of range ({error})") from None
 
     return in_zone
 
 
-def _pattern(pattern: str, zone: ZoneInfo | None) -> TimeOf:
+def _strptime_parser(pattern: str, zone: ZoneInfo | None) -> TimeParser:
     has_offset = bool(_OFFSET.search(pattern))
     if not _YEAR.search(pattern):
         raise ValueError(f"the pattern {pattern!r} has no year (%Y)")
@@ -92,30 +94,30 @@ def _pattern(pattern: str, zone: ZoneInfo | None) -> TimeOf:
     def read(value: object, _: float) -> str:
         text = str(value) if type(value) is int and abs(value) < 10**20 else value
         if type(text) is not str:
-            raise Fault("ts", f"{fields.kind(value)} is no time like {pattern!r}")
+            raise DecodeError("ts", f"{fields.json_type_name(value)} is no time like {pattern!r}")
         if len(text) > _LONGEST_TEXT:
-            raise Fault("ts", f"a time of {len(text)} characters is too long")
+            raise DecodeError("ts", f"a time of {len(text)} characters is too long")
         try:
             moment = datetime.strptime(text, pattern)  # noqa: DTZ007 - the zone comes next
-            return _in_utc(moment if zone is None else moment.replace(tzinfo=zone))
+            return _local_to_utc_text(moment if zone is None else moment.replace(tzinfo=zone))
         except (ValueError, OverflowError):
-            raise Fault("ts", f"{text!r} is no time like {pattern!r}") from None
+            raise DecodeError("ts", f"{text!r} is no time like {pattern!r}") from None
 
     return read
 
 
-def _senml(*, arrival: bool) -> TimeOf:
+def _senml_parser(*, relative_to_arrival: bool) -> TimeParser:
     def read(value: object, received_at: float) -> str | None:
         microseconds = _microseconds(value, 1_000_000)
         if microseconds >= _RELATIVE * 1_000_000:
-            return _text(microseconds)
-        return _text(round(received_at * 1_000_000) + microseconds) if arrival else None
+            return _microseconds_to_text(microseconds)
+        return _microseconds_to_text(round(received_at * 1_000_000) + microseconds) if relative_to_arrival else None
 
     return read
 
 
-def _in_utc(moment: datetime) -> str:
-    return _checked(moment.astimezone(UTC).replace(tzinfo=None))
+def _local_to_utc_text(moment: datetime) -> str:
+    return _format_utc(moment.astimezone(UTC).replace(tzinfo=None))
 
 
 def _microseconds(value: object, unit: int) -> int:
@@ -126,7 +128,7 @@ def _microseconds(value: object, unit: int) -> int:
         try:
             return round(value * unit)
         except (OverflowError, ValueError):
-            raise Fault("ts", "the time is no finite number") from None
+            raise DecodeError("ts", "the time is no finite number") from None
     sign, whole, fraction = _digits(value)
     exact = int(f"{whole}{fraction:0<20}") * unit // 10**20
     return -exact if sign else exact
@@ -142,21 +144,21 @@ def _nanoseconds(value: object) -> int:
 def _digits(value: object) -> tuple[str, str, str]:
     found = _NUMBER.fullmatch(value) if type(value) is str else None
     if found is None:
-        shown = repr(value[:40]) if type(value) is str else fields.kind(value)
-        raise Fault("ts", f"{shown} is no number of seconds (or their parts) since 1970")
+        shown = repr(value[:40]) if type(value) is str else fields.json_type_name(value)
+        raise DecodeError("ts", f"{shown} is no number of seconds (or their parts) since 1970")
     sign, whole, fraction = found.groups()
     return sign, whole, fraction or ""
 
 
-def _text(microseconds: int) -> str:
+def _microseconds_to_text(microseconds: int) -> str:
     try:
-        return _checked(_EPOCH + timedelta(microseconds=microseconds))
+        return _format_utc(_EPOCH + timedelta(microseconds=microseconds))
     except OverflowError:
-        raise Fault("ts", "the time is outside of the years 1000 to 9999") from None
+        raise DecodeError("ts", "the time is outside of the years 1000 to 9999") from None
 
 
-def _checked(moment: datetime) -> str:
+def _format_utc(moment: datetime) -> str:
     text = moment.isoformat(" ", "microseconds")
     if text < "1000":  # DATETIME begins there
-        raise Fault("ts", "the time is before the year 1000 in UTC")
+        raise DecodeError("ts", "the time is before the year 1000 in UTC")
     return text

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 _MAX_BYTES = 65535
 """The longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
-_NAMED = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAMED_LEVEL = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class TopicPattern:
@@ -17,33 +17,33 @@ class TopicPattern:
         """Raises ValueError with a sentence for what is no filter (MQTT 5.0, section 4.7.1)."""
         levels = text.split("/")
         _check(text, levels)
-        names = [named[1] for level in levels if (named := _NAMED.fullmatch(level))]
+        names = [named[1] for level in levels if (named := _NAMED_LEVEL.fullmatch(level))]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"{{{name}}} stands in it twice: each level needs a name of its own")
         self.names = tuple(names)
-        self.filter = "/".join("+" if _NAMED.fullmatch(level) else level for level in levels)
+        self.filter = "/".join("+" if _NAMED_LEVEL.fullmatch(level) else level for level in levels)
         """What MQTT calls it: to subscribe with."""
-        self._matches = _regular(levels).fullmatch
-        self._any_start = self.filter[0] in "+#"
+        self._matches = _compile_regex(levels).fullmatch
+        self._starts_with_wildcard = self.filter[0] in "+#"
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The named levels of `topic`; None when it is none of these topics.
 
         A wildcard at the front is not for topics that begin with $ ([MQTT-4.7.2-1]).
         """
-        if self._any_start and topic.startswith("$"):
+        if self._starts_with_wildcard and topic.startswith("$"):
             return None
         found = self._matches(topic)
         return None if found is None else found.groupdict()
 
 
-class Template:
+class TopicTemplate:
     """A text with named levels in braces: `{room}-{device}`."""
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
         """Raises ValueError with a sentence when it names a level that the topic does not name."""
-        self._parts = _NAMED.split(text)  # text, name, text, name, ..., text
+        self._parts = _NAMED_LEVEL.split(text)  # text, name, text, name, ..., text
         if any("{" in part or "}" in part for part in self._parts[::2]):
             raise ValueError(f"{text!r} has a brace that belongs to no name: names are letters, digits and _")
         for name in self._parts[1::2]:
@@ -53,7 +53,7 @@ class Template:
         if len(self._parts) == 1:
             raise ValueError(f"{text!r} names no level of the topic: use constant for a fixed text")
 
-    def text(self, levels: Mapping[str, str]) -> str:
+    def render(self, levels: Mapping[str, str]) -> str:
         """The text for these levels."""
         return "".join(levels[part] if place % 2 else part for place, part in enumerate(self._parts))
 
@@ -68,7 +68,7 @@ def _check(text: str, levels: list[str]) -> None:
     if levels[0] == "$share":
         raise ValueError("write the filter alone, without $share and the group: topics of messages never have them")
     for level in levels:
-        if ("{" in level or "}" in level) and not _NAMED.fullmatch(level):
+        if ("{" in level or "}" in level) and not _NAMED_LEVEL.fullmatch(level):
             raise ValueError(
                 f"level {level!r}: a named level is a name in braces and nothing else, such as {{room}} "
                 "(letters, digits and _, no digit first)"
@@ -79,10 +79,10 @@ def _check(text: str, levels: list[str]) -> None:
         raise ValueError("# must be the last level and stand alone in it")
 
 
-def _regular(levels: list[str]) -> re.Pattern[str]:
+def _compile_regex(levels: list[str]) -> re.Pattern[str]:
     parts = []
     for level in levels:
-        if named := _NAMED.fullmatch(level):
+        if named := _NAMED_LEVEL.fullmatch(level):
             parts.append(f"(?P<{named[1]}>[^/]*)")
         else:
             parts.append("[^/]*" if level == "+" else re.escape(level))

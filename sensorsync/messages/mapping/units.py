@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 
-def conversion(from_unit: str, to_unit: str) -> tuple[Decimal, Decimal]:
+def unit_conversion(from_unit: str, to_unit: str) -> tuple[Decimal, Decimal]:
     """(scale, offset): a value in `to_unit` is value * scale + offset.
 
     Raises ValueError with a sentence for a unit that pint does not know, and for two that measure different things.

@@ -7,12 +7,12 @@ from sensorsync.messages.reading.model import (
     MAX_TOPIC,
     MAX_UNIT,
     MAX_VALUE_TEXT,
-    REASONS,
+    REJECTION_REASONS,
     Reading,
     ReadingRules,
     Rejected,
 )
-from sensorsync.messages.reading.rows import Column, FanOut, OwnTable, Row, TableRow
+from sensorsync.messages.reading.rows import Column, FanOut, Row, TableRow, TargetTable
 
 __all__ = [
     "MAX_ID",
@@ -20,14 +20,14 @@ __all__ = [
     "MAX_TOPIC",
     "MAX_UNIT",
     "MAX_VALUE_TEXT",
-    "REASONS",
+    "REJECTION_REASONS",
     "Column",
     "FanOut",
-    "OwnTable",
     "Reading",
     "ReadingDecoder",
     "ReadingRules",
     "Rejected",
     "Row",
     "TableRow",
+    "TargetTable",
 ]

@@ -22,8 +22,8 @@ from typing import Any
 import orjson
 
 from sensorsync.messages.reading import fields
-from sensorsync.messages.reading.model import MAX_TOPIC, MAX_UNIT, Fault, Reading, ReadingRules, Rejected
-from sensorsync.messages.reading.text import not_json
+from sensorsync.messages.reading.model import MAX_TOPIC, MAX_UNIT, DecodeError, Reading, ReadingRules, Rejected
+from sensorsync.messages.reading.text import json_rejection
 
 _KNOWN_NAMES = 4096
 
@@ -35,9 +35,9 @@ class ReadingDecoder:
         self.rules = rules = rules or ReadingRules()
         self._max_payload = rules.max_payload
         self._max_age = rules.max_age
-        self._known: set[str] = set()
+        self._valid_names: set[str] = set()
         """Names that were found to be good, so that a device is checked once; bounded, and only ever a shortcut."""
-        self._from_topic = rules.device_id_level is not None or rules.metric_level is not None
+        self._uses_topic_levels = rules.device_id_level is not None or rules.metric_level is not None
 
     def decode(self, payload: bytes, topic: str, received_at: float) -> Reading | Rejected:
         """The reading in `payload`, or why it is none. `received_at` in seconds since 1970. Raises nothing."""
@@ -47,39 +47,43 @@ class ReadingDecoder:
             text = payload.decode()
             message = orjson.loads(text)
             if type(message) is not dict:
-                return Rejected("type", f"the payload is {fields.kind(message)}, not a JSON object")
+                return Rejected("type", f"the payload is {fields.json_type_name(message)}, not a JSON object")
             if "[" in text or text.find("{", 1) > 0:
                 fields.check_nesting(message)
             return self._read(message, text, topic, received_at)
         except UnicodeDecodeError as broken:
             return Rejected("encoding", f"the payload is not UTF-8 (byte {broken.start})")
         except orjson.JSONDecodeError as error:
-            return not_json(payload.decode(), error)
-        except Fault as fault:
-            return fault.rejected
+            return json_rejection(payload.decode(), error)
+        except DecodeError as fault:
+            return fault.rejection
 
     def _read(self, message: dict[str, Any], text: str, topic: str, received_at: float) -> Reading:
         """What is ordinary is decided in line, because it is nearly every message; `fields` knows the whole rules."""
         get = message.get
-        device_id, metric = self._names(message, topic) if self._from_topic else (get("device_id"), get("metric"))
-        known = self._known
+        device_id, metric = (
+            self._names(message, topic) if self._uses_topic_levels else (get("device_id"), get("metric"))
+        )
+        known = self._valid_names
         if type(device_id) is not str or device_id not in known:
             device_id = self._name("device_id", device_id)
         if type(metric) is not str or metric not in known:
             metric = self._name("metric", metric)
         if len(topic) > MAX_TOPIC:
-            raise Fault("topic", f"the topic has {len(topic)} characters; at most {MAX_TOPIC} are stored")
+            raise DecodeError("topic", f"the topic has {len(topic)} characters; at most {MAX_TOPIC} are stored")
 
         event_id = get("event_id")
-        event_id = self._missing_id(topic, text) if event_id is None else fields.string_id(event_id, device_id)
+        event_id = (
+            self._missing_id(topic, text) if event_id is None else fields.event_id_from_string(event_id, device_id)
+        )
         ts = get("ts")
-        ts = self._missing_ts(event_id, received_at) if ts is None else fields.utc(ts)
+        ts = self._missing_ts(event_id, received_at) if ts is None else fields.rfc3339_to_utc(ts)
         if self._max_age is not None:
             fields.check_age(ts, received_at, self._max_age)
 
         value, value_text = get("value"), None
         if type(value) is not float:
-            value, value_text = fields.value_of(message)
+            value, value_text = fields.value_columns(message)
         unit = get("unit")
         if unit is not None:
             unit = fields.checked_text("unit", unit, MAX_UNIT)
@@ -88,9 +92,9 @@ class ReadingDecoder:
 
     def _name(self, field: str, name: object) -> str:
         checked = fields.checked_name(field, name)
-        if len(self._known) >= _KNOWN_NAMES:
-            self._known.clear()
-        self._known.add(checked)
+        if len(self._valid_names) >= _KNOWN_NAMES:
+            self._valid_names.clear()
+        self._valid_names.add(checked)
         return checked
 
     def _names(self, message: dict[str, Any], topic: str) -> tuple[Any, Any]:
@@ -102,8 +106,8 @@ class ReadingDecoder:
 
     def _missing_id(self, topic: str, text: str) -> bytes:
         if self.rules.missing_id == "payload":
-            return fields.payload_id(topic, text.encode())
-        raise Fault("event_id", "event_id is missing, and reading.missing_id is park")
+            return fields.event_id_from_payload(topic, text.encode())
+        raise DecodeError("event_id", "event_id is missing, and reading.missing_id is park")
 
     def _missing_ts(self, event_id: bytes, received_at: float) -> str:
         ts = fields.time_of_uuid7(event_id)
@@ -112,5 +116,7 @@ class ReadingDecoder:
         if self.rules.missing_ts == "epoch":
             return fields.EPOCH
         if self.rules.missing_ts == "arrival":
-            return fields.from_unix(received_at)
-        raise Fault("ts", "ts is missing, event_id is no UUIDv7 that has a time in it, and reading.missing_ts is park")
+            return fields.unix_to_utc(received_at)
+        raise DecodeError(
+            "ts", "ts is missing, event_id is no UUIDv7 that has a time in it, and reading.missing_ts is park"
+        )

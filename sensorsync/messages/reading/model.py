@@ -59,7 +59,7 @@ class Rejected(NamedTuple):
     """A sentence for people."""
 
 
-REASONS = {
+REJECTION_REASONS = {
     "too_large": "the payload is larger than the decoder takes (256 KiB; signed or encrypted 512 KiB), or has more records than one "
     "message may have (10,000)",
     "encoding": "the payload is not UTF-8",
@@ -106,9 +106,9 @@ class ReadingRules:
     """Readings older than this when they arrive are rejected."""
 
 
-class Fault(Exception):
+class DecodeError(Exception):
     """Carries a rejection out of the depth of the decoder."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
-        self.rejected = Rejected(reason, message)
+        self.rejection = Rejected(reason, message)

@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 from sensorsync.messages.reading.model import Reading, Rejected
 
-Kind = Literal["number", "integer", "boolean", "text", "time", "json", "id"]
+ColumnKind = Literal["number", "integer", "boolean", "text", "time", "json", "id"]
 """What a column holds. `time` is UTC text of 26 characters, `json` JSON text, `id` 16 bytes; the others are Python's own."""
 
-Value = float | int | bool | str | bytes | None
+ColumnValue = float | int | bool | str | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +18,12 @@ class Column:
     """One column that a mapping writes."""
 
     name: str
-    kind: Kind | None
+    kind: ColumnKind | None
     """None: as it comes, a number, a boolean or a text."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwnTable:
+class TargetTable:
     """A table that a mapping writes to, instead of `sensor_readings`."""
 
     name: str
@@ -43,8 +43,8 @@ class OwnTable:
 class TableRow(NamedTuple):
     """One row of a table of the user's own, ready to be stored."""
 
-    table: OwnTable
-    values: tuple[Value, ...]
+    table: TargetTable
+    values: tuple[ColumnValue, ...]
     """One for each of `table.columns`. Those of the key are not None.
 
     They depend on the clock of arrival only where the mapping says `missing_ts: arrival`.

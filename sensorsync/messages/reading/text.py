@@ -6,24 +6,24 @@ import re
 
 import orjson
 
-from sensorsync.messages.reading.model import MAX_NESTING, Fault, Rejected
+from sensorsync.messages.reading.model import MAX_NESTING, DecodeError, Rejected
 
-_NO_NUMBER = re.compile(r"-?(NaN|Infinity)")
+_NON_FINITE_NUMBER = re.compile(r"-?(NaN|Infinity)")
 
 
-def utf8(payload: bytes) -> str:
+def decode_utf8(payload: bytes) -> str:
     """The text of a payload. Raises Fault."""
     try:
         return payload.decode()
     except UnicodeDecodeError as broken:
-        raise Fault("encoding", f"the payload is not UTF-8 (byte {broken.start})") from None
+        raise DecodeError("encoding", f"the payload is not UTF-8 (byte {broken.start})") from None
 
 
-def not_json(text: str, error: orjson.JSONDecodeError) -> Rejected:
+def json_rejection(text: str, error: orjson.JSONDecodeError) -> Rejected:
     """Why orjson refused `text`."""
     if not text.strip():
         return Rejected("json", "the payload is empty")
-    if _NO_NUMBER.match(text, error.pos):
+    if _NON_FINITE_NUMBER.match(text, error.pos):
         return Rejected("nan", f"NaN and Infinity are no JSON (character {error.pos})")
     if "infinity" in error.msg:
         return Rejected("nan", f"a number is beyond the range of a double (character {error.pos})")

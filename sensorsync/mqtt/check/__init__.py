@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorsync.mqtt.check.probe import Options, Show, probe
-from sensorsync.mqtt.check.report import Concern, Status, Step, StepResult
+from sensorsync.mqtt.check.probe import CheckOptions, StepCallback, check_broker
+from sensorsync.mqtt.check.report import Step, StepProblem, StepResult, StepStatus
 
-__all__ = ["Concern", "Options", "Show", "Status", "Step", "StepResult", "probe"]
+__all__ = ["CheckOptions", "Step", "StepCallback", "StepProblem", "StepResult", "StepStatus", "check_broker"]

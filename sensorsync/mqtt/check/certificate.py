@@ -6,66 +6,66 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sensorsync.mqtt.check.handshake import handshake
+from sensorsync.mqtt.check.handshake import tls_handshake
 from sensorsync.mqtt.client.options import ConnectOptions
 
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which the ssl module does not name."""
-_SHOWN = ("commonName", "organizationName", "organizationalUnitName")
+_NAME_ATTRIBUTES = ("commonName", "organizationName", "organizationalUnitName")
 
 
-def facts(certificate: Mapping[str, Any]) -> dict[str, Any]:
+def certificate_facts(certificate: Mapping[str, Any]) -> dict[str, Any]:
     """JSON values of what `getpeercert` gives."""
     return {
-        "subject": _name(certificate.get("subject", ())),
-        "issuer": _name(certificate.get("issuer", ())),
+        "subject": _display_name(certificate.get("subject", ())),
+        "issuer": _display_name(certificate.get("issuer", ())),
         "names": [value for _, value in certificate.get("subjectAltName", ())],
         "not_before": certificate.get("notBefore"),
         "not_after": certificate.get("notAfter"),
     }
 
 
-def described(found: Mapping[str, Any]) -> str:
+def describe(certificate: Mapping[str, Any]) -> str:
     """In words: for whom, by whom, how long."""
     return (
-        f"for {', '.join(found['names']) or found['subject'] or 'nobody'}, issued by {found['issuer'] or 'nobody'},"
-        f" valid from {found['not_before']} to {found['not_after']}"
+        f"for {', '.join(certificate['names']) or certificate['subject'] or 'nobody'}, issued by {certificate['issuer'] or 'nobody'},"
+        f" valid from {certificate['not_before']} to {certificate['not_after']}"
     )
 
 
-def authorities(context: ssl.SSLContext) -> list[str]:
+def trusted_authorities(context: ssl.SSLContext) -> list[str]:
     """The names of those whom `context` trusts, as far as they are loaded (the system's are, when they are needed)."""
-    return sorted({_name(one.get("subject", ())) for one in context.get_ca_certs()})
+    return sorted({_display_name(one.get("subject", ())) for one in context.get_ca_certs()})
 
 
-async def rejected_certificate(
-    options: ConnectOptions, unverified: Callable[[], ssl.SSLContext | None]
+async def fetch_rejected_certificate(
+    options: ConnectOptions, unverified_context: Callable[[], ssl.SSLContext | None]
 ) -> dict[str, Any] | None:
     """The facts of a certificate that is not accepted; None when it can't be had. Nothing is sent to such a peer but the handshake.
 
     Python parses only what it has verified. So the certificate is fetched, and in a second handshake trusted as it is.
     """
-    plain, pinned = unverified(), unverified()
+    plain, pinned = unverified_context(), unverified_context()
     if plain is None or pinned is None:
         return None
     try:
-        first = await handshake(options, plain)
-        der = first.session.getpeercert(binary_form=True) if first.session else None
+        first = await tls_handshake(options, plain)
+        der = first.ssl_object.getpeercert(binary_form=True) if first.ssl_object else None
         if not der:
             return None
         pinned.verify_mode = ssl.CERT_REQUIRED
         pinned.load_verify_locations(cadata=der)
         pinned.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
-        second = await handshake(options, pinned)
+        second = await tls_handshake(options, pinned)
     except OSError:
         return None
-    certificate: Any = second.session.getpeercert() if second.session else None
-    return facts(certificate) if certificate else None
+    certificate: Any = second.ssl_object.getpeercert() if second.ssl_object else None
+    return certificate_facts(certificate) if certificate else None
 
 
-def _name(parts: Any) -> str:
+def _display_name(parts: Any) -> str:
     """`((('commonName', 'x'),), ...)` -> its common name, or organization and unit."""
     values = {key: value for part in parts for key, value in part}
     if common := values.get("commonName"):
         return str(common)
-    return ", ".join(str(values[key]) for key in _SHOWN if key in values)
+    return ", ".join(str(values[key]) for key in _NAME_ATTRIBUTES if key in values)

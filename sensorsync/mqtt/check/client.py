@@ -21,10 +21,10 @@ from mqtt5 import (
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.check.report import StepFailed
-from sensorsync.mqtt.client.base import Conversation
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.base import BrokerConnection
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.errors import BrokerUnavailable
-from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
 
 _MAX_PACKET_ID = 65535
@@ -33,13 +33,13 @@ _MAX_PACKET_ID = 65535
 class Arrival(NamedTuple):
     """A message that was delivered to us."""
 
-    at: float
+    received_at: float
     """`time.monotonic()`."""
     payload: bytes
 
 
-class ProbeClient:
-    """`async with ProbeClient(options) as client`: connected, and gone for good at the end, its session with it."""
+class CheckClient:
+    """`async with CheckClient(options) as client`: connected, and gone for good at the end, its session with it."""
 
     def __init__(self, options: ConnectOptions, *, acknowledge: bool = True) -> None:
         self.options = options
@@ -48,9 +48,9 @@ class ProbeClient:
         """Packet id -> when it was acknowledged (`time.monotonic()`), and the reason code."""
         self._acknowledge = acknowledge
         self._suback: SubAckPacket | None = None
-        self._connection: Conversation | None = None
+        self._connection: BrokerConnection | None = None
         self._error: SensorsyncError | None = None
-        self._news = asyncio.Event()
+        self._state_changed = asyncio.Event()
         self._packet_id = 0
 
     async def __aenter__(self) -> Self:
@@ -76,37 +76,38 @@ class ProbeClient:
         """Connect. Raises StepFailed."""
         self._error = None
         try:
-            await connect(self.options, self)
+            await open_connection(self.options, self)
         except SensorsyncError as error:
-            raise StepFailed.of(error) from error
+            raise StepFailed.from_error(error) from error
 
     async def close(self, *, end_session: bool) -> bool:
         """DISCONNECT, if it is connected; whether that went its orderly way."""
         return self._connection is not None and await self._connection.close(end_session=end_session)
 
-    async def still_there(self) -> bool:
+    async def answers_ping(self) -> bool:
         """Whether the broker answers on this connection, and has not ended it."""
         return self._connection is not None and await self._connection.ping(self.options.connect_timeout)
 
-    async def subscribe(self, *patterns: str) -> list[int]:
+    async def subscribe(self, *topic_filters: str) -> list[int]:
         """SUBSCRIBE with QoS 1, and the reason code of each filter. Raises StepFailed."""
         filters = [
-            TopicFilter(one, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER) for one in patterns
+            TopicFilter(one, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
+            for one in topic_filters
         ]
         self._suback = None
-        self._send(SubscribePacket(self._next_id(), filters))
-        if not await self.until(lambda: self._suback is not None, self.options.connect_timeout):
+        self._send(SubscribePacket(self._next_packet_id(), filters))
+        if not await self.wait_until(lambda: self._suback is not None, self.options.connect_timeout):
             raise StepFailed("subscribe_unanswered", f"no SUBACK in {self.options.connect_timeout:g} s")
         codes: list[int] = [int(code) for code in self._suback.reason_codes] if self._suback else []
-        if len(codes) != len(patterns):
+        if len(codes) != len(topic_filters):
             raise StepFailed(
-                "subscribe_unanswered", f"SUBACK has {len(codes)} reason codes for {len(patterns)} filters"
+                "subscribe_unanswered", f"SUBACK has {len(codes)} reason codes for {len(topic_filters)} filters"
             )
         return codes
 
     def publish(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
         """PUBLISH with QoS 1; returns the packet ids."""
-        ids = [self._next_id() for _ in payloads]
+        ids = [self._next_packet_id() for _ in payloads]
         packets = [
             PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id)
             for packet_id, payload in zip(ids, payloads, strict=True)
@@ -114,34 +115,36 @@ class ProbeClient:
         self._send(*packets)
         return ids
 
-    async def acknowledged(self, ids: Sequence[int], timeout: float) -> list[int]:
+    async def wait_for_acks(self, packet_ids: Sequence[int], timeout: float) -> list[int]:
         """The reason codes of these PUBLISHes, once all are there. Raises StepFailed when they don't come in `timeout` seconds."""
-        if not await self.until(lambda: all(one in self.acks for one in ids), timeout):
-            missing = sum(one not in self.acks for one in ids)
-            raise StepFailed("publish_unanswered", f"{missing} of {len(ids)} without a PUBACK after {timeout:g} s")
-        return [self.acks[one][1] for one in ids]
+        if not await self.wait_until(lambda: all(one in self.acks for one in packet_ids), timeout):
+            missing = sum(one not in self.acks for one in packet_ids)
+            raise StepFailed(
+                "publish_unanswered", f"{missing} of {len(packet_ids)} without a PUBACK after {timeout:g} s"
+            )
+        return [self.acks[one][1] for one in packet_ids]
 
-    async def until(self, condition: Callable[[], bool], timeout: float) -> bool:
+    async def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
         """Whether `condition` came true within `timeout` seconds. Raises StepFailed when the connection is lost meanwhile."""
         deadline = time.monotonic() + timeout
         while not condition():
             if self._error is not None:
-                raise StepFailed.of(self._error)
-            self._news.clear()
+                raise StepFailed.from_error(self._error)
+            self._state_changed.clear()
             try:
                 async with asyncio.timeout(deadline - time.monotonic()):
-                    await self._news.wait()
+                    await self._state_changed.wait()
             except TimeoutError:
                 return condition()
         return True
 
     # -- Handler -------------------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         """See Handler."""
         self._connection = connection
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
         """See Handler."""
         now = time.monotonic()
         for packet in packets:
@@ -156,12 +159,12 @@ class ProbeClient:
                     self._suback = packet
                 case _:
                     pass
-        self._news.set()
+        self._state_changed.set()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """See Handler."""
         self._error = error or BrokerUnavailable("the connection is closed")
-        self._news.set()
+        self._state_changed.set()
 
     def writing_paused(self, paused: bool) -> None:
         """See Handler; what a probe sends is little."""
@@ -172,6 +175,6 @@ class ProbeClient:
         if self._connection is not None:
             self._connection.send(packets)
 
-    def _next_id(self) -> int:
+    def _next_packet_id(self) -> int:
         self._packet_id = self._packet_id % _MAX_PACKET_ID + 1
         return self._packet_id

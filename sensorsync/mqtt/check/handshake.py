@@ -15,16 +15,16 @@ _FIRST_BYTES = 32
 
 
 @dataclass(slots=True)
-class Handshake:
+class TlsHandshake:
     """One handshake. Exactly one of `session` and `error` is set after it, or none when the peer just hung up."""
 
     context: ssl.SSLContext
     server_name: str
-    session: ssl.SSLObject | None = None
+    ssl_object: ssl.SSLObject | None = None
     """It has succeeded."""
     error: OSError | None = None
     """Why it has not, as TLS or the network say it."""
-    first: bytearray = field(default_factory=bytearray)
+    first_bytes: bytearray = field(default_factory=bytearray)
     """The peer's first bytes."""
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,12 +37,12 @@ class Handshake:
                     self._step(session)
                 writer.write(outgoing.read())
                 await writer.drain()
-                if self.session is not None or self.error is not None:
+                if self.ssl_object is not None or self.error is not None:
                     return
                 data = await reader.read(_CHUNK)
                 if not data:
                     return
-                self.first += data[: _FIRST_BYTES - len(self.first)]
+                self.first_bytes += data[: _FIRST_BYTES - len(self.first_bytes)]
                 incoming.write(data)
         except OSError as error:
             self.error = error
@@ -55,19 +55,19 @@ class Handshake:
         except ssl.SSLError as error:
             self.error = error
         else:
-            self.session = session
+            self.ssl_object = session
 
 
-async def handshake(options: ConnectOptions, context: ssl.SSLContext) -> Handshake:
+async def tls_handshake(options: ConnectOptions, context: ssl.SSLContext) -> TlsHandshake:
     """Shake hands on a connection of its own, and hang up. Raises TimeoutError, and OSError when TCP fails."""
-    shake = Handshake(context, options.server_name or options.host)
-    async with raw_connection(options) as (reader, writer), asyncio.timeout(options.connect_timeout):
+    shake = TlsHandshake(context, options.server_name or options.host)
+    async with open_raw_connection(options) as (reader, writer), asyncio.timeout(options.connect_timeout):
         await shake.run(reader, writer)
     return shake
 
 
 @asynccontextmanager
-async def raw_connection(
+async def open_raw_connection(
     options: ConnectOptions, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection without MQTT. Raises OSError, TimeoutError."""

@@ -7,44 +7,44 @@ from typing import Any
 from mqtt5 import ConnAckPacket
 
 from sensorsync.config.sections.units import format_duration, format_size
-from sensorsync.mqtt.check.autopsy import cause_of_hang_up
-from sensorsync.mqtt.check.client import ProbeClient
-from sensorsync.mqtt.check.report import Concern, Finding, StepFailed
-from sensorsync.mqtt.check.visit import Visit
+from sensorsync.mqtt.check.client import CheckClient
+from sensorsync.mqtt.check.context import CheckContext
+from sensorsync.mqtt.check.disconnect_diagnosis import diagnose_disconnect
+from sensorsync.mqtt.check.report import StepFailed, StepOutput, StepProblem
 from sensorsync.mqtt.client.causes import CAUSES
 
 _UNLIMITED = 65535
 
 
-async def check_connect(visit: Visit) -> Finding:
+async def check_connect(context: CheckContext) -> StepOutput:
     """CONNECT as `subscribe` does it, but with a clean start and under an id of our own. Raises StepFailed.
 
     It asks for `mqtt.session_expiry`, for only so the broker says what it grants; the session is ended at once, and is empty anyway.
     """
-    mqtt = visit.settings.mqtt
-    options = visit.options("login", session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry)
+    mqtt = context.settings.mqtt
+    options = context.options("login", session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry)
     try:
-        async with ProbeClient(options) as client:
-            visit.connack, visit.rtt = client.connack, client.rtt
+        async with CheckClient(options) as client:
+            context.connack, context.rtt = client.connack, client.rtt
     except StepFailed as failed:
-        key, detail = failed.concern.cause.key, failed.concern.detail
+        key, detail = failed.problem.cause.key, failed.problem.detail
         if key == "timeout":
             raise StepFailed("connect_unanswered", detail) from failed
         if key == "closed_at_connect" and options.engine == "native":
-            raise StepFailed(await cause_of_hang_up(options), detail) from failed
+            raise StepFailed(await diagnose_disconnect(options), detail) from failed
         raise
-    assigned = visit.connack.assigned_client_id
+    assigned = context.connack.assigned_client_id
     carrier = " over a WebSocket" if mqtt.transport == "websockets" else ""
     user = f"user {mqtt.username}" if mqtt.username is not None else "no user name"
-    return Finding(
+    return StepOutput(
         f"MQTT {mqtt.protocol}{carrier}, {user}, client id {assigned or options.client_id}, answered in {client.rtt * 1000:.1f} ms",
         {"client_id": assigned or options.client_id, "username": mqtt.username, "answer_seconds": round(client.rtt, 6)},
     )
 
 
-def check_limits(visit: Visit) -> Finding:
+def check_limits(context: CheckContext) -> StepOutput:
     """What the broker allows (MQTT 5.0, section 3.2.2.3). Raises StepFailed when we can't work so."""
-    mqtt, connack = visit.settings.mqtt, visit.connack
+    mqtt, connack = context.settings.mqtt, context.connack
     asked = 0 if mqtt.ephemeral or mqtt.protocol != "5" else int(mqtt.session_expiry)
     granted = asked if connack.session_expiry_interval is None else connack.session_expiry_interval
     facts = {
@@ -63,15 +63,15 @@ def check_limits(visit: Visit) -> Finding:
     wildcards = [one for one in mqtt.topics if "+" in one or "#" in one]
     if wildcards and not connack.wildcard_subscription_available:
         raise StepFailed("wildcards_not_supported", ", ".join(wildcards), **facts)
-    concerns: tuple[Concern, ...] = ()
+    concerns: tuple[StepProblem, ...] = ()
     if granted < asked:
         detail = f"{format_duration(granted)}, not {format_duration(asked)}"
-        concerns = (Concern(CAUSES["session_expiry_shortened"], detail),)
-    summary = _summary(connack, facts) if mqtt.protocol == "5" else f"MQTT {mqtt.protocol} does not state any"
-    return Finding(summary, facts, concerns)
+        concerns = (StepProblem(CAUSES["session_expiry_shortened"], detail),)
+    summary = _limits_summary(connack, facts) if mqtt.protocol == "5" else f"MQTT {mqtt.protocol} does not state any"
+    return StepOutput(summary, facts, concerns)
 
 
-def _summary(connack: ConnAckPacket, facts: dict[str, Any]) -> str:
+def _limits_summary(connack: ConnAckPacket, facts: dict[str, Any]) -> str:
     window = "any number of" if connack.receive_max == _UNLIMITED else f"{connack.receive_max:,}"
     size = format_size(connack.max_packet_size) if connack.max_packet_size else "any size"
     words = f"{window} unacknowledged publishes a connection, packets of {size}, QoS {facts['maximum_qos']}"

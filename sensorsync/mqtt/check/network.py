@@ -8,14 +8,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from sensorsync.mqtt.check.report import Finding, StepFailed
-from sensorsync.mqtt.client.diagnosis import of_os_error
+from sensorsync.mqtt.check.report import StepFailed, StepOutput
+from sensorsync.mqtt.client.diagnosis import cause_of_os_error
 from sensorsync.mqtt.client.options import ConnectOptions
 
 Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
-async def resolve(options: ConnectOptions) -> tuple[Finding, list[Address]]:
+async def resolve(options: ConnectOptions) -> tuple[StepOutput, list[Address]]:
     """The addresses of the host. Raises StepFailed."""
     try:
         async with asyncio.timeout(options.connect_timeout):
@@ -23,20 +23,20 @@ async def resolve(options: ConnectOptions) -> tuple[Finding, list[Address]]:
     except TimeoutError:
         raise StepFailed("name_server", f"no answer about {options.host} in {options.connect_timeout:g} s") from None
     except (OSError, UnicodeError) as error:
-        cause = of_os_error(error) if isinstance(error, OSError) else "name_unknown"
+        cause = cause_of_os_error(error) if isinstance(error, OSError) else "name_unknown"
         raise StepFailed(cause, f"{options.host}: {getattr(error, 'strerror', None) or error}") from error
     addresses: list[Address] = [(family, address) for family, _, _, _, address in found]
     shown = [str(address[0]) for _, address in addresses]
-    return Finding(f"{options.host} is {', '.join(shown)}", {"addresses": shown}), addresses
+    return StepOutput(f"{options.host} is {', '.join(shown)}", {"addresses": shown}), addresses
 
 
-async def connect_tcp(options: ConnectOptions, addresses: Sequence[Address]) -> Finding:
+async def connect_tcp(options: ConnectOptions, addresses: Sequence[Address]) -> StepOutput:
     """Try each address. Raises StepFailed when none answers."""
-    outcomes = await asyncio.gather(*(_reach(one, options.connect_timeout) for one in addresses))
+    outcomes = await asyncio.gather(*(_try_connect(one, options.connect_timeout) for one in addresses))
     failures = {str(address[0]): error for (_, address), error in zip(addresses, outcomes, strict=True) if error}
-    facts = {"unreachable": {address: _words(error) for address, error in failures.items()}}
+    facts = {"unreachable": {address: _error_text(error) for address, error in failures.items()}}
     if len(failures) == len(addresses):
-        causes = [of_os_error(error) for error in failures.values()]
+        causes = [cause_of_os_error(error) for error in failures.values()]
         cause = next((one for one in causes if one.key == "refused"), causes[0])
         detail = "; ".join(f"{address} port {options.port}: {words}" for address, words in facts["unreachable"].items())
         raise StepFailed(cause, detail, **facts)
@@ -44,10 +44,10 @@ async def connect_tcp(options: ConnectOptions, addresses: Sequence[Address]) -> 
     summary = f"connected to {reached[0]} port {options.port}"
     if failures:
         summary += f" (not to {', '.join(failures)})"
-    return Finding(summary, facts)
+    return StepOutput(summary, facts)
 
 
-async def _reach(address: Address, timeout: float) -> OSError | None:
+async def _try_connect(address: Address, timeout: float) -> OSError | None:
     family, place = address
     try:
         with socket.socket(family, socket.SOCK_STREAM) as connection:
@@ -61,7 +61,7 @@ async def _reach(address: Address, timeout: float) -> OSError | None:
     return None
 
 
-def _words(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     """Without what asyncio adds: the address stands beside it."""
     words = error.strerror or str(error)
     return {errno.ECONNREFUSED: "connection refused"}.get(error.errno or 0, words)

@@ -4,46 +4,48 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from sensorsync.mqtt.check.client import ProbeClient
-from sensorsync.mqtt.check.report import Finding, StepFailed
-from sensorsync.mqtt.check.traffic import subscribed
-from sensorsync.mqtt.check.visit import Visit
+from sensorsync.mqtt.check.client import CheckClient
+from sensorsync.mqtt.check.context import CheckContext
+from sensorsync.mqtt.check.report import StepFailed, StepOutput
+from sensorsync.mqtt.check.traffic import subscribe_all
 
-EXPIRY = 120.0
+SESSION_EXPIRY = 120.0
 """Seconds that our session would outlive us if we were killed in the middle."""
 
 
-async def check_persistence(visit: Visit) -> Finding:
+async def check_persistence(context: CheckContext) -> StepOutput:
     """Subscribe, go, have a message sent, come back. Raises StepFailed; no session is left either way."""
     # No clean start, like `subscribe`: some brokers (rumqttd) take a clean start for the clean session of MQTT 3.1.1, which ends with
     # the connection.
-    options = visit.options("session", session_expiry=EXPIRY, clean_start=False)
-    first, again = ProbeClient(options), ProbeClient(options)
+    options = context.options("session", session_expiry=SESSION_EXPIRY, clean_start=False)
+    first, again = CheckClient(options), CheckClient(options)
     try:
         await first.open()
         if first.connack.session_expiry_interval == 0:
             raise StepFailed("session_not_kept", "CONNACK grants a session expiry of 0 s")
-        await subscribed(first, visit.topic)
+        await subscribe_all(first, context.topic)
         await first.close(end_session=False)
-        payloads = visit.payloads("queued", 1)
-        await visit.publish(payloads)
+        payloads = context.make_payloads("queued", 1)
+        await context.publish(payloads)
         await again.open()
         if not again.connack.session_present:
             raise StepFailed("session_not_kept", "session_present is 0 after connecting again")
-        if not await again.until(lambda: any(one.payload == payloads[0] for one in again.arrivals), visit.patience):
-            raise StepFailed("queued_message_lost", f"it did not come in {visit.patience:g} s")
+        if not await again.wait_until(
+            lambda: any(one.payload == payloads[0] for one in again.arrivals), context.delivery_timeout
+        ):
+            raise StepFailed("queued_message_lost", f"it did not come in {context.delivery_timeout:g} s")
     finally:
         await first.close(end_session=True)
         if not await again.close(end_session=True):
-            await _wipe(visit)
-    return Finding(
+            await _discard_session(context)
+    return StepOutput(
         "the session is there after connecting again, and so is the message that came meanwhile",
         {"session_present": True, "queued_delivered": True},
     )
 
 
-async def _wipe(visit: Visit) -> None:
+async def _discard_session(context: CheckContext) -> None:
     """A clean start ends whatever session there is under our id ([MQTT-3.1.2-4])."""
     with suppress(StepFailed):
-        async with ProbeClient(visit.options("session")):
+        async with CheckClient(context.options("session")):
             pass

@@ -9,26 +9,26 @@ from dataclasses import dataclass
 
 from sensorsync.config import Settings
 from sensorsync.mqtt.check.capacity import check_window
-from sensorsync.mqtt.check.client import ProbeClient
+from sensorsync.mqtt.check.client import CheckClient
+from sensorsync.mqtt.check.context import CheckContext
 from sensorsync.mqtt.check.login import check_connect, check_limits
 from sensorsync.mqtt.check.network import Address, connect_tcp, resolve
 from sensorsync.mqtt.check.persistence import check_persistence
-from sensorsync.mqtt.check.report import Finding, Status, Step, StepFailed, StepResult
+from sensorsync.mqtt.check.report import Step, StepFailed, StepOutput, StepResult, StepStatus
 from sensorsync.mqtt.check.tls import check_tls
 from sensorsync.mqtt.check.traffic import check_publish, check_share, check_subscribe
-from sensorsync.mqtt.check.visit import Visit
 
-TOPIC = "sensors/test/connectivity"
+DEFAULT_TOPIC = "sensors/test/connectivity"
 
-Show = Callable[[Step], None]
+StepCallback = Callable[[Step], None]
 """Told when a step begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CheckOptions:
     """What is asked for beyond the settings."""
 
-    topic: str = TOPIC
+    topic: str = DEFAULT_TOPIC
     """The topic of all probes."""
     probes: int = 20
     """Round trips to time."""
@@ -36,34 +36,36 @@ class Options:
     """Leave out session persistence and the delivery window."""
 
 
-async def probe(settings: Settings, options: Options, show: Show = lambda _: None) -> tuple[StepResult, ...]:
+async def check_broker(
+    settings: Settings, options: CheckOptions, on_step: StepCallback = lambda _: None
+) -> tuple[StepResult, ...]:
     """Check the broker of `settings`, step by step. Raises ConfigurationError when a TLS file can't be used, before the first step."""
     async with AsyncExitStack() as stack:
-        return await _Probe(Visit(settings, options.topic, stack), options, show).run()
+        return await _StepRunner(CheckContext(settings, options.topic, stack), options, on_step).run()
 
 
-class _Skipped(Exception):
+class _StepSkipped(Exception):
     """A step has nothing to do; the text says why."""
 
 
-class _Probe:
-    def __init__(self, visit: Visit, options: Options, show: Show) -> None:
-        self._visit = visit
+class _StepRunner:
+    def __init__(self, context: CheckContext, options: CheckOptions, on_step: StepCallback) -> None:
+        self._context = context
         self._options = options
-        self._show = show
+        self._on_step = on_step
         self._addresses: list[Address] = []
-        self._subscriber: ProbeClient | None = None
+        self._subscriber: CheckClient | None = None
 
     async def run(self) -> tuple[StepResult, ...]:
-        steps: dict[Step, Callable[[], Awaitable[Finding]]] = {
+        steps: dict[Step, Callable[[], Awaitable[StepOutput]]] = {
             Step.RESOLVE: self._resolve,
             Step.TCP: self._tcp,
             Step.TLS: self._tls,
-            Step.CONNECT: lambda: check_connect(self._visit),
+            Step.CONNECT: lambda: check_connect(self._context),
             Step.LIMITS: self._limits,
             Step.SUBSCRIBE: self._subscribe,
             Step.PUBLISH: self._publish,
-            Step.SHARE: lambda: check_share(self._visit),
+            Step.SHARE: lambda: check_share(self._context),
             Step.PERSISTENCE: self._persistence,
             Step.WINDOW: self._window,
         }
@@ -71,64 +73,66 @@ class _Probe:
         blocked = False
         for step, work in steps.items():
             if blocked:
-                results.append(StepResult(step, Status.SKIPPED, 0.0, "not reached"))
+                results.append(StepResult(step, StepStatus.SKIPPED, 0.0, "not reached"))
                 continue
-            self._show(step)
-            result = await _timed(step, work)
+            self._on_step(step)
+            result = await _run_step(step, work)
             results.append(result)
             failed = result.failure
-            blocked = failed is not None and not failed.cause.lacking and step not in {Step.SHARE, Step.PERSISTENCE}
+            blocked = (
+                failed is not None and not failed.cause.insufficient and step not in {Step.SHARE, Step.PERSISTENCE}
+            )
         return tuple(results)
 
-    async def _resolve(self) -> Finding:
-        finding, self._addresses = await resolve(self._visit.base)
+    async def _resolve(self) -> StepOutput:
+        finding, self._addresses = await resolve(self._context.base_options)
         return finding
 
-    async def _tcp(self) -> Finding:
-        return await connect_tcp(self._visit.base, self._addresses)
+    async def _tcp(self) -> StepOutput:
+        return await connect_tcp(self._context.base_options, self._addresses)
 
-    async def _tls(self) -> Finding:
-        base, settings = self._visit.base, self._visit.settings
+    async def _tls(self) -> StepOutput:
+        base, settings = self._context.base_options, self._context.settings
         if base.tls is not None:
             return await check_tls(base, base.tls, settings)
-        raise _Skipped("not encrypted (mqtt.tls.enabled is false)")
+        raise _StepSkipped("not encrypted (mqtt.tls.enabled is false)")
 
-    async def _limits(self) -> Finding:
-        return check_limits(self._visit)
+    async def _limits(self) -> StepOutput:
+        return check_limits(self._context)
 
-    async def _subscribe(self) -> Finding:
-        finding, self._subscriber = await check_subscribe(self._visit)
+    async def _subscribe(self) -> StepOutput:
+        finding, self._subscriber = await check_subscribe(self._context)
         return finding
 
-    async def _publish(self) -> Finding:
+    async def _publish(self) -> StepOutput:
         if self._subscriber is None:
-            raise _Skipped("no subscriber")
+            raise _StepSkipped("no subscriber")
         try:
-            return await check_publish(self._visit, self._subscriber, self._options.probes)
+            return await check_publish(self._context, self._subscriber, self._options.probes)
         finally:
             await self._subscriber.close(end_session=True)
 
-    async def _persistence(self) -> Finding:
+    async def _persistence(self) -> StepOutput:
         if self._options.quick:
-            raise _Skipped("left out (--quick)")
-        if self._visit.settings.mqtt.ephemeral:
-            raise _Skipped("not needed (mqtt.ephemeral)")
-        return await check_persistence(self._visit)
+            raise _StepSkipped("left out (--quick)")
+        if self._context.settings.mqtt.ephemeral:
+            raise _StepSkipped("not needed (mqtt.ephemeral)")
+        return await check_persistence(self._context)
 
-    async def _window(self) -> Finding:
+    async def _window(self) -> StepOutput:
         if self._options.quick:
-            raise _Skipped("left out (--quick)")
-        return await check_window(self._visit)
+            raise _StepSkipped("left out (--quick)")
+        return await check_window(self._context)
 
 
-async def _timed(step: Step, work: Callable[[], Awaitable[Finding]]) -> StepResult:
+async def _run_step(step: Step, work: Callable[[], Awaitable[StepOutput]]) -> StepResult:
     began = time.monotonic()
     try:
         found = await work()
-    except _Skipped as reason:
-        return StepResult(step, Status.SKIPPED, 0.0, str(reason))
+    except _StepSkipped as reason:
+        return StepResult(step, StepStatus.SKIPPED, 0.0, str(reason))
     except StepFailed as failed:
         seconds = time.monotonic() - began
-        return StepResult(step, Status.FAILED, seconds, failed.concern.text, failed.facts, failed.concern)
-    status = Status.WARNED if found.concerns else Status.PASSED
-    return StepResult(step, status, time.monotonic() - began, found.summary, found.facts, None, found.concerns)
+        return StepResult(step, StepStatus.FAILED, seconds, failed.problem.text, failed.facts, failed.problem)
+    status = StepStatus.WARNED if found.warnings else StepStatus.PASSED
+    return StepResult(step, status, time.monotonic() - began, found.summary, found.facts, None, found.warnings)

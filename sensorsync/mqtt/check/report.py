@@ -45,7 +45,7 @@ _LABELS = {
 }
 
 
-class Status(StrEnum):
+class StepStatus(StrEnum):
     """How a step ended."""
 
     PASSED = "passed"
@@ -56,7 +56,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
+class StepProblem:
     """A cause, and how it shows here."""
 
     cause: Cause
@@ -65,18 +65,18 @@ class Concern:
     @property
     def text(self) -> str:
         """Both in one sentence, without a full stop."""
-        if not self.detail or self.cause.cause in self.detail:
-            return self.detail or self.cause.cause
-        return f"{self.cause.cause}: {self.detail}"
+        if not self.detail or self.cause.description in self.detail:
+            return self.detail or self.cause.description
+        return f"{self.cause.description}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StepOutput:
     """What a step that passed found. `facts` are JSON values; durations in seconds, sizes in bytes."""
 
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    concerns: tuple[Concern, ...] = ()
+    warnings: tuple[StepProblem, ...] = ()
 
 
 class StepFailed(Exception):
@@ -84,11 +84,11 @@ class StepFailed(Exception):
 
     def __init__(self, cause: Cause | str, detail: str = "", **facts: Any) -> None:
         super().__init__()
-        self.concern = Concern(CAUSES[cause] if isinstance(cause, str) else cause, detail)
+        self.problem = StepProblem(CAUSES[cause] if isinstance(cause, str) else cause, detail)
         self.facts = facts
 
     @classmethod
-    def of(cls, error: SensorsyncError) -> StepFailed:
+    def from_error(cls, error: SensorsyncError) -> StepFailed:
         """The failure that an error of the connection means."""
         cause = getattr(error, "cause", None)
         return cls(cause if isinstance(cause, Cause) else CAUSES["connection_lost"], str(error))
@@ -99,11 +99,11 @@ class StepResult:
     """How one step went."""
 
     step: Step
-    status: Status
+    status: StepStatus
     seconds: float
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-    failure: Concern | None = None
+    failure: StepProblem | None = None
     """Why it failed."""
-    concerns: tuple[Concern, ...] = ()
+    warnings: tuple[StepProblem, ...] = ()
     """What is to be said though it passed."""

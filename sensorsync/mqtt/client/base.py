@@ -15,9 +15,9 @@ from typing import Protocol
 from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.causes import CAUSES
-from sensorsync.mqtt.client.diagnosis import of_tls_error
+from sensorsync.mqtt.client.diagnosis import cause_of_tls_error
 from sensorsync.mqtt.client.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -28,17 +28,17 @@ from sensorsync.mqtt.client.errors import (
 from sensorsync.mqtt.client.options import ConnectOptions
 
 PING = (PingReqPacket(),)
-_OURS = frozenset({PingRespPacket, DisconnectPacket})
+_INTERNAL_PACKETS = frozenset({PingRespPacket, DisconnectPacket})
 
 
-class Handler(Protocol):
+class ConnectionHandler(Protocol):
     """Whoever owns a connection. Called on the event loop's thread; must not raise."""
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         """CONNACK said yes. Packets of a resumed session may follow at once, before `connect` returns."""
         ...
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
         """What one read of the socket held, in order; `more`: the socket probably holds more already."""
         ...
 
@@ -51,13 +51,13 @@ class Handler(Protocol):
         ...
 
 
-class Conversation(ABC):
+class BrokerConnection(ABC):
     """A connection, from dialling to its end. Make one with `connecting.connect`; it is never used a second time.
 
     So nothing that belongs to one connection, packet ids above all, can reach the next one.
     """
 
-    def __init__(self, options: ConnectOptions, handler: Handler) -> None:
+    def __init__(self, options: ConnectOptions, handler: ConnectionHandler) -> None:
         self.options = options
         self.connack: ConnAckPacket | None = None
         self.rtt = 0.0
@@ -70,11 +70,11 @@ class Conversation(ABC):
         self._closing = False
         self._reading_paused = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._pong: asyncio.Future[None] | None = None
-        self._pings = self._pongs = 0
+        self._pong_received: asyncio.Future[None] | None = None
+        self._pings_sent = self._pings_answered = 0
         """Pings that were sent and answered, those of the keep-alive included: each answer is that to the first one that has none."""
-        self._awaited = 0
-        """How many pings must be answered for `_pong`."""
+        self._pings_awaited = 0
+        """How many pings must be answered for `_pong_received`."""
         self._last_sent = self._loop.time()
 
     # -- what the owner calls ------------------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ class Conversation(ABC):
         """Neither lost nor closing."""
 
     @abstractmethod
-    async def dial(self) -> None:
+    async def connect(self) -> None:
         """TCP, TLS, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerError."""
 
     @abstractmethod
@@ -113,79 +113,87 @@ class Conversation(ABC):
 
     async def ping(self, timeout: float) -> bool:
         """Whether the broker answered within `timeout` seconds: it has read all that we sent before."""
-        self._pong = self._loop.create_future()
+        self._pong_received = self._loop.create_future()
         self._send_ping()
-        self._awaited = self._pings
-        done, _ = await asyncio.wait([self._pong, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return self._pong in done
+        self._pings_awaited = self._pings_sent
+        done, _ = await asyncio.wait(
+            [self._pong_received, self._closed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        return self._pong_received in done
 
     # -- what the engines call -----------------------------------------------------------------------------------------------
 
     def _send_ping(self) -> None:
         self.send(PING)
-        self._pings += 1
+        self._pings_sent += 1
 
     @abstractmethod
-    def _greeted(self, connack: ConnAckPacket) -> None:
+    def _start_keep_alive(self, connack: ConnAckPacket) -> None:
         """CONNACK said yes: keep the connection alive from now on."""
 
-    def _dispatch(self, packets: list[Received], *, more: bool) -> None:
+    def _dispatch(self, packets: list[ReceivedPacket], *, more: bool) -> None:
         if self.connack is None:
-            self._handshake(packets.pop(0))
+            self._handle_connack(packets.pop(0))
         goodbye: DisconnectPacket | None = None
-        if not _OURS.isdisjoint(map(type, packets)):
+        if not _INTERNAL_PACKETS.isdisjoint(map(type, packets)):
             goodbye = next((p for p in packets if isinstance(p, DisconnectPacket)), None)
-            self._pongs = min(self._pings, self._pongs + sum(type(p) is PingRespPacket for p in packets))
-            if self._pong is not None and not self._pong.done() and self._pongs >= self._awaited:
-                self._pong.set_result(None)
-            packets = [p for p in packets if type(p) not in _OURS]
+            self._pings_answered = min(
+                self._pings_sent, self._pings_answered + sum(type(p) is PingRespPacket for p in packets)
+            )
+            if (
+                self._pong_received is not None
+                and not self._pong_received.done()
+                and self._pings_answered >= self._pings_awaited
+            ):
+                self._pong_received.set_result(None)
+            packets = [p for p in packets if type(p) not in _INTERNAL_PACKETS]
         if packets and self.connack is not None and not self._closing:
             self._handler.packets_received(packets, more=more)
         if goodbye is not None:
-            self.abort(disconnect_error(self.options.where, goodbye))
+            self.abort(disconnect_error(self.options.address, goodbye))
 
-    def _handshake(self, packet: Received) -> None:
+    def _handle_connack(self, packet: ReceivedPacket) -> None:
         if isinstance(packet, DisconnectPacket):
-            self.abort(disconnect_error(self.options.where, packet))
+            self.abort(disconnect_error(self.options.address, packet))
         elif not isinstance(packet, ConnAckPacket):
-            self.abort(BrokerRefused(f"{self.options.where} answered CONNECT with {type(packet).__name__}"))
+            self.abort(BrokerRefused(f"{self.options.address} answered CONNECT with {type(packet).__name__}"))
         elif int(packet.reason_code) != 0:
-            self.abort(connack_error(self.options.where, packet))
+            self.abort(connack_error(self.options.address, packet))
         elif not self.handshake.done():
             self.connack = packet
             self.rtt = self._loop.time() - self._last_sent
             self.handshake.set_result(packet)
             self._handler.connection_ready(self)
-            self._greeted(packet)
+            self._start_keep_alive(packet)
 
-    def _malformed(self, error: BaseException) -> None:
+    def _abort_malformed(self, error: BaseException) -> None:
         self.abort(
             BrokerUnavailable(
-                f"{self.options.where} sent what is not MQTT {self.options.protocol} ({error})",
+                f"{self.options.address} sent what is not MQTT {self.options.protocol} ({error})",
                 hint="is this an MQTT listener, and TLS set as the broker expects it (mqtt.tls)?",
             )
         )
 
-    def _ended(self, exc: Exception | None) -> None:
+    def _handle_closed(self, exc: Exception | None) -> None:
         """The socket is closed, because of `exc` if there was a fault that nobody has put in words yet."""
         if not self._closed.done():
             self._closed.set_result(None)
         error = self._error
         if error is None and not self._closing:
             reason = f": {exc}" if exc else ""
-            error = BrokerUnavailable(f"connection to broker {self.options.where} lost{reason}")
+            error = BrokerUnavailable(f"connection to broker {self.options.address} lost{reason}")
         if self.handshake.done():
             if not self.handshake.cancelled() and self.handshake.exception() is None:
                 self._handler.connection_lost(error)
         else:
-            self.handshake.set_exception(self._error or self._hung_up(exc))
+            self.handshake.set_exception(self._error or self._connect_unanswered_error(exc))
 
-    def _hung_up(self, exc: Exception | None) -> SensorsyncError:
+    def _connect_unanswered_error(self, exc: Exception | None) -> SensorsyncError:
         """Why there was no answer to CONNECT. In TLS 1.3 the broker judges our certificate only now."""
-        where = self.options.where
+        where = self.options.address
         if isinstance(exc, ssl.SSLError):
-            cause = of_tls_error(exc, with_certificate=self.options.has_certificate)
-            return broker_error(cause, f"TLS with broker {where} failed: {cause.cause} ({exc.reason or exc})")
+            cause = cause_of_tls_error(exc, with_client_certificate=self.options.has_client_certificate)
+            return broker_error(cause, f"TLS with broker {where} failed: {cause.description} ({exc.reason or exc})")
         reason = f" ({exc})" if exc else ""
         return BrokerUnavailable(
             f"broker {where} closed the connection before answering CONNECT{reason}", cause=CAUSES["closed_at_connect"]

@@ -30,14 +30,14 @@ class BrokenPublish(NamedTuple):
     packet_id: int | None
     """None for QoS 0."""
     duplicate: bool
-    fault: str
+    error: str
     """What the codec said, or how large it was."""
 
 
-Received: TypeAlias = Packet | BrokenPublish
+ReceivedPacket: TypeAlias = Packet | BrokenPublish
 
 
-def frame_length(data: memoryview) -> int | None:
+def packet_length(data: memoryview) -> int | None:
     """Bytes of the first packet in `data` (section 2.1), None when its fixed header has not come whole. Raises ValueError."""
     remaining = 0
     for place in range(1, 5):
@@ -58,45 +58,45 @@ class HugePublish:
     def __init__(self, first_byte: int, length: int) -> None:
         if first_byte >> 4 != _PUBLISH:
             raise ValueError(f"a packet of {length} bytes that is no message")
-        self.missing = length
+        self.bytes_missing = length
         """Bytes that are still to come."""
         self._length = length
         self._head = bytearray()
         self._digest = hashlib.sha256()
-        self._beginning: BrokenPublish | None = None
+        self._parsed_head: BrokenPublish | None = None
 
-    def take(self, data: memoryview, packets: list[Received]) -> int:
+    def feed(self, data: memoryview, packets: list[ReceivedPacket]) -> int:
         """Take in what of `data` belongs to it, so many bytes, and join `packets` when that is all of it.
 
         Raises ValueError as soon as it makes no sense.
         """
-        data = data[: self.missing]
-        self.missing -= len(data)
+        data = data[: self.bytes_missing]
+        self.bytes_missing -= len(data)
         room = MAX_PACKET - len(self._head)
         self._head += data[:room]
         if room and len(self._head) == MAX_PACKET:
-            self._beginning = broken_publish(memoryview(self._head), "")
-            if self._beginning is None:
+            self._parsed_head = parse_broken_publish(memoryview(self._head), "")
+            if self._parsed_head is None:
                 raise ValueError(f"a message of {self._length} bytes that makes no sense")
-            self._digest.update(self._beginning.payload)
+            self._digest.update(self._parsed_head.payload)
         self._digest.update(data[room:])
-        if self._beginning is not None and not self.missing:
-            packets.append(self._beginning._replace(fault=self._fault()))
+        if self._parsed_head is not None and not self.bytes_missing:
+            packets.append(self._parsed_head._replace(error=self._error_text()))
         return len(data)
 
-    def _fault(self) -> str:
+    def _error_text(self) -> str:
         return (
             f"the packet has {self._length} bytes, of which only the first {MAX_PACKET} are kept; SHA-256 of the whole payload:"
             f" {self._digest.hexdigest()}"
         )
 
 
-def broken_publish(frame: memoryview, fault: str) -> BrokenPublish | None:
+def parse_broken_publish(packet: memoryview, error: str) -> BrokenPublish | None:
     """What can be read of a whole PUBLISH (section 3.3) that the codec refused; None when it is none or makes no sense."""
-    kind, qos, duplicate = frame[0] >> 4, frame[0] >> 1 & 3, bool(frame[0] & 8)
+    kind, qos, duplicate = packet[0] >> 4, packet[0] >> 1 & 3, bool(packet[0] & 8)
     if kind != _PUBLISH or qos > 1:
         return None
-    body = bytes(frame[next(place for place in range(1, 5) if frame[place] < 0x80) + 1 :])
+    body = bytes(packet[next(place for place in range(1, 5) if packet[place] < 0x80) + 1 :])
     start = 2 + int.from_bytes(body[:2])
     rest = start + (2 if qos else 0)
     if len(body) < rest:
@@ -105,10 +105,10 @@ def broken_publish(frame: memoryview, fault: str) -> BrokenPublish | None:
     if packet_id == 0:
         return None
     topic = body[2:start].decode(errors="backslashreplace")
-    return BrokenPublish(topic, _without_properties(body[rest:]), packet_id, duplicate, fault)
+    return BrokenPublish(topic, _skip_properties(body[rest:]), packet_id, duplicate, error)
 
 
-def _without_properties(data: bytes) -> bytes:
+def _skip_properties(data: bytes) -> bytes:
     """The payload behind the properties; all of it when their length makes no sense."""
     length = 0
     for place in range(min(4, len(data))):

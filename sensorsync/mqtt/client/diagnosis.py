@@ -10,7 +10,7 @@ from typing import Final
 from sensorsync.mqtt.client.causes import CAUSES, Cause
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
-_VERIFY: Final = {
+_CAUSES_BY_VERIFY_CODE: Final = {
     2: "certificate_authority",  # unable to get issuer certificate
     7: "certificate_authority",  # signature failure: another authority of the same name
     9: "certificate_not_yet_valid",
@@ -23,7 +23,7 @@ _VERIFY: Final = {
     64: "certificate_name",  # IP address mismatch
 }
 # Beginnings or parts of OpenSSL's reason strings; the first that fits counts.
-_REASONS: Final = (
+_CAUSES_BY_TLS_REASON: Final = (
     ("CERTIFICATE_REQUIRED", "client_certificate_required"),
     ("ALERT_UNKNOWN_CA", "client_certificate_rejected"),
     ("ALERT_BAD_CERTIFICATE", "client_certificate_rejected"),
@@ -48,11 +48,11 @@ _REASONS: Final = (
 _TLS_RECORDS: Final = frozenset({0x14, 0x15, 0x16, 0x17})
 _CONNACK: Final = 0x20
 _DISCONNECT: Final = 0xE0
-_CONNACK_OF_3_1_1: Final = bytes([_CONNACK, 2])
+_MQTT_3_1_1_CONNACK: Final = bytes([_CONNACK, 2])
 """Type and length of a CONNACK up to MQTT 3.1.1; that of MQTT 5 is never so short, for it has properties."""
 
 
-def of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
+def cause_of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
     """Why a name or an address can't be reached; `in_handshake`: TCP stood already."""
     if isinstance(error, socket.gaierror):
         return CAUSES["name_server" if error.errno == socket.EAI_AGAIN else "name_unknown"]
@@ -68,30 +68,30 @@ def of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
     return CAUSES["unreachable"]
 
 
-def of_tls_error(error: ssl.SSLError, *, with_certificate: bool = False) -> Cause:
-    """Why TLS was not agreed on; `with_certificate`: we have shown one of our own."""
+def cause_of_tls_error(error: ssl.SSLError, *, with_client_certificate: bool = False) -> Cause:
+    """Why TLS was not agreed on; `with_client_certificate`: we have shown one of our own."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return CAUSES[_VERIFY.get(error.verify_code, "certificate_rejected")]
+        return CAUSES[_CAUSES_BY_VERIFY_CODE.get(error.verify_code, "certificate_rejected")]
     reason = (error.reason or "").upper().replace(" ", "_")
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         reason = "EOF"
-    key = next((key for part, key in _REASONS if part in reason), "handshake_failed")
-    if key == "client_certificate_rejected" and not with_certificate:
+    key = next((key for part, key in _CAUSES_BY_TLS_REASON if part in reason), "handshake_failed")
+    if key == "client_certificate_rejected" and not with_client_certificate:
         key = "client_certificate_required"  # OpenSSL before 3.2 and others say it so
     return CAUSES[key]
 
 
-def of_first_bytes(data: bytes) -> Cause | None:
+def cause_of_first_bytes(data: bytes) -> Cause | None:
     """Why `data`, the beginning of the answer to CONNECT, is no answer of MQTT 5; None when it may become one."""
     if not data or data[0] == _DISCONNECT:
         return None
     if data[0] == _CONNACK:
-        return CAUSES["protocol_version"] if data[:2] == _CONNACK_OF_3_1_1 else None
-    if speaks_tls(data):
+        return CAUSES["protocol_version"] if data[:2] == _MQTT_3_1_1_CONNACK else None
+    if is_tls_record(data):
         return CAUSES["tls_port"]
     return CAUSES["http_port" if b"HTTP/".startswith(data[:5]) else "not_mqtt"]
 
 
-def speaks_tls(data: bytes) -> bool:
+def is_tls_record(data: bytes) -> bool:
     """Whether a peer's first bytes are a TLS record (RFC 8446, section 5.1)."""
     return len(data) >= 2 and data[0] in _TLS_RECORDS and data[1] == 3

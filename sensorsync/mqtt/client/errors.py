@@ -5,10 +5,10 @@ from __future__ import annotations
 from mqtt5 import ConnAckPacket, DisconnectPacket, SubAckReasonCode
 
 from sensorsync.errors import AlreadyRunningError, BrokerError
-from sensorsync.mqtt.client.causes import CAUSES, Cause, cause_of_code
+from sensorsync.mqtt.client.causes import CAUSES, Cause, cause_of_reason_code
 from sensorsync.mqtt.client.options import ConnectOptions
 
-_LONGEST_REASON = 500
+_MAX_REASON_LENGTH = 500
 """Characters of a Reason String that are shown: a broker may send 65,535 bytes of them, with each of our tries."""
 
 
@@ -41,37 +41,41 @@ class SessionTakenOver(AlreadyRunningError):
 
 def broker_error(cause: Cause, message: str) -> BrokerError:
     """The error that `cause` makes: whether connecting again can help is the cause's to say."""
-    return (BrokerRefused if cause.lasting else BrokerUnavailable)(message, cause=cause)
+    return (BrokerRefused if cause.permanent else BrokerUnavailable)(message, cause=cause)
 
 
-def _error(said: str, code: int, reason: str | None) -> BrokerError:
-    cause = cause_of_code(code)
+def _reason_code_error(message: str, code: int, reason: str | None) -> BrokerError:
+    cause = cause_of_reason_code(code)
     return broker_error(
-        cause, f"{said}: {cause.cause} (0x{code:02X})" + (f": {reason[:_LONGEST_REASON]}" if reason else "")
+        cause, f"{message}: {cause.description} (0x{code:02X})" + (f": {reason[:_MAX_REASON_LENGTH]}" if reason else "")
     )
 
 
 def connack_error(where: str, packet: ConnAckPacket) -> BrokerError:
     """The error of a CONNACK that is no success."""
     server = f" {packet.server_reference}" if packet.server_reference else ""
-    return _error(f"broker {where} refused the connection", int(packet.reason_code), (packet.reason_str or "") + server)
+    return _reason_code_error(
+        f"broker {where} refused the connection", int(packet.reason_code), (packet.reason_str or "") + server
+    )
 
 
 def disconnect_error(where: str, packet: DisconnectPacket) -> BrokerError | AlreadyRunningError:
     """The error of a DISCONNECT that the broker sent."""
     code = int(packet.reason_code)
-    if code == SessionTakenOver.cause.code:
+    if code == SessionTakenOver.cause.reason_code:
         return SessionTakenOver(
             f"another client connected to {where} under our client id",
             hint="a second instance runs with the same mqtt.client_id and mqtt.instance: stop it or give it another mqtt.instance",
         )
-    return _error(f"broker {where} closed the connection", code, packet.reason_str)
+    return _reason_code_error(f"broker {where} closed the connection", code, packet.reason_str)
 
 
-def suback_error(options: ConnectOptions, pattern: str, code: SubAckReasonCode) -> BrokerError:
+def suback_error(options: ConnectOptions, topic_filter: str, code: SubAckReasonCode) -> BrokerError:
     """The error of a refused topic filter. MQTT 3.1.1 has one code for all reasons; mostly it is the broker's access rules."""
-    reason = cause_of_code(int(code))
+    reason = cause_of_reason_code(int(code))
     denied = reason.key == "not_authorized" or options.protocol == "3.1.1"
     cause = CAUSES["subscribe_denied"] if denied else reason
-    message = f"broker {options.where} refused the subscription {pattern!r}: {reason.cause} (0x{int(code):02X})"
+    message = (
+        f"broker {options.address} refused the subscription {topic_filter!r}: {reason.description} (0x{int(code):02X})"
+    )
     return broker_error(cause, message)

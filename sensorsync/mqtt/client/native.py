@@ -15,9 +15,15 @@ import mqtt5
 from mqtt5 import ConnAckPacket, DisconnectPacket, Packet
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.client.base import Conversation, Handler
-from sensorsync.mqtt.client.broken_packets import MAX_PACKET, HugePublish, Received, broken_publish, frame_length
-from sensorsync.mqtt.client.diagnosis import of_first_bytes
+from sensorsync.mqtt.client.base import BrokerConnection, ConnectionHandler
+from sensorsync.mqtt.client.broken_packets import (
+    MAX_PACKET,
+    HugePublish,
+    ReceivedPacket,
+    packet_length,
+    parse_broken_publish,
+)
+from sensorsync.mqtt.client.diagnosis import cause_of_first_bytes
 from sensorsync.mqtt.client.errors import BrokerUnavailable, broker_error
 from sensorsync.mqtt.client.options import ConnectOptions
 
@@ -35,21 +41,21 @@ class _ReadBuffer(threading.local):
         self.view = memoryview(bytearray(READ_CHUNK))
 
 
-_buffer = _ReadBuffer()
+_read_buffer = _ReadBuffer()
 
 
-class Connection(Conversation, asyncio.BufferedProtocol):
+class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
     """The native engine's connection: MQTT 5 over TCP or TLS."""
 
-    def __init__(self, options: ConnectOptions, handler: Handler) -> None:
+    def __init__(self, options: ConnectOptions, handler: ConnectionHandler) -> None:
         super().__init__(options, handler)
         self._transport: asyncio.Transport | None = None
-        self._rest = bytearray()
-        self._huge: HugePublish | None = None
+        self._unparsed = bytearray()
+        self._huge_publish: HugePublish | None = None
         self._keep_alive = options.keep_alive
         self._last_received = self._last_sent
         self._pinged_at: float | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._keep_alive_timer: asyncio.TimerHandle | None = None
 
     # -- what the owner calls ------------------------------------------------------------------------------------------------
 
@@ -58,7 +64,7 @@ class Connection(Conversation, asyncio.BufferedProtocol):
         """Neither lost nor closing."""
         return self._transport is not None and not self._closing and not self._closed.done()
 
-    async def dial(self) -> None:
+    async def connect(self) -> None:
         """See Conversation."""
         options = self.options
         await self._loop.create_connection(
@@ -123,21 +129,21 @@ class Connection(Conversation, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._last_sent = self._loop.time()
-        self._transport.write(self.options.packet().write())
+        self._transport.write(self.options.connect_packet().write())
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the protocol's
-        return _buffer.view
+        return _read_buffer.view
 
     def buffer_updated(self, nbytes: int) -> None:
         self._last_received = self._loop.time()
         self._pinged_at = None
-        rest = self._rest
+        rest = self._unparsed
         if rest:
-            rest += _buffer.view[:nbytes]
-        packets: list[Received] = []
-        with memoryview(rest) if rest else _buffer.view[:nbytes] as data:
+            rest += _read_buffer.view[:nbytes]
+        packets: list[ReceivedPacket] = []
+        with memoryview(rest) if rest else _read_buffer.view[:nbytes] as data:
             end = len(data)
-            position = self._take_huge(self._huge, data, packets) if self._huge else 0
+            position = self._receive_huge_publish(self._huge_publish, data, packets) if self._huge_publish else 0
             while position < end:
                 try:
                     while position < end:
@@ -148,7 +154,7 @@ class Connection(Conversation, asyncio.BufferedProtocol):
                     # The codec panics on text that is not UTF-8, and a panic is no Exception.
                     if not isinstance(error, IndexError | ValueError) and type(error).__name__ != "PanicException":
                         raise
-                    length = self._refused(data[position:], error, packets)
+                    length = self._handle_codec_error(data[position:], error, packets)
                     if not length:
                         break
                     position += length
@@ -169,60 +175,60 @@ class Connection(Conversation, asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._ended(exc)
+        if self._keep_alive_timer is not None:
+            self._keep_alive_timer.cancel()
+        self._handle_closed(exc)
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    def _refused(self, data: memoryview, error: BaseException, packets: list[Received]) -> int:
+    def _handle_codec_error(self, data: memoryview, error: BaseException, packets: list[ReceivedPacket]) -> int:
         """The codec can't read on. Bytes of a broken PUBLISH that was put into `packets`, or 0: wait for more, or all is over."""
-        if self.connack is None and not packets and (cause := of_first_bytes(start := bytes(data[:16]))):
+        if self.connack is None and not packets and (cause := cause_of_first_bytes(start := bytes(data[:16]))):
             # Such a peer may never send the rest of what looks like a long packet: wait for no more.
-            said = f"broker {self.options.where}: {cause.cause} (its answer begins with {start!r})"
+            said = f"broker {self.options.address}: {cause.description} (its answer begins with {start!r})"
             self.abort(broker_error(cause, said))
             return 0
         try:
-            length = frame_length(data)
+            length = packet_length(data)
             if length is not None and length > max(MAX_PACKET, len(data)):
-                return self._take_huge(HugePublish(data[0], length), data, packets)
+                return self._receive_huge_publish(HugePublish(data[0], length), data, packets)
             if length is None or length > len(data):
                 if isinstance(error, IndexError):
                     return 0  # the rest of this packet is still on its way
-            elif broken := broken_publish(data[:length], str(error)):
+            elif broken := parse_broken_publish(data[:length], str(error)):
                 packets.append(broken)
                 return length
         except ValueError as malformed:
             error = malformed
-        self._malformed(error)
+        self._abort_malformed(error)
         return 0
 
-    def _take_huge(self, huge: HugePublish, data: memoryview, packets: list[Received]) -> int:
+    def _receive_huge_publish(self, huge: HugePublish, data: memoryview, packets: list[ReceivedPacket]) -> int:
         """Bytes of `data` that belong to a packet which is too large to be kept; it is put into `packets` once all of it has come."""
         try:
-            return huge.take(data, packets)
+            return huge.feed(data, packets)
         except ValueError as malformed:
-            self._malformed(malformed)
+            self._abort_malformed(malformed)
             return len(data)
         finally:
-            self._huge = huge if huge.missing else None
+            self._huge_publish = huge if huge.bytes_missing else None
 
-    def _greeted(self, connack: ConnAckPacket) -> None:
+    def _start_keep_alive(self, connack: ConnAckPacket) -> None:
         if connack.server_keep_alive is not None:
             self._keep_alive = connack.server_keep_alive
-        self._watch()
+        self._check_keep_alive()
 
-    def _watch(self) -> None:
+    def _check_keep_alive(self) -> None:
         """Keep-alive: we ping when either side was quiet for half the interval ([MQTT-3.1.2-20]); no answer, no connection."""
         if not self._keep_alive or not self.alive:
             return
         now, half = self._loop.time(), self._keep_alive / 2
         unanswered = self._pinged_at is not None and not self._reading_paused
         if unanswered and now - cast(float, self._pinged_at) >= half:
-            self.abort(BrokerUnavailable(f"broker {self.options.where} did not answer a ping for {half:g} s"))
+            self.abort(BrokerUnavailable(f"broker {self.options.address} did not answer a ping for {half:g} s"))
             return
         silent = now - self._last_received >= half and not self._reading_paused and not unanswered
         if silent or now - self._last_sent >= half:
             self._pinged_at = now if self._pinged_at is None else self._pinged_at
             self._send_ping()
-        self._timer = self._loop.call_later(half / 4, self._watch)
+        self._keep_alive_timer = self._loop.call_later(half / 4, self._check_keep_alive)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from sensorsync.mqtt.client.base import Conversation, Handler
-from sensorsync.mqtt.client.establish import establish
-from sensorsync.mqtt.client.native import Connection
+from sensorsync.mqtt.client.base import BrokerConnection, ConnectionHandler
+from sensorsync.mqtt.client.connect import connect_with_timeout
+from sensorsync.mqtt.client.native import NativeConnection
 from sensorsync.mqtt.client.options import ConnectOptions
 
 
-async def connect(options: ConnectOptions, handler: Handler) -> Conversation:
+async def open_connection(options: ConnectOptions, handler: ConnectionHandler) -> BrokerConnection:
     """Connect and shake hands within `options.connect_timeout` seconds.
 
     Raises BrokerUnavailable (try again later) or BrokerRefused (don't).
     """
-    connection = _paho(options, handler) if options.engine == "paho" else Connection(options, handler)
-    await establish(connection)
+    connection = (
+        _make_paho_connection(options, handler) if options.engine == "paho" else NativeConnection(options, handler)
+    )
+    await connect_with_timeout(connection)
     return connection
 
 
-def _paho(options: ConnectOptions, handler: Handler) -> Conversation:
+def _make_paho_connection(options: ConnectOptions, handler: ConnectionHandler) -> BrokerConnection:
     from sensorsync.mqtt.client.paho import PahoConnection  # noqa: PLC0415 - a sixth of the time that a process takes to start
 
     return PahoConnection(options, handler)

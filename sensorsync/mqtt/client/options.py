@@ -15,7 +15,7 @@ from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
 from sensorsync.mqtt.client.causes import CAUSES
 
-_MOST_STATED = 65534
+_MAX_RECEIVE_MAXIMUM = 65534
 """The codec leaves a Receive Maximum of 65535 out, the default (section 3.1.2.11.3). Where none is stated, mosquitto takes its own
 `max_inflight_messages`, which is 20."""
 
@@ -35,7 +35,7 @@ class ConnectOptions:
     password: str | None = None
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
-    has_certificate: bool = False
+    has_client_certificate: bool = False
     """`tls` holds a certificate of our own."""
     clean_start: bool = False
     session_expiry: float = 0.0
@@ -45,7 +45,7 @@ class ConnectOptions:
     max_packet_size: int | None = None
 
     @property
-    def where(self) -> str:
+    def address(self) -> str:
         """host:port, for people."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -71,7 +71,7 @@ class ConnectOptions:
         """As CONNECT states it (section 3.1.2.11.2)."""
         return min(0xFFFFFFFF, int(self.session_expiry))
 
-    def packet(self) -> ConnectPacket:
+    def connect_packet(self) -> ConnectPacket:
         """The CONNECT packet of MQTT 5."""
         return ConnectPacket(
             self.client_id,
@@ -80,7 +80,7 @@ class ConnectOptions:
             clean_start=self.clean_start,
             keep_alive=self.keep_alive_seconds,
             session_expiry_interval=self.session_expiry_seconds,
-            receive_max=min(self.receive_maximum, _MOST_STATED),
+            receive_max=min(self.receive_maximum, _MAX_RECEIVE_MAXIMUM),
             max_packet_size=self.max_packet_size,
         )
 
@@ -97,7 +97,7 @@ def tls_context(settings: Settings, *, verify: bool = True) -> ssl.SSLContext | 
     try:
         context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
     except OSError as error:  # ssl.SSLError is one
-        raise _unusable("ca_file", f"mqtt.tls.ca_file {tls.ca_file}", error) from error
+        raise _tls_files_error("ca_file", f"mqtt.tls.ca_file {tls.ca_file}", error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 makes it strict, which the certificates of many a plant's own CA do not pass.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -111,27 +111,28 @@ def tls_context(settings: Settings, *, verify: bool = True) -> ssl.SSLContext | 
     return context
 
 
-def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path, secret: SecretStr | None) -> None:
+def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path, key_password: SecretStr | None) -> None:
     asked = False
 
     def password() -> str:
         # Without an answer of ours OpenSSL would ask on the terminal, and wait there.
         nonlocal asked
         asked = True
-        return secret.get_secret_value() if secret else ""
+        return key_password.get_secret_value() if key_password else ""
 
     try:
         context.load_cert_chain(str(cert), str(key), password)
     except (OSError, ValueError) as error:
         mismatch = isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH"
         kind = "key_mismatch" if mismatch else "key_password" if asked else "cert_file"
-        raise _unusable(kind, f"mqtt.tls.cert_file {cert}, mqtt.tls.key_file {key}", error) from error
+        raise _tls_files_error(kind, f"mqtt.tls.cert_file {cert}, mqtt.tls.key_file {key}", error) from error
 
 
-def _unusable(key: str, files: str, error: Exception) -> ConfigurationError:
+def _tls_files_error(cause_key: str, files: str, error: Exception) -> ConfigurationError:
     reason = getattr(error, "strerror", None) or str(error)
     return ConfigurationError(
-        f"the TLS files cannot be used: {files}: {reason}", hint=f"{CAUSES[key].cause}: {CAUSES[key].hint}"
+        f"the TLS files cannot be used: {files}: {reason}",
+        hint=f"{CAUSES[cause_key].description}: {CAUSES[cause_key].hint}",
     )
 
 
@@ -149,7 +150,7 @@ def connect_options(settings: Settings, client_id: str, *, receive_maximum: int 
         password=mqtt.password.get_secret_value() if mqtt.password else None,
         tls=tls_context(settings),
         server_name=mqtt.tls.server_name,
-        has_certificate=mqtt.use_tls and mqtt.tls.cert_file is not None,
+        has_client_certificate=mqtt.use_tls and mqtt.tls.cert_file is not None,
         clean_start=mqtt.ephemeral,
         session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry,
         receive_maximum=receive_maximum,

@@ -10,22 +10,22 @@ from contextlib import suppress
 from typing import Protocol
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.client.base import Conversation
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.base import BrokerConnection
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable
-from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.publisher.feed import Burst
-from sensorsync.mqtt.publisher.inflight import Outbox, PublishStats
+from sensorsync.mqtt.publisher.inflight import InFlightPublishes, PublishStats
 from sensorsync.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
 
-BURST = 128
+MAX_BURST = 128
 """Messages that are made and written at once: enough that one system call carries many, few enough that acks are read in time."""
-_PROBE_INTERVAL = 0.25
+_SUBSCRIBER_RETRY_INTERVAL = 0.25
 
-Seal = Callable[[bytes], bytes]
+MessageEncoder = Callable[[bytes], bytes]
 """Payload -> message: signed, encrypted, or both."""
 
 
@@ -56,55 +56,55 @@ class PublishingClient:
         feed: Feed,
         *,
         window: int,
-        gate: asyncio.Semaphore,
+        connect_semaphore: asyncio.Semaphore,
         stats: PublishStats,
-        seal: Seal | None,
+        message_encoder: MessageEncoder | None,
         backoff: Backoff,
-        idle: Callable[[], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self.options = options
-        self.outbox = Outbox(topics, stats)
+        self.in_flight = InFlightPublishes(topics, stats)
         self.feed = feed
-        self.sending = False
+        self.may_send_new = False
         """Whether new messages may leave; lost ones are sent again in any case."""
         self._window = window
-        self._gate = gate
+        self._connect_semaphore = connect_semaphore
         self._stats = stats
-        self._seal = seal
+        self._message_encoder = message_encoder
         self._backoff = backoff
-        self._idle = idle
+        self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
-        self._epoch = time.time() - self._loop.time()
-        self._connection: Conversation | None = None
+        self._unix_time_offset = time.time() - self._loop.time()
+        self._connection: BrokerConnection | None = None
         self._error: SensorsyncError | None = None
-        self._lost = asyncio.Event()
-        self._answered = asyncio.Event()
-        self._paused = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._lost_event = asyncio.Event()
+        self._acks_received = asyncio.Event()
+        self._writing_paused = False
+        self._send_timer: asyncio.TimerHandle | None = None
 
     @property
     def done(self) -> bool:
         """All its messages were sent and answered."""
-        return self.feed.exhausted and self.outbox.empty
+        return self.feed.exhausted and self.in_flight.empty
 
     async def open(self) -> None:
         """Connect once, when the gate lets us. Raises BrokerError."""
-        async with self._gate:
-            connection = await connect(self.options, self)
-        if not self.outbox.window:
-            error = BrokerRefused(f"broker {self.options.where} allows no QoS 1", hint="enable QoS 1 in the broker")
+        async with self._connect_semaphore:
+            connection = await open_connection(self.options, self)
+        if not self.in_flight.window:
+            error = BrokerRefused(f"broker {self.options.address} allows no QoS 1", hint="enable QoS 1 in the broker")
             connection.abort(error)
             raise error
 
-    async def keep(self) -> None:
+    async def reconnect_forever(self) -> None:
         """Connect again whenever the connection is lost, for ever. Raises BrokerRefused, SessionTakenOver."""
         while True:
-            await self._lost.wait()
+            await self._lost_event.wait()
             error = self._error
-            while self._lost.is_set():
+            while self._lost_event.is_set():
                 if not isinstance(error, BrokerUnavailable):
                     raise error or BrokerUnavailable
-                delay = self._backoff.next()
+                delay = self._backoff.next_delay()
                 event = {"event": "publisher_lost", "client_id": self.options.client_id}
                 logger.warning("%s: %s; next try in %.1fs", self.options.client_id, error, delay, extra=event)
                 await asyncio.sleep(delay)
@@ -114,101 +114,101 @@ class PublishingClient:
                     error = failure
             self._stats.reconnects += 1
 
-    async def probe(self) -> None:
+    async def wait_for_subscriber(self) -> None:
         """Send the first message again and again until somebody gets it. It counts once, as sent and acknowledged."""
-        self.outbox.probing = True
+        self.in_flight.awaiting_subscriber = True
         try:
-            self.outbox.returned = self._take(1)[0]
-            while self.outbox.returned or not self.outbox.empty:
-                self._answered.clear()
-                if self.outbox.returned and self._connection is not None and self._connection.alive:
-                    payloads, self.outbox.returned = self.outbox.returned, []
-                    self._connection.send(self.outbox.launch(payloads, (self._now(),)))
+            self.in_flight.undelivered = self._take_encoded(1)[0]
+            while self.in_flight.undelivered or not self.in_flight.empty:
+                self._acks_received.clear()
+                if self.in_flight.undelivered and self._connection is not None and self._connection.alive:
+                    payloads, self.in_flight.undelivered = self.in_flight.undelivered, []
+                    self._connection.send(self.in_flight.publish(payloads, (self._unix_time(),)))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._answered.wait(), _PROBE_INTERVAL)
-                if self.outbox.returned:
-                    await asyncio.sleep(_PROBE_INTERVAL)
+                    await asyncio.wait_for(self._acks_received.wait(), _SUBSCRIBER_RETRY_INTERVAL)
+                if self.in_flight.undelivered:
+                    await asyncio.sleep(_SUBSCRIBER_RETRY_INTERVAL)
         finally:
-            self.outbox.probing = False
+            self.in_flight.awaiting_subscriber = False
 
-    def pump(self) -> None:
+    def send_available(self) -> None:
         """Send what the window and the socket's buffer have room for."""
-        connection, outbox = self._connection, self.outbox
-        while connection is not None and connection.alive and not self._paused:
-            if outbox.owes_resend:
-                packets = outbox.resend(BURST)
+        connection, outbox = self._connection, self.in_flight
+        while connection is not None and connection.alive and not self._writing_paused:
+            if outbox.has_resends:
+                packets = outbox.resend(MAX_BURST)
                 if not packets:
                     return
             else:
-                room = min(outbox.room, BURST)
-                if not self.sending or room <= 0:
+                room = min(outbox.free_slots, MAX_BURST)
+                if not self.may_send_new or room <= 0:
                     return
-                payloads, since = self._take(room)
+                payloads, since = self._take_encoded(room)
                 if not payloads:
-                    self._wait_for_feed()
+                    self._schedule_next_send()
                     return
-                packets = outbox.launch(payloads, since)
-                self._stats.last_sent = self._now()
+                packets = outbox.publish(payloads, since)
+                self._stats.last_sent = self._unix_time()
             connection.send(packets)
 
     async def close(self) -> None:
         """DISCONNECT."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
         if self._connection is not None:
             await self._connection.close()
 
     # -- Handler -------------------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         """See Handler."""
-        self._lost.clear()
+        self._lost_event.clear()
         self._connection = connection
         self._error = None
-        self._paused = False
+        self._writing_paused = False
         self._backoff.reset()
         # [MQTT-3.3.4-9]: the broker's Receive Maximum bounds what we may have unacknowledged.
         connack = connection.connack
         allowed = connack.receive_max if connack is not None and int(connack.max_qos) >= 1 else 0
-        self.outbox.window = min(self._window, allowed)
-        self.pump()
+        self.in_flight.window = min(self._window, allowed)
+        self.send_available()
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
         """See Handler."""
-        self.outbox.receive(packets, self._now())
-        self._answered.set()
-        self.pump()
-        if self.outbox.empty and (self.feed.exhausted or not self.sending):
-            self._idle()
+        self.in_flight.receive_acks(packets, self._unix_time())
+        self._acks_received.set()
+        self.send_available()
+        if self.in_flight.empty and (self.feed.exhausted or not self.may_send_new):
+            self._on_idle()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """See Handler."""
         self._connection = None
-        self.outbox.connection_lost()
+        self.in_flight.connection_lost()
         if error is not None:
             self._error = error
-            self._lost.set()
+            self._lost_event.set()
 
     def writing_paused(self, paused: bool) -> None:
         """See Handler."""
-        self._paused = paused
+        self._writing_paused = paused
         if not paused:
-            self.pump()
+            self.send_available()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _now(self) -> float:
+    def _unix_time(self) -> float:
         """Unix time in seconds that never jumps: a clock that is set anew must neither make a latency nor hold back what is due."""
-        return self._epoch + self._loop.time()
+        return self._unix_time_offset + self._loop.time()
 
-    def _take(self, limit: int) -> tuple[list[bytes], Iterable[float]]:
-        payloads, since = self.feed.take(limit, self._now())
-        return (payloads if self._seal is None else list(map(self._seal, payloads))), since
+    def _take_encoded(self, limit: int) -> tuple[list[bytes], Iterable[float]]:
+        payloads, since = self.feed.take(limit, self._unix_time())
+        return (payloads if self._message_encoder is None else list(map(self._message_encoder, payloads))), since
 
-    def _wait_for_feed(self) -> None:
+    def _schedule_next_send(self) -> None:
         if self.feed.exhausted:
-            if self.outbox.empty:
-                self._idle()
-        elif self._timer is None or self._timer.when() <= self._loop.time():
+            if self.in_flight.empty:
+                self._on_idle()
+        elif self._send_timer is None or self._send_timer.when() <= self._loop.time():
             # The selector wakes up on whole milliseconds at best, and then for all clients whose time has come since.
-            self._timer = self._loop.call_later(self.feed.due_in(self._now()), self.pump)
+            self._send_timer = self._loop.call_later(self.feed.due_in(self._unix_time()), self.send_available)

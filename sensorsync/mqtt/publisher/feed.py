@@ -10,5 +10,5 @@ class Burst(NamedTuple):
     """Messages that may leave now."""
 
     payloads: list[bytes]
-    since: Iterable[float]
+    latency_starts: Iterable[float]
     """For each, Unix time in seconds from which its latency counts; may be endless."""

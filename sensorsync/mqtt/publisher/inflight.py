@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from mqtt5 import PubAckPacket, PublishPacket, QoS
 
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.runtime.histogram import LatencyHistogram
 
 NO_SUBSCRIBER = 0x10
-_FAILURE = 0x80
+_FIRST_FAILURE_CODE = 0x80
 _QOS_1 = QoS.AT_LEAST_ONCE
 
 
@@ -34,11 +34,11 @@ class PublishStats:
     """Acknowledged with a failure (0x80 and above)."""
     retransmitted: int = 0
     reconnects: int = 0
-    reasons: dict[int, int] = field(default_factory=dict)
+    reason_codes: dict[int, int] = field(default_factory=dict)
     """PUBACKs by reason code, success left out."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     """Microseconds to a message's PUBACK: from its first sending, in an open loop from when it was due."""
-    waited: float = 0.0
+    latency_sum: float = 0.0
     """The same, in seconds, summed over all messages."""
     last_sent: float = 0.0
     """When the last new message was sent: Unix time in seconds."""
@@ -49,43 +49,43 @@ class PublishStats:
         return self.acked + self.no_subscriber + self.failed
 
 
-class Outbox:
+class InFlightPublishes:
     """The window of one client, whose messages go to `topics` in turn. Times are seconds of the caller's clock."""
 
     def __init__(self, topics: Iterator[str], stats: PublishStats) -> None:
         self.window = 0
         """Messages that may be unacknowledged on the present connection; 0 while there is none."""
-        self.probing = False
+        self.awaiting_subscriber = False
         """While set, a message that has no subscriber is not counted, but comes back in `returned`."""
-        self.returned: list[bytes] = []
+        self.undelivered: list[bytes] = []
         self._topics = topics
         self._stats = stats
-        self._flying: dict[int, tuple[float, bytes, str]] = {}
-        self._lost: deque[tuple[int, float, bytes, str]] = deque()
-        self._free: deque[int] = deque()
-        self._highest = 0
+        self._unacked: dict[int, tuple[float, bytes, str]] = {}
+        self._to_resend: deque[tuple[int, float, bytes, str]] = deque()
+        self._free_packet_ids: deque[int] = deque()
+        self._highest_packet_id = 0
 
     @property
     def empty(self) -> bool:
         """Nothing is unacknowledged."""
-        return not self._flying and not self._lost
+        return not self._unacked and not self._to_resend
 
     @property
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """How many new messages may be sent now; none while there are lost ones to send again."""
-        return 0 if self._lost else self.window - len(self._flying)
+        return 0 if self._to_resend else self.window - len(self._unacked)
 
     @property
-    def owes_resend(self) -> bool:
+    def has_resends(self) -> bool:
         """Whether messages of a lost connection wait to be sent again."""
-        return bool(self._lost)
+        return bool(self._to_resend)
 
-    def launch(self, payloads: Sequence[bytes], since: Iterable[float]) -> list[PublishPacket]:
+    def publish(self, payloads: Sequence[bytes], latency_starts: Iterable[float]) -> list[PublishPacket]:
         """The PUBLISH packets of new messages. There must be `room` for them. `since`: from when the latency of each counts."""
         packets = []
-        for payload, at, topic in zip(payloads, since, self._topics, strict=False):
-            packet_id = self._free.popleft() if self._free else self._new_id()
-            self._flying[packet_id] = (at, payload, topic)
+        for payload, at, topic in zip(payloads, latency_starts, self._topics, strict=False):
+            packet_id = self._free_packet_ids.popleft() if self._free_packet_ids else self._new_packet_id()
+            self._unacked[packet_id] = (at, payload, topic)
             packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id))
         self._stats.sent += len(payloads)
         return packets
@@ -93,23 +93,23 @@ class Outbox:
     def connection_lost(self) -> None:
         """What is unacknowledged has to be sent again, in its first order ([MQTT-4.6.0-1])."""
         self.window = 0
-        again = [(packet_id, *message) for packet_id, message in self._flying.items()]
-        self._lost.extendleft(reversed(again))
-        self._flying.clear()
+        again = [(packet_id, *message) for packet_id, message in self._unacked.items()]
+        self._to_resend.extendleft(reversed(again))
+        self._unacked.clear()
 
     def resend(self, limit: int) -> list[PublishPacket]:
         """The next lost messages with DUP ([MQTT-3.3.1-1]), at most `limit` and as the window allows; empty when none may go."""
         packets = []
-        for _ in range(min(limit, len(self._lost), self.window - len(self._flying))):
-            packet_id, at, payload, topic = self._lost.popleft()
-            self._flying[packet_id] = (at, payload, topic)
+        for _ in range(min(limit, len(self._to_resend), self.window - len(self._unacked))):
+            packet_id, at, payload, topic = self._to_resend.popleft()
+            self._unacked[packet_id] = (at, payload, topic)
             packets.append(PublishPacket(topic, payload, qos=_QOS_1, packet_id=packet_id, duplicate=True))
         self._stats.retransmitted += len(packets)
         return packets
 
-    def receive(self, packets: Sequence[Received], now: float) -> None:
+    def receive_acks(self, packets: Sequence[ReceivedPacket], now: float) -> None:
         """Count the PUBACKs among `packets`. One of an unknown id is ignored."""
-        flying, free = self._flying, self._free
+        flying, free = self._unacked, self._free_packet_ids
         acked = same = 0
         since = 0.0
         for packet in packets:
@@ -122,36 +122,36 @@ class Outbox:
             free.append(packet_id)
             code = int(packet.reason_code)
             if code:
-                self._answer(code, found[1])
+                self._record_reason_code(code, found[1])
             else:
                 acked += 1
             # Messages of one burst were sent at one time, so their latencies are recorded at once: recording is what costs.
             if found[0] != since:
-                self._record(now - since, same)
+                self._record_latency(now - since, same)
                 since, same = found[0], 0
             same += 1
-        self._record(now - since, same)
+        self._record_latency(now - since, same)
         self._stats.acked += acked
 
-    def _new_id(self) -> int:
-        self._highest += 1
-        return self._highest
+    def _new_packet_id(self) -> int:
+        self._highest_packet_id += 1
+        return self._highest_packet_id
 
-    def _answer(self, code: int, payload: bytes) -> None:
+    def _record_reason_code(self, code: int, payload: bytes) -> None:
         stats = self._stats
-        if code == NO_SUBSCRIBER and self.probing:
+        if code == NO_SUBSCRIBER and self.awaiting_subscriber:
             stats.sent -= 1
-            self.returned.append(payload)
+            self.undelivered.append(payload)
             return
-        stats.reasons[code] = stats.reasons.get(code, 0) + 1
+        stats.reason_codes[code] = stats.reason_codes.get(code, 0) + 1
         if code == NO_SUBSCRIBER:
             stats.no_subscriber += 1
-        elif code >= _FAILURE:
+        elif code >= _FIRST_FAILURE_CODE:
             stats.failed += 1
         else:
             stats.acked += 1
 
-    def _record(self, seconds: float, count: int) -> None:
+    def _record_latency(self, seconds: float, count: int) -> None:
         if count:
-            self._stats.waited += seconds * count
+            self._stats.latency_sum += seconds * count
             self._stats.latency.record(max(1, round(seconds * 1e6)), count)

@@ -11,15 +11,15 @@ from typing import Self
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.client.errors import BrokerUnavailable
 from sensorsync.mqtt.client.options import ConnectOptions
-from sensorsync.mqtt.publisher.client import Feed, PublishingClient, Seal
+from sensorsync.mqtt.publisher.client import Feed, MessageEncoder, PublishingClient
 from sensorsync.mqtt.publisher.inflight import PublishStats
 from sensorsync.runtime.backoff import Backoff
 
-PATIENCE = 60.0
+ANSWER_TIMEOUT = 60.0
 """Seconds without any answer of the broker after which the rest counts as unacknowledged."""
-_LAST_PATIENCE = 5.0
+_STOP_ANSWER_TIMEOUT = 5.0
 """The same once somebody asked to stop."""
-_CONNECTING = 32
+_MAX_CONCURRENT_CONNECTS = 32
 """Connections that are made at once, also when all were lost: brokers throttle more, and their backlogs of new ones are short."""
 
 
@@ -31,29 +31,29 @@ class Publisher:
         clients: Sequence[tuple[ConnectOptions, Iterator[str], Feed]],
         *,
         window: int,
-        seal: Seal | None = None,
+        message_encoder: MessageEncoder | None = None,
         backoff: Callable[[], Backoff] = lambda: Backoff(0.5, 30.0),
-        patience: float = PATIENCE,
+        answer_timeout: float = ANSWER_TIMEOUT,
     ) -> None:
         self.stats = PublishStats()
         self.error: SensorsyncError | None = None
         """Why it ended early."""
-        self._patience = patience
+        self._answer_timeout = answer_timeout
         self._finished = asyncio.Event()
         self._stopping = False
-        self._keepers: list[asyncio.Task[None]] = []
-        gate = asyncio.Semaphore(_CONNECTING)
+        self._reconnect_tasks: list[asyncio.Task[None]] = []
+        gate = asyncio.Semaphore(_MAX_CONCURRENT_CONNECTS)
         self._clients = [
             PublishingClient(
                 options,
                 topics,
                 feed,
                 window=window,
-                gate=gate,
+                connect_semaphore=gate,
                 stats=self.stats,
-                seal=seal,
+                message_encoder=message_encoder,
                 backoff=backoff(),
-                idle=self._client_idle,
+                on_idle=self._check_finished,
             )
             for options, topics, feed in clients
         ]
@@ -63,15 +63,15 @@ class Publisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for keeper in self._keepers:
+        for keeper in self._reconnect_tasks:
             keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*self._reconnect_tasks, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
     @property
     def window(self) -> int:
         """How many messages may be unacknowledged on all present connections together."""
-        return sum(client.outbox.window for client in self._clients)
+        return sum(client.in_flight.window for client in self._clients)
 
     async def connect(self) -> None:
         """Connect all clients, some at a time. Raises the BrokerError of the first that can't."""
@@ -82,13 +82,13 @@ class Publisher:
             for task in opening:
                 task.cancel()
             await asyncio.gather(*opening, return_exceptions=True)
-        self._keepers = [asyncio.create_task(client.keep()) for client in self._clients]
+        self._reconnect_tasks = [asyncio.create_task(client.reconnect_forever()) for client in self._clients]
 
-    async def probe(self) -> None:
+    async def wait_for_subscriber(self) -> None:
         """Return once somebody is subscribed, or a connection is lost for good: the first message is its own probe."""
-        probe = asyncio.create_task(self._clients[0].probe())
+        probe = asyncio.create_task(self._clients[0].wait_for_subscriber())
         try:
-            await asyncio.wait({probe, *self._keepers}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({probe, *self._reconnect_tasks}, return_when=asyncio.FIRST_COMPLETED)
             if probe.done():
                 probe.result()
         finally:
@@ -98,19 +98,19 @@ class Publisher:
     async def publish(self) -> None:
         """Send everything and wait for the answers; `error` says what cut it short. Ends early after `stop`."""
         for client in self._clients:
-            client.sending = not self._stopping
-            client.pump()
-        self._client_idle()
+            client.may_send_new = not self._stopping
+            client.send_available()
+        self._check_finished()
         finished = asyncio.create_task(self._finished.wait())
         seen, since = self._progress(), time.monotonic()
         while not finished.done():
-            await asyncio.wait({finished, *self._keepers}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
-            if self._failed():
+            await asyncio.wait({finished, *self._reconnect_tasks}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            if self._record_failure():
                 break
-            if self._progress() != seen or not self._waits_for_broker():
+            if self._progress() != seen or not self._awaits_broker():
                 seen, since = self._progress(), time.monotonic()
             elif time.monotonic() - since > (
-                patience := min(self._patience, _LAST_PATIENCE if self._stopping else inf)
+                patience := min(self._answer_timeout, _STOP_ANSWER_TIMEOUT if self._stopping else inf)
             ):
                 self.error = BrokerUnavailable(f"the broker answered nothing for {patience:g} s")
                 break
@@ -120,10 +120,10 @@ class Publisher:
         """Send nothing new; `publish` returns when what is under way is answered."""
         self._stopping = True
         for client in self._clients:
-            client.sending = False
-        self._client_idle()
+            client.may_send_new = False
+        self._check_finished()
 
-    def _client_idle(self) -> None:
+    def _check_finished(self) -> None:
         # Who is finished stays so: of thousands of clients, each is looked at once.
         while self._unfinished and self._is_finished(self._unfinished[-1]):
             self._unfinished.pop()
@@ -131,22 +131,22 @@ class Publisher:
             self._finished.set()
 
     def _is_finished(self, client: PublishingClient) -> bool:
-        return client.outbox.empty if self._stopping else client.done
+        return client.in_flight.empty if self._stopping else client.done
 
     def _progress(self) -> tuple[int, int]:
         return self.stats.sent, self.stats.answered
 
-    def _waits_for_broker(self) -> bool:
-        return any(not client.outbox.empty or client.outbox.window == 0 for client in self._clients)
+    def _awaits_broker(self) -> bool:
+        return any(not client.in_flight.empty or client.in_flight.window == 0 for client in self._clients)
 
-    def _failed(self) -> bool:
-        for error in self._errors():
+    def _record_failure(self) -> bool:
+        for error in self._reconnect_errors():
             self.error = error
             return True
         return False
 
-    def _errors(self) -> Iterator[SensorsyncError]:
-        for keeper in self._keepers:
+    def _reconnect_errors(self) -> Iterator[SensorsyncError]:
+        for keeper in self._reconnect_tasks:
             if keeper.done() and not keeper.cancelled():
                 error = keeper.exception()
                 if not isinstance(error, SensorsyncError):

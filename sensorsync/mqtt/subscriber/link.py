@@ -18,16 +18,16 @@ from mqtt5 import (
 )
 
 from sensorsync.errors import BrokerError, SensorsyncError
-from sensorsync.mqtt.client.base import Conversation
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.base import BrokerConnection
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
-from sensorsync.mqtt.client.open import connect
+from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
-from sensorsync.mqtt.subscriber.intake import take_in
+from sensorsync.mqtt.subscriber.deliveries import deliveries_from_packets
 from sensorsync.mqtt.subscriber.pacing import ConnectGate
 from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
-from sensorsync.pipeline.contract import AckToken, Inlet
-from sensorsync.pipeline.counters import Meter
+from sensorsync.pipeline.contract import AckToken, DeliveryHandler
+from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.pipeline.ledger import AckLedger
 from sensorsync.runtime.backoff import Backoff
 
@@ -48,43 +48,43 @@ class Link:
         self,
         number: int,
         options: ConnectOptions,
-        patterns: Sequence[str],
+        topic_filters: Sequence[str],
         *,
-        inlet: Inlet,
-        meter: Meter,
+        inlet: DeliveryHandler,
+        counters: PipelineCounters,
         backoff: Backoff,
         registry: SessionRegistry | None,
-        expected: bool,
+        session_expected: bool,
         gate: ConnectGate,
     ) -> None:
         self.number = number
         self.options = options
-        self.ledger = meter.ledgers[number] = AckLedger(number)
-        self.refilled_at = 0.0
+        self.ledger = counters.ledgers[number] = AckLedger(number)
+        self.last_delivery_at = 0.0
         """Monotonic seconds of the last arrival."""
-        self.acked_at = 0.0
-        self.admitted = False
+        self.last_ack_at = 0.0
+        self.connected_once = False
         """The broker has let it in once."""
-        self.expected = expected
+        self.session_expected = session_expected
         """The broker should hold a session of ours."""
         self.drained = False
         """Nothing feeds the session any more, and all that it held is settled: it may end."""
-        self._patterns = tuple(patterns)
+        self._topic_filters = tuple(topic_filters)
         self._inlet = inlet
-        self._meter = meter
+        self._counters = counters
         self._backoff = backoff
         self._registry = registry
         self._gate = gate
         self._loop = asyncio.get_running_loop()
-        self._connection: Conversation | None = None
-        self._granted: asyncio.Future[Received] | None = None
-        self._lost = asyncio.Event()
-        self._room = asyncio.Event()
+        self._connection: BrokerConnection | None = None
+        self._pending_answer: asyncio.Future[ReceivedPacket] | None = None
+        self._lost_event = asyncio.Event()
+        self._window_freed = asyncio.Event()
         self._error: SensorsyncError | None = None
         self._receiving = True
         self._paused = False
         self._quiet_since = 0.0
-        self._subscribed: Conversation | None = None
+        self._subscribed_connection: BrokerConnection | None = None
         """The connection that `open` was done with last."""
 
     # -- life ----------------------------------------------------------------------------------------------------------------
@@ -97,43 +97,43 @@ class Link:
     @property
     def ready(self) -> bool:
         """Connected, and subscribed: `open` has nothing under way any more."""
-        return self.connected and self._subscribed is self._connection
+        return self.connected and self._subscribed_connection is self._connection
 
     @property
-    def connection(self) -> Conversation | None:
+    def connection(self) -> BrokerConnection | None:
         """The present connection, if there was one ever."""
         return self._connection
 
     async def open(self) -> None:
         """Connect and subscribe once, when the gate lets it. Raises BrokerError."""
-        async with self._gate.passing(has_session=self.expected):
+        async with self._gate.passing(has_session=self.session_expected):
             await self._open()
 
     async def _open(self) -> None:
-        self._lost.clear()
+        self._lost_event.clear()
         self._error = None
-        self.ledger.open_epoch()
+        self.ledger.start_epoch()
         try:
-            await connect(self.options, self)
+            await open_connection(self.options, self)
             await self._subscribe()
         except BrokerError as error:
             self._error = error
-            self._lost.set()  # so that `keep` tries again
+            self._lost_event.set()  # so that `keep` tries again
             raise
-        self.admitted, self._subscribed = True, self._connection
+        self.connected_once, self._subscribed_connection = True, self._connection
         self._backoff.reset()
         if self._paused:
             self.pause()
 
-    async def keep(self) -> None:
+    async def reconnect_forever(self) -> None:
         """Whenever the connection is lost, open it again, for ever. Raises SessionTakenOver: two of us would fight without end."""
         while True:
-            await self._lost.wait()
+            await self._lost_event.wait()
             error: SensorsyncError | None = self._error
             if isinstance(error, SessionTakenOver):
                 raise error
             while True:
-                delay = self._backoff.next()
+                delay = self._backoff.next_delay()
                 logger.warning(
                     "link %d: %s; next try in %.1fs",
                     self.number,
@@ -142,41 +142,41 @@ class Link:
                     extra={"event": "link_lost", "link": self.number},
                 )
                 await asyncio.sleep(delay)
-                await self.room_for_a_window()
+                await self.wait_for_window_space()
                 try:
                     await self.open()
                 except BrokerError as failure:
                     error = failure
                     continue
                 break
-            self._meter.reconnects += 1
+            self._counters.reconnects += 1
             logger.info("link %d: connected again", self.number, extra={"event": "link_up", "link": self.number})
 
     async def drain(self) -> None:
         """Unsubscribe; return once the session is `drained`, or the connection is lost. Raises BrokerError."""
         record = self._registry.get(self.options.client_id) if self._registry else None
-        patterns = record.patterns if record else self._patterns
+        patterns = record.topic_filters if record else self._topic_filters
         if patterns:
             await self._request(UnsubscribePacket(2, list(patterns)))
         self._quiet_since, connection = self._loop.time(), self._connection
         while self.connected and self._connection is connection:  # a new one has subscribed again
-            quiet = self._loop.time() - max(self.refilled_at, self._quiet_since)
+            quiet = self._loop.time() - max(self.last_delivery_at, self._quiet_since)
             reading = self._receiving and not self._paused  # else the socket may hold more than we know of
-            if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._nothing_on_the_way():
+            if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._confirm_drained():
                 self.drained = True
                 return
             await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
 
-    async def _nothing_on_the_way(self) -> bool:
+    async def _confirm_drained(self) -> bool:
         """Silence is no proof on a slow network: the broker has to have read our last PUBACK and to have sent nothing since."""
-        before, connection = self.refilled_at, self._connection
+        before, connection = self.last_delivery_at, self._connection
         answered = connection is not None and await connection.ping(self.options.connect_timeout)
-        return answered and self.refilled_at == before and self.ledger.in_flight == 0
+        return answered and self.last_delivery_at == before and self.ledger.in_flight == 0
 
-    def reconnect(self, why: str) -> None:
+    def reconnect(self, reason: str) -> None:
         """Drop the connection; `keep` makes it again, and the broker sends what is unacknowledged."""
         if self._connection is not None:
-            self._connection.abort(BrokerUnavailable(f"connection dropped by us: {why}"))
+            self._connection.abort(BrokerUnavailable(f"connection dropped by us: {reason}"))
 
     def stop_receiving(self) -> None:
         """Take no more messages; acknowledgements still go out."""
@@ -184,17 +184,17 @@ class Link:
         if self._connection is not None:
             self._connection.pause_reading()
 
-    async def close(self, *, for_good: bool = False) -> None:
+    async def close(self, *, end_session: bool = False) -> None:
         """DISCONNECT; `for_good` ends the session and forgets it, if it is drained. Else it is kept, and so is what it holds."""
         if self._connection is not None:
-            end = for_good and self.connected and self.drained
+            end = end_session and self.connected and self.drained
             if await self._connection.close(end_session=end) and end and self._registry is not None:
-                self._registry.forget(self.options.client_id)
+                self._registry.remove(self.options.client_id)
 
     def pause(self) -> None:
         """Leave what comes in the socket."""
         self._paused = True
-        if self._connection is not None and self._granted is None:
+        if self._connection is not None and self._pending_answer is None:
             self._connection.pause_reading()
 
     def resume(self) -> None:
@@ -211,41 +211,41 @@ class Link:
         released = self.ledger.settle(tokens)
         if released and self._connection is not None:
             self._connection.send([PubAckPacket(packet_id) for packet_id in released])
-        self._room.set()
+        self._window_freed.set()
         return len(released)
 
-    async def room_for_a_window(self) -> None:
+    async def wait_for_window_space(self) -> None:
         """Deliveries of dead connections are still in memory: with a window more of them at most, memory stays bounded."""
-        while self.ledger.in_flight + self.ledger.orphans > self.options.receive_maximum:
-            self._room.clear()
-            await self._room.wait()
+        while self.ledger.in_flight + self.ledger.stale_deliveries > self.options.receive_maximum:
+            self._window_freed.clear()
+            await self._window_freed.wait()
 
     # -- what the connection calls -------------------------------------------------------------------------------------------
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         """CONNACK came; messages of the resumed session may be in the same read."""
         self._connection = connection
-        self._meter.links += 1
+        self._counters.links += 1
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
         """Everything one read of the socket held."""
         if not self._receiving:
             return  # not taken over: the broker keeps it
-        deliveries, answer = take_in(packets, self.ledger, self._meter)
-        if answer is not None and self._granted is not None and not self._granted.done():
-            self._granted.set_result(answer)
+        deliveries, answer = deliveries_from_packets(packets, self.ledger, self._counters)
+        if answer is not None and self._pending_answer is not None and not self._pending_answer.done():
+            self._pending_answer.set_result(answer)
         if deliveries:
-            self.refilled_at = self._loop.time()
+            self.last_delivery_at = self._loop.time()
             self._inlet.receive(deliveries, more=more)
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
         """The connection is gone."""
-        self._meter.links -= 1
+        self._counters.links -= 1
         self.drained = False
         self._error = error
-        if self._granted is not None and not self._granted.done():
-            self._granted.set_exception(error or BrokerUnavailable())
-        self._lost.set()
+        if self._pending_answer is not None and not self._pending_answer.done():
+            self._pending_answer.set_exception(error or BrokerUnavailable())
+        self._lost_event.set()
 
     def writing_paused(self, paused: bool) -> None:
         """PUBACKs are small and bounded by the window: nothing to hold back."""
@@ -254,8 +254,8 @@ class Link:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id
         if connection is None or connection.connack is None:
             raise BrokerUnavailable
-        if self.expected and not connection.connack.session_present:
-            self._meter.sessions_lost += 1
+        if self.session_expected and not connection.connack.session_present:
+            self._counters.sessions_lost += 1
             logger.warning(
                 "link %d: the broker does not know our session any more (%s): what waited in it may be lost. %s",
                 self.number,
@@ -263,35 +263,35 @@ class Link:
                 SESSION_LOST_CAUSES,
                 extra={"event": "session_lost", "link": self.number},
             )
-        if not self._patterns:
+        if not self._topic_filters:
             return
         known = registry.get(client_id) if registry else None
-        before = known.patterns if known else ()
+        before = known.topic_filters if known else ()
         if registry is not None:  # before SUBSCRIBE: a session that only the broker knows of would collect for ever
-            added = [pattern for pattern in self._patterns if pattern not in before]
-            registry.remember({client_id: SessionRecord((*before, *added))})
-        if stale := [pattern for pattern in before if pattern not in self._patterns]:
+            added = [pattern for pattern in self._topic_filters if pattern not in before]
+            registry.save({client_id: SessionRecord((*before, *added))})
+        if stale := [pattern for pattern in before if pattern not in self._topic_filters]:
             await self._request(UnsubscribePacket(2, stale))
         filters = [
             TopicFilter(p, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
-            for p in self._patterns
+            for p in self._topic_filters
         ]
         answer = await self._request(SubscribePacket(1, filters))
         if isinstance(answer, SubAckPacket):
-            where = self.options.where
+            where = self.options.address
             if len(answer.reason_codes) != len(filters):  # [MQTT-3.9.3-1]
-                raise self._refuse(BrokerUnavailable(f"broker {where} sent a SUBACK that fits no SUBSCRIBE"))
-            for pattern, code in zip(self._patterns, answer.reason_codes, strict=True):
+                raise self._abort_with(BrokerUnavailable(f"broker {where} sent a SUBACK that fits no SUBSCRIBE"))
+            for pattern, code in zip(self._topic_filters, answer.reason_codes, strict=True):
                 if int(code) >= 0x80:
-                    raise self._refuse(suback_error(self.options, pattern, code))
+                    raise self._abort_with(suback_error(self.options, pattern, code))
                 if int(code) < 1:
                     hint = "messages would be lost: allow QoS 1 in the broker"
-                    raise self._refuse(BrokerRefused(f"broker {where} grants {pattern!r} only QoS 0", hint=hint))
+                    raise self._abort_with(BrokerRefused(f"broker {where} grants {pattern!r} only QoS 0", hint=hint))
         if registry is not None:
-            registry.remember({client_id: SessionRecord(self._patterns)})
-            self.expected = True
+            registry.save({client_id: SessionRecord(self._topic_filters)})
+            self.session_expected = True
 
-    def _refuse(self, error: BrokerError) -> BrokerError:
+    def _abort_with(self, error: BrokerError) -> BrokerError:
         if self._connection is not None:
             self._connection.abort(error)
         return error
@@ -302,18 +302,20 @@ class Link:
         if connection is None or not connection.alive:
             raise self._error or BrokerUnavailable()
         connection.resume_reading()  # whatever back-pressure says: the answer has to be read
-        self._granted = self._loop.create_future()
+        self._pending_answer = self._loop.create_future()
         connection.send([packet])
         try:
             async with asyncio.timeout(self.options.connect_timeout):
-                answer = await self._granted
+                answer = await self._pending_answer
         except TimeoutError as error:
             name = type(packet).__name__.removesuffix("Packet").upper()
-            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} did not answer {name}")) from error
+            raise self._abort_with(BrokerUnavailable(f"broker {self.options.address} did not answer {name}")) from error
         finally:
-            self._granted = None
+            self._pending_answer = None
             if self._paused:
                 connection.pause_reading()
         if not isinstance(answer, SubAckPacket | UnsubAckPacket):
-            raise self._refuse(BrokerUnavailable(f"broker {self.options.where} answered with {type(answer).__name__}"))
+            raise self._abort_with(
+                BrokerUnavailable(f"broker {self.options.address} answered with {type(answer).__name__}")
+            )
         return answer

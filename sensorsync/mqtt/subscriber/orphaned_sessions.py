@@ -13,47 +13,47 @@ import time
 
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
-from sensorsync.mqtt.subscriber.session_cleanup import Retirement
+from sensorsync.mqtt.subscriber.session_cleanup import StaleSessionCleaner
 from sensorsync.mqtt.subscriber.session_registry import (
-    Owner,
+    SessionOwner,
     SessionRegistry,
-    instance_runs,
-    last_change,
-    processes_on_record,
-    sessions_on_record,
+    is_instance_running,
+    last_started_or_stopped,
+    registered_process_numbers,
+    registered_session_counts,
 )
 
 logger = logging.getLogger(__name__)
 
 
-async def look_after_others(settings: Settings, retirement: Retirement) -> None:
+async def take_over_orphaned_sessions(settings: Settings, cleaner: StaleSessionCleaner) -> None:
     """Drain and end the sessions of our surplus processes and of the instances in `mqtt.adopt`; warn of those that nobody runs."""
-    us = Owner.of(settings)
+    us = SessionOwner.from_settings(settings)
     missing = set(settings.mqtt.adopt)
     ending = [
-        retirement.of_process(SessionRegistry.of(settings, number))
-        for number in processes_on_record(settings)
+        cleaner.end_process_sessions(SessionRegistry.for_process(settings, number))
+        for number in registered_process_numbers(settings)
         if number >= settings.pipeline.processes
     ]
-    for owner, count in sorted(sessions_on_record(settings).items()):
+    for owner, count in sorted(registered_session_counts(settings).items()):
         if owner == us:
             continue
-        former = _settings_of(owner, settings)
-        wanted = _name(owner, us) in settings.mqtt.adopt and _broker(owner) == _broker(us)
+        former = _settings_for_owner(owner, settings)
+        wanted = _instance_label(owner, us) in settings.mqtt.adopt and _broker_address(owner) == _broker_address(us)
         if wanted:
-            missing.discard(_name(owner, us))
-            ending.append(retirement.of_instance(former))
+            missing.discard(_instance_label(owner, us))
+            ending.append(cleaner.end_instance_sessions(former))
         else:
-            _see_to(owner, us, count, former)
+            _warn_unless_running(owner, us, count, former)
     for name in sorted(missing):
         logger.info("mqtt.adopt: no session of %s is on record", name, extra={"event": "nothing_to_adopt"})
     await asyncio.gather(*ending)
 
 
-def _see_to(owner: Owner, us: Owner, count: int, former: Settings) -> None:
+def _warn_unless_running(owner: SessionOwner, us: SessionOwner, count: int, owner_settings: Settings) -> None:
     try:
-        if not instance_runs(former):
-            _warn(owner, us, count, last_change(former))
+        if not is_instance_running(owner_settings):
+            _warn_not_running(owner, us, count, last_started_or_stopped(owner_settings))
     except ConfigurationError as error:  # another user's, whose lock we may not touch: no reason to stop
         logger.warning(
             "we cannot tell whether %s-%s runs: %s",
@@ -64,7 +64,7 @@ def _see_to(owner: Owner, us: Owner, count: int, former: Settings) -> None:
         )
 
 
-def _settings_of(owner: Owner, settings: Settings) -> Settings:
+def _settings_for_owner(owner: SessionOwner, settings: Settings) -> Settings:
     """Our settings under another's name."""
     mqtt = settings.mqtt.model_copy(
         update={"client_id": owner.client_id, "instance": owner.instance, "host": owner.host, "port": owner.port}
@@ -72,21 +72,21 @@ def _settings_of(owner: Owner, settings: Settings) -> Settings:
     return settings.model_copy(update={"mqtt": mqtt})
 
 
-def _name(owner: Owner, us: Owner) -> str:
+def _instance_label(owner: SessionOwner, us: SessionOwner) -> str:
     """As `mqtt.adopt` has it."""
     return owner.instance if owner.client_id == us.client_id else f"{owner.client_id}-{owner.instance}"
 
 
-def _broker(owner: Owner) -> str:
+def _broker_address(owner: SessionOwner) -> str:
     return f"{owner.host}:{owner.port}"
 
 
-def _warn(owner: Owner, us: Owner, count: int, changed: float) -> None:
-    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed))
-    if _broker(owner) == _broker(us):
-        remedy = f"sensorsync subscribe --adopt {_name(owner, us)}"
+def _warn_not_running(owner: SessionOwner, us: SessionOwner, count: int, last_started_or_stopped_at: float) -> None:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(last_started_or_stopped_at))
+    if _broker_address(owner) == _broker_address(us):
+        remedy = f"sensorsync subscribe --adopt {_instance_label(owner, us)}"
     else:
-        changes = {"MQTT_BROKER": _broker(owner), "SENSORSYNC_MQTT__INSTANCE": owner.instance}
+        changes = {"MQTT_BROKER": _broker_address(owner), "SENSORSYNC_MQTT__INSTANCE": owner.instance}
         if owner.client_id != us.client_id:
             changes["SENSORSYNC_MQTT__CLIENT_ID"] = owner.client_id
         words = " ".join(f"{name}={value}" for name, value in changes.items())
@@ -97,7 +97,7 @@ def _warn(owner: Owner, us: Owner, count: int, changed: float) -> None:
         owner.client_id,
         owner.instance,
         since,
-        _broker(owner),
+        _broker_address(owner),
         count,
         remedy,
         extra={"event": "sessions_without_owner", "instance": owner.instance, "sessions": count, "remedy": remedy},

@@ -22,12 +22,12 @@ from typing import Self
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
 
-GLANCE_SECONDS = 0.3
+LOCK_RETRY_SECONDS = 0.3
 """How long another instance that looks whether this one runs may be in the way of its start."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Owner:
+class SessionOwner:
     """Whose sessions they are, and at which broker."""
 
     client_id: str
@@ -36,7 +36,7 @@ class Owner:
     port: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """The instance that the settings name, at the broker that they name."""
         mqtt = settings.mqtt
         return cls(mqtt.client_id, mqtt.instance, mqtt.host, mqtt.port)
@@ -46,7 +46,7 @@ class Owner:
 class SessionRecord:
     """What a session is subscribed to: topic filters as sent, `$share/<group>/` included."""
 
-    patterns: tuple[str, ...]
+    topic_filters: tuple[str, ...]
 
 
 class SessionRegistry:
@@ -55,22 +55,26 @@ class SessionRegistry:
     Raises AlreadyRunningError when another process has it, ConfigurationError when the folder can't be used.
     """
 
-    def __init__(self, folder: Path, name: str, owner: Owner | None = None) -> None:
-        self._path = folder / (_file_name(name) + ".json")
+    def __init__(self, folder: Path, name: str, owner: SessionOwner | None = None) -> None:
+        self._path = folder / (_safe_file_name(name) + ".json")
         self._name = name
         self._owner = owner
-        self._lock: int | None = None
+        self._lock_fd: int | None = None
         self._records: dict[str, SessionRecord] = {}
 
     @classmethod
-    def of(cls, settings: Settings, process: int) -> Self:
+    def for_process(cls, settings: Settings, process_number: int) -> Self:
         """The registry of one process of the instance that the settings name, at the broker that they name."""
-        return cls(_folder(settings), _name(settings, f"-{process}"), Owner.of(settings))
+        return cls(
+            _sessions_folder(settings),
+            _instance_name(settings, f"-{process_number}"),
+            SessionOwner.from_settings(settings),
+        )
 
     def open(self) -> None:
         """Take the lock and read the file."""
         try:
-            self._lock = _take_lock(self._path.with_suffix(".lock"), self._name)
+            self._lock_fd = _acquire_lock(self._path.with_suffix(".lock"), self._name)
             self._records = self._read()
         except BaseException:
             self._unlock()
@@ -78,7 +82,7 @@ class SessionRegistry:
 
     def close(self) -> None:
         """Give the lock back; a registry that names nothing leaves no file."""
-        if self._lock is not None and not self._records:
+        if self._lock_fd is not None and not self._records:
             self._path.unlink(missing_ok=True)  # the lock's file stays: else two could hold locks on two of them
         self._unlock()
 
@@ -97,13 +101,13 @@ class SessionRegistry:
         """All sessions that a broker may still hold."""
         return tuple(self._records)
 
-    def remember(self, records: Mapping[str, SessionRecord]) -> None:
+    def save(self, records: Mapping[str, SessionRecord]) -> None:
         """Write sessions down, by client id; on disk when this returns. Raises OSError."""
         changed = {**self._records, **records}
         if changed != self._records:
             self._write(changed)
 
-    def forget(self, client_id: str) -> None:
+    def remove(self, client_id: str) -> None:
         """The broker holds this session no more. Raises OSError."""
         if client_id in self._records:
             self._write({k: v for k, v in self._records.items() if k != client_id})
@@ -126,7 +130,7 @@ class SessionRegistry:
         fresh = self._path.with_suffix(".new")
         document = {
             "owner": asdict(self._owner) if self._owner else None,
-            "sessions": {client: list(record.patterns) for client, record in records.items()},
+            "sessions": {client: list(record.topic_filters) for client, record in records.items()},
         }
         with fresh.open("w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
@@ -141,13 +145,13 @@ class SessionRegistry:
         self._records = records
 
     def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
 
 
 @contextmanager
-def only_instance(settings: Settings) -> Iterator[None]:
+def instance_lock(settings: Settings) -> Iterator[None]:
     """Inside, no other process of this state folder runs as the same instance, however many processes it has.
 
     Raises AlreadyRunningError when one does, ConfigurationError when the folder can't be used.
@@ -155,10 +159,10 @@ def only_instance(settings: Settings) -> Iterator[None]:
     if settings.mqtt.ephemeral:  # leaves no session: nothing to be alone with
         yield
         return
-    deadline = time.monotonic() + GLANCE_SECONDS
+    deadline = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
         try:
-            lock = _take_lock(_instance_lock(settings), _name(settings, ""))
+            lock = _acquire_lock(_instance_lock_path(settings), _instance_name(settings, ""))
         except AlreadyRunningError:
             if time.monotonic() >= deadline:
                 raise
@@ -173,60 +177,60 @@ def only_instance(settings: Settings) -> Iterator[None]:
         os.close(lock)
 
 
-def instance_runs(settings: Settings) -> bool:
+def is_instance_running(settings: Settings) -> bool:
     """Whether a process of this state folder runs as the instance that the settings name."""
     try:
-        os.close(_take_lock(_instance_lock(settings), ""))
+        os.close(_acquire_lock(_instance_lock_path(settings), ""))
     except AlreadyRunningError:
         return True
     return False
 
 
-def last_change(settings: Settings) -> float:
+def last_started_or_stopped(settings: Settings) -> float:
     """When this instance was last started or stopped here, in seconds of Unix time. Being killed leaves no trace."""
-    return _instance_lock(settings).stat().st_mtime
+    return _instance_lock_path(settings).stat().st_mtime
 
 
-def sessions_on_record(settings: Settings) -> dict[Owner, int]:
+def registered_session_counts(settings: Settings) -> dict[SessionOwner, int]:
     """How many sessions a broker may still hold for each instance, whoever it is, that ran with this state folder."""
-    found: dict[Owner, int] = {}
-    for path in _folder(settings).glob("*.json"):
+    found: dict[SessionOwner, int] = {}
+    for path in _sessions_folder(settings).glob("*.json"):
         try:
             document = json.loads(path.read_bytes())
-            owner, count = Owner(**document["owner"]), len(document["sessions"])
+            owner, count = SessionOwner(**document["owner"]), len(document["sessions"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # just ended, or damaged: then its own instance says so
         found[owner] = found.get(owner, 0) + count
     return found
 
 
-def processes_on_record(settings: Settings) -> list[int]:
+def registered_process_numbers(settings: Settings) -> list[int]:
     """The numbers of the instance's processes whose sessions the broker may still hold, those that are configured included."""
     mqtt = settings.mqtt
-    before, after = _file_name(f"{mqtt.client_id}-{mqtt.instance}-"), _file_name(f"@{mqtt.host}-{mqtt.port}")
+    before, after = _safe_file_name(f"{mqtt.client_id}-{mqtt.instance}-"), _safe_file_name(f"@{mqtt.host}-{mqtt.port}")
     pattern = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}[.]json")
-    found = (pattern.fullmatch(path.name) for path in _folder(settings).glob("*.json"))
+    found = (pattern.fullmatch(path.name) for path in _sessions_folder(settings).glob("*.json"))
     return sorted(int(match[1]) for match in found if match)
 
 
-def _folder(settings: Settings) -> Path:
+def _sessions_folder(settings: Settings) -> Path:
     return settings.state_dir / "sessions"
 
 
-def _instance_lock(settings: Settings) -> Path:
-    return _folder(settings) / f"{_file_name(_name(settings, ''))}.instance"
+def _instance_lock_path(settings: Settings) -> Path:
+    return _sessions_folder(settings) / f"{_safe_file_name(_instance_name(settings, ''))}.instance"
 
 
-def _name(settings: Settings, process: str) -> str:
+def _instance_name(settings: Settings, process_suffix: str) -> str:
     mqtt = settings.mqtt
-    return f"{mqtt.client_id}-{mqtt.instance}{process}@{mqtt.host}-{mqtt.port}"
+    return f"{mqtt.client_id}-{mqtt.instance}{process_suffix}@{mqtt.host}-{mqtt.port}"
 
 
-def _file_name(name: str) -> str:
+def _safe_file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
 
-def _take_lock(path: Path, name: str) -> int:
+def _acquire_lock(path: Path, name: str) -> int:
     """A file descriptor that holds the lock; children don't inherit it, and it falls when it is closed or we die."""
     try:
         # `parents` would make the state folder readable for everybody, and dead letters lie there, too.

@@ -18,13 +18,13 @@ from sensorsync.config import Settings
 from sensorsync.errors import BrokerError
 from sensorsync.mqtt.client.options import ConnectOptions, connect_options
 from sensorsync.mqtt.subscriber.link import Link
-from sensorsync.mqtt.subscriber.orphaned_sessions import look_after_others
+from sensorsync.mqtt.subscriber.orphaned_sessions import take_over_orphaned_sessions
 from sensorsync.mqtt.subscriber.pacing import ConnectGate
-from sensorsync.mqtt.subscriber.session_cleanup import Retirement, open_registry
+from sensorsync.mqtt.subscriber.session_cleanup import StaleSessionCleaner, open_registry
 from sensorsync.mqtt.subscriber.session_registry import SessionRegistry
-from sensorsync.mqtt.subscriber.window import WindowEstimate, auto_links, demand_of, receive_maximum
-from sensorsync.pipeline.contract import AckToken, Inlet
-from sensorsync.pipeline.counters import Meter
+from sensorsync.mqtt.subscriber.window import WindowEstimate, auto_links, receive_maximum_per_link, required_in_flight
+from sensorsync.pipeline.contract import AckToken, DeliveryHandler
+from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.runtime.backoff import Backoff
 
 logger = logging.getLogger(__name__)
@@ -36,26 +36,28 @@ class MqttSource:
     `process` numbers the processes of one instance from 0, which also ends the sessions of processes that are no longer configured.
     """
 
-    def __init__(self, settings: Settings, meter: Meter, *, process: int = 0) -> None:
+    def __init__(self, settings: Settings, counters: PipelineCounters, *, process_number: int = 0) -> None:
         mqtt = settings.mqtt
         self._settings = settings
-        self._meter = meter
-        self._process = process
-        self._prefix = f"{mqtt.client_id}-{mqtt.instance}-{process}"
+        self._counters = counters
+        self._process_number = process_number
+        self._client_id_prefix = f"{mqtt.client_id}-{mqtt.instance}-{process_number}"
         if mqtt.ephemeral:  # a clean start under the lasting ids would wipe the lasting sessions
-            self._prefix += f"-{secrets.token_hex(4)}"
-        self._demand = demand_of(settings.pipeline.workers, settings.pipeline.batch_size)
-        self._patterns = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
-        self._auto = mqtt.connections == "auto"
-        self._registry = None if mqtt.ephemeral else SessionRegistry.of(settings, process)
-        self._base = connect_options(settings, self._prefix)
+            self._client_id_prefix += f"-{secrets.token_hex(4)}"
+        self._required_in_flight = required_in_flight(settings.pipeline.workers, settings.pipeline.batch_size)
+        self._topic_filters = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
+        self._auto_connections = mqtt.connections == "auto"
+        self._registry = None if mqtt.ephemeral else SessionRegistry.for_process(settings, process_number)
+        self._base_options = connect_options(settings, self._client_id_prefix)
         self._links: list[Link] = []
         self._gate = ConnectGate()
-        self._retirement = Retirement(self._retiring_link, lambda: Backoff(mqtt.backoff_min, mqtt.backoff_max))
-        self.sessions_kept = 0
+        self._session_cleaner = StaleSessionCleaner(
+            self._make_cleanup_link, lambda: Backoff(mqtt.backoff_min, mqtt.backoff_max)
+        )
+        self.sessions_not_ended = 0
         """Sessions that could not be ended though they should have been: after `close`."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._estimate = meter.estimate = WindowEstimate(65535)
+        self._window_estimate = counters.window_estimate = WindowEstimate(65535)
         self._receiving = True
         self._paused = False
 
@@ -64,65 +66,65 @@ class MqttSource:
     @property
     def connected(self) -> bool:
         """Whether all links are up, those left out that a broker never let in, and no old session is being drained."""
-        wanted = [link for link in self._links if link.number == 0 or link.admitted or link.expected]
-        return bool(wanted) and all(link.connected for link in wanted) and not self._retirement.busy
+        wanted = [link for link in self._links if link.number == 0 or link.connected_once or link.session_expected]
+        return bool(wanted) and all(link.connected for link in wanted) and not self._session_cleaner.busy
 
-    async def start(self, inlet: Inlet) -> None:
+    async def start(self, handler: DeliveryHandler) -> None:
         """Connect the first link, open as many more as its window calls for, and retire sessions that are no longer configured."""
-        self._inlet = inlet
+        self._inlet = handler
         if self._registry is not None:
             await open_registry(self._registry)
         connections = self._settings.mqtt.connections
-        known = self._known_links()
+        known = self._count_registered_links()
         fixed = known if connections == "auto" else connections
-        await self._open(fixed)
+        await self._open_links(fixed)
         first = self._links[0].connection
         if first is not None and first.connack is not None:
             self._warn_of_short_expiry(first.connack.session_expiry_interval)
-            if self._auto:
-                self._estimate = self._meter.estimate = WindowEstimate(first.connack.receive_max)
-                await self._open(self._links_wanted())
+            if self._auto_connections:
+                self._window_estimate = self._counters.window_estimate = WindowEstimate(first.connack.receive_max)
+                await self._open_links(self._links_wanted())
         logger.info(
             "%d link(s) to %s, delivery window %s each, group %s",
             len(self._links),
-            self._base.where,
-            "unlimited" if self._estimate.window == 65535 else self._estimate.window,
+            self._base_options.address,
+            "unlimited" if self._window_estimate.window == 65535 else self._window_estimate.window,
             self._settings.mqtt.group,
-            extra={"event": "connected", "links": len(self._links), "window": self._estimate.window},
+            extra={"event": "connected", "links": len(self._links), "window": self._window_estimate.window},
         )
-        self._retire_others()
-        self._run(self._watch(self._settings.mqtt.ack_timeout))
+        self._end_stale_sessions()
+        self._run_task(self._watch_for_lost_deliveries(self._settings.mqtt.ack_timeout))
 
     def settle(self, tokens: Sequence[AckToken]) -> None:
         """Acknowledge, link by link; a stalled link that refills at once shows its window."""
         for number, group in groupby(sorted(tokens, key=attrgetter("link")), key=attrgetter("link")):
-            link = self._links[number] if number >= 0 else self._retirement.link(number)
-            self._settle(link, list(group))
+            link = self._links[number] if number >= 0 else self._session_cleaner.link_by_number(number)
+            self._settle_link(link, list(group))
 
     def pause(self) -> None:
         """Stop reading from all sockets."""
         self._paused = True
-        for link in (*self._links, *self._retirement.links):
+        for link in (*self._links, *self._session_cleaner.links):
             link.pause()
 
     def resume(self) -> None:
         """Read again."""
         self._paused = False
-        for link in (*self._links, *self._retirement.links):
+        for link in (*self._links, *self._session_cleaner.links):
             link.resume()
 
     def stop_receiving(self) -> None:
         """Hand over nothing more."""
         self._receiving = False
-        for link in (*self._links, *self._retirement.links):
+        for link in (*self._links, *self._session_cleaner.links):
             link.stop_receiving()
 
-    async def leave(self) -> None:
+    async def drain_and_end_sessions(self) -> None:
         """Unsubscribe everywhere and return once the sessions are drained: nothing will be left in them.
 
         A link that stays away for `pipeline.stop_timeout` is given up: `close` then keeps its session.
         """
-        await asyncio.gather(self._retirement.finished(), *map(self._drain, self._links))
+        await asyncio.gather(self._session_cleaner.wait_until_finished(), *map(self._drain_link, self._links))
 
     async def close(self) -> None:
         """DISCONNECT everywhere; with `on_stop: leave` the sessions end, those at least that are drained."""
@@ -130,21 +132,21 @@ class MqttSource:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for_good = self._settings.mqtt.on_stop == "leave"
-        closing = [link.close(for_good=for_good) for link in self._links]
-        closing += [link.close() for link in self._retirement.links]
+        closing = [link.close(end_session=for_good) for link in self._links]
+        closing += [link.close() for link in self._session_cleaner.links]
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 logger.error("a link did not close as it should: %s", outcome, extra={"event": "close_failed"})
         if self._registry is not None:
             if for_good:
-                self.sessions_kept = len(self._registry.client_ids()) + self._retirement.kept
+                self.sessions_not_ended = len(self._registry.client_ids()) + self._session_cleaner.sessions_not_ended
             self._registry.close()
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _warn_of_short_expiry(self, granted: int | None) -> None:
         """CONNACK's Session Expiry Interval (section 3.2.2.3.2, seconds) overrides ours."""
-        if granted is not None and granted < int(self._base.session_expiry):
+        if granted is not None and granted < int(self._base_options.session_expiry):
             logger.warning(
                 "the broker keeps our sessions for %d s only, not for mqtt.session_expiry: longer absences lose what arrives",
                 granted,
@@ -152,9 +154,9 @@ class MqttSource:
             )
 
     def _client_id(self, number: int) -> str:
-        return f"{self._prefix}-{number}"
+        return f"{self._client_id_prefix}-{number}"
 
-    def _known_links(self) -> int:
+    def _count_registered_links(self) -> int:
         """With `auto`: as many links as it takes that none of the sessions in the registry is left alone."""
         known = set(self._registry.client_ids()) if self._registry else ()
         numbers = range(1, self._settings.mqtt.max_connections)
@@ -162,48 +164,48 @@ class MqttSource:
 
     def _links_wanted(self) -> int:
         """With `auto`: as many links as the window calls for, as far as it is known."""
-        return auto_links(self._estimate.window, self._demand, self._settings.mqtt.max_connections)
+        return auto_links(self._window_estimate.window, self._required_in_flight, self._settings.mqtt.max_connections)
 
-    async def _open(self, count: int) -> None:
+    async def _open_links(self, count: int) -> None:
         """Open links until there are `count`. Raises what the first one met; others are tried again: a quota may refuse them."""
-        new = [self._link(number, count) for number in range(len(self._links), count)]
+        new = [self._make_subscribed_link(number, count) for number in range(len(self._links), count)]
         self._links += new
-        for _, group in groupby(sorted(new, key=_rank), key=_rank):
+        for _, group in groupby(sorted(new, key=_opening_order), key=_opening_order):
             links = list(group)
             outcomes = await asyncio.gather(*(link.open() for link in links), return_exceptions=True)
             for link, outcome in zip(links, outcomes, strict=True):
-                extra = self._auto and link.number > 0 and isinstance(outcome, BrokerError)
+                extra = self._auto_connections and link.number > 0 and isinstance(outcome, BrokerError)
                 if isinstance(outcome, BaseException) and not extra:
                     raise outcome
-                self._run(link.keep())
+                self._run_task(link.reconnect_forever())
 
-    def _link(self, number: int, count: int) -> Link:
-        if self._auto:  # the first link is opened before its CONNACK says how many there will be
+    def _make_subscribed_link(self, number: int, count: int) -> Link:
+        if self._auto_connections:  # the first link is opened before its CONNACK says how many there will be
             count = max(count, self._links_wanted())
-        stated = self._settings.mqtt.receive_maximum or receive_maximum(self._demand, count)
-        options = replace(self._base, client_id=self._client_id(number), receive_maximum=stated)
-        return self._make(number, options, self._patterns, self._registry)
+        stated = self._settings.mqtt.receive_maximum or receive_maximum_per_link(self._required_in_flight, count)
+        options = replace(self._base_options, client_id=self._client_id(number), receive_maximum=stated)
+        return self._make_link(number, options, self._topic_filters, self._registry)
 
-    def _make(
-        self, number: int, options: ConnectOptions, patterns: Sequence[str], registry: SessionRegistry | None
+    def _make_link(
+        self, number: int, options: ConnectOptions, topic_filters: Sequence[str], registry: SessionRegistry | None
     ) -> Link:
         mqtt = self._settings.mqtt
         link = Link(
             number,
             options,
-            patterns,
+            topic_filters,
             inlet=self._inlet,
-            meter=self._meter,
+            counters=self._counters,
             backoff=Backoff(mqtt.backoff_min, mqtt.backoff_max),
             registry=registry,
-            expected=registry is not None and registry.get(options.client_id) is not None,
+            session_expected=registry is not None and registry.get(options.client_id) is not None,
             gate=self._gate,
         )
         if self._paused:
             link.pause()
         return link
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def _run_task(self, work: Coroutine[None, None, None]) -> None:
         """A task whose death stops the pipeline."""
 
         def done(task: asyncio.Task[None]) -> None:
@@ -215,18 +217,18 @@ class MqttSource:
         self._tasks.add(task)
         task.add_done_callback(done)
 
-    def _settle(self, link: Link, tokens: list[AckToken]) -> None:
-        in_flight, window = link.ledger.in_flight, self._estimate.window
+    def _settle_link(self, link: Link, tokens: list[AckToken]) -> None:
+        in_flight, window = link.ledger.in_flight, self._window_estimate.window
         rtt = link.connection.rtt if link.connection else 0.0
-        refilled = 0.0 < link.refilled_at - link.acked_at <= 0.02 + 3 * rtt
+        refilled = 0.0 < link.last_delivery_at - link.last_ack_at <= 0.02 + 3 * rtt
         if not link.settle(tokens):
             return
-        link.acked_at = asyncio.get_running_loop().time()
-        holds_back = self._auto and link.number >= 0 and in_flight < link.options.receive_maximum
-        if holds_back and self._estimate.acknowledged(link.number, in_flight=in_flight, refilled=refilled):
-            self._widen(window)
+        link.last_ack_at = asyncio.get_running_loop().time()
+        holds_back = self._auto_connections and link.number >= 0 and in_flight < link.options.receive_maximum
+        if holds_back and self._window_estimate.record_ack(link.number, in_flight=in_flight, refilled_at_once=refilled):
+            self._open_more_links(window)
 
-    async def _watch(self, ack_timeout: float) -> None:
+    async def _watch_for_lost_deliveries(self, ack_timeout: float) -> None:
         """A delivery that is owed an answer and that nobody works on is a bug of ours: have the broker send it again.
 
         A slow database is none: what a writer or the batcher holds is worked on, however old it is.
@@ -235,7 +237,7 @@ class MqttSource:
         while True:
             await asyncio.sleep(ack_timeout)
             for link in self._links:
-                token = link.ledger.oldest
+                token = link.ledger.oldest_unacked
                 if token is not None and token == oldest.get(link.number) and not self._inlet.holds(token):
                     logger.error(
                         "link %d: a message was forgotten (a bug: please report it); reconnecting",
@@ -245,35 +247,35 @@ class MqttSource:
                     link.reconnect("a message was forgotten")
                 oldest[link.number] = token
 
-    def _widen(self, before: int) -> None:
+    def _open_more_links(self, previous_estimate: int) -> None:
         """The window is smaller than we thought: open what it calls for."""
         count = self._links_wanted()
         logger.info(
             "links stop at %d unacknowledged messages (estimate was %d): %d links from now on",
-            self._estimate.window,
-            before,
+            self._window_estimate.window,
+            previous_estimate,
             max(count, len(self._links)),
-            extra={"event": "window", "window": self._estimate.window, "links": count},
+            extra={"event": "window", "window": self._window_estimate.window, "links": count},
         )
         if count > len(self._links) and self._receiving:
-            self._run(self._open(count))
+            self._run_task(self._open_links(count))
 
-    def _retire_others(self) -> None:
+    def _end_stale_sessions(self) -> None:
         """Sessions that the registries know and the configuration does not: drain and end them, in the background."""
         if self._registry is None:
             return
         ours = {link.options.client_id for link in self._links}
         if others := [client_id for client_id in self._registry.client_ids() if client_id not in ours]:
-            self._run(self._retirement.of_links(others, self._registry))
-        if self._process == 0:
-            self._run(look_after_others(self._settings, self._retirement))
+            self._run_task(self._session_cleaner.end_sessions(others, self._registry))
+        if self._process_number == 0:
+            self._run_task(take_over_orphaned_sessions(self._settings, self._session_cleaner))
 
-    def _retiring_link(self, number: int, client_id: str, registry: SessionRegistry) -> Link:
+    def _make_cleanup_link(self, number: int, client_id: str, registry: SessionRegistry) -> Link:
         receive_maximum = self._links[0].options.receive_maximum
-        options = replace(self._base, client_id=client_id, receive_maximum=receive_maximum)
-        return self._make(number, options, (), registry)
+        options = replace(self._base_options, client_id=client_id, receive_maximum=receive_maximum)
+        return self._make_link(number, options, (), registry)
 
-    async def _drain(self, link: Link) -> None:
+    async def _drain_link(self, link: Link) -> None:
         """For good. `keep` connects again when the connection is lost, and subscribes again, too: then once more."""
         loop = asyncio.get_running_loop()
         seen = loop.time()
@@ -290,8 +292,8 @@ class MqttSource:
                 await asyncio.sleep(0.05)
 
 
-def _rank(link: Link) -> int:
+def _opening_order(link: Link) -> int:
     """Under a quota: the first link gets its place first, then sessions that may hold something, then new ones."""
     if link.number == 0:
         return 0
-    return 1 if link.expected else 2
+    return 1 if link.session_expected else 2

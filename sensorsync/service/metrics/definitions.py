@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from sensorsync.messages.reading import REASONS
+from sensorsync.messages.reading import REJECTION_REASONS
 from sensorsync.pipeline.contract import FlushReason
-from sensorsync.pipeline.counters import AGES, BATCH_SIZES, SECONDS
+from sensorsync.pipeline.counters import AGE_BUCKETS, BATCH_SIZE_BUCKETS, DURATION_BUCKETS
 
 Series = list[tuple[list[str], list[float]]]
 """(The labels' values in order, a list of one number); of a histogram its sum, then its buckets' counts, not cumulated."""
@@ -20,17 +20,17 @@ Values = dict[str, Series]
 """Metric name -> its series."""
 
 
-def single(number: float) -> Series:
+def unlabelled_series(number: float) -> Series:
     """The series of a metric without labels."""
     return [([], [number])]
 
 
-def labelled(numbers: Mapping[str, float]) -> Series:
+def labelled_series(numbers: Mapping[str, float]) -> Series:
     """The series of a metric with one label, by its value."""
     return [([label], [number]) for label, number in numbers.items()]
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """A type of Prometheus's data model."""
 
     COUNTER = "counter"
@@ -56,11 +56,11 @@ class Metric:
     """One metric. `labels` are those beside `process`, `known` values of its one label that are there from the start, as 0."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     merge: Merge
     help: str
     labels: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    initial_label_values: tuple[str, ...] = ()
     buckets: Sequence[float] = ()
 
     @property
@@ -71,23 +71,27 @@ class Metric:
     @property
     def series(self) -> tuple[str, ...]:
         """The names that a query may use."""
-        if self.kind is Kind.HISTOGRAM:
+        if self.kind is MetricKind.HISTOGRAM:
             return tuple(self.name + suffix for suffix in ("_bucket", "_sum", "_count"))
         return (self.name,)
 
 
-def _count(
-    name: str, text: str, labels: tuple[str, ...] = (), known: Sequence[str] = (), merge: Merge = Merge.SUM
+def _counter(
+    name: str,
+    text: str,
+    labels: tuple[str, ...] = (),
+    initial_label_values: Sequence[str] = (),
+    merge: Merge = Merge.SUM,
 ) -> Metric:
-    return Metric(f"sensorsync_{name}_total", Kind.COUNTER, merge, text, labels, tuple(known))
+    return Metric(f"sensorsync_{name}_total", MetricKind.COUNTER, merge, text, labels, tuple(initial_label_values))
 
 
 def _histogram(name: str, text: str, buckets: Sequence[float]) -> Metric:
-    return Metric(f"sensorsync_{name}", Kind.HISTOGRAM, Merge.SUM, text, buckets=buckets)
+    return Metric(f"sensorsync_{name}", MetricKind.HISTOGRAM, Merge.SUM, text, buckets=buckets)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...] = (), merge: Merge = Merge.PROCESS) -> Metric:
-    return Metric(f"sensorsync_{name}", Kind.GAUGE, merge, text, labels)
+    return Metric(f"sensorsync_{name}", MetricKind.GAUGE, merge, text, labels)
 
 
 CHECKS: Final[Mapping[str, str]] = {
@@ -101,49 +105,53 @@ CHECKS: Final[Mapping[str, str]] = {
 """What /readyz asks -> when it is well."""
 
 _METRICS: Final = (
-    _count("messages_received", "Messages taken over from the broker, redeliveries included."),
-    _count("messages_resent", "Copies of a message still in work, sent again by the broker and dropped."),
-    _count(
+    _counter("messages_received", "Messages taken over from the broker, redeliveries included."),
+    _counter("messages_resent", "Copies of a message still in work, sent again by the broker and dropped."),
+    _counter(
         "rows_stored",
         "Rows committed, those of redeliveries included: one a message, unless a mapping makes several of it.",
     ),
-    _count("rows_redelivered", "Of these, the ones that were there before."),
-    _count(
+    _counter("rows_redelivered", "Of these, the ones that were there before."),
+    _counter(
         "messages_parked",
         "Messages put into the dead-letter box.",
         ("reason",),
-        (*REASONS, "mqtt", "internal", "database"),
+        (*REJECTION_REASONS, "mqtt", "internal", "database"),
     ),
-    _count(
+    _counter(
         "batches", "Batches by the reason why they left the batcher.", ("reason",), [str(one) for one in FlushReason]
     ),
-    _count("batches_kept", "How often a batch was kept to be tried again.", ("cause", "errno")),
-    _histogram("batch_size_messages", "Messages in a batch.", BATCH_SIZES),
+    _counter("batches_kept", "How often a batch was kept to be tried again.", ("cause", "errno")),
+    _histogram("batch_size_messages", "Messages in a batch.", BATCH_SIZE_BUCKETS),
     _histogram(
-        "batch_duration_seconds", "Time of a batch with its writer: decode, write, park, and every wait.", SECONDS
+        "batch_duration_seconds",
+        "Time of a batch with its writer: decode, write, park, and every wait.",
+        DURATION_BUCKETS,
     ),
-    _histogram("commit_duration_seconds", "Time of a transaction that was committed.", SECONDS),
-    _histogram("received_to_stored_seconds", "From arrival to stored or parked, of every message.", SECONDS),
+    _histogram("commit_duration_seconds", "Time of a transaction that was committed.", DURATION_BUCKETS),
+    _histogram("received_to_stored_seconds", "From arrival to stored or parked, of every message.", DURATION_BUCKETS),
     _histogram(
-        "event_to_stored_seconds", "From the reading's `ts` to its commit, of one reading of each transaction.", AGES
+        "event_to_stored_seconds",
+        "From the reading's `ts` to its commit, of one reading of each transaction.",
+        AGE_BUCKETS,
     ),
     _gauge("last_commit_timestamp_seconds", "Unix time of the latest commit, 0 before the first.", merge=Merge.MAX),
     _gauge("queue_messages", "Messages received and not yet stored or parked."),
     _gauge("queue_bytes", "Bytes of their payloads and topics."),
     _gauge("oldest_unacknowledged_seconds", "How long the oldest of them has waited, 0 when there is none."),
     _gauge("reading_paused", "1 while the sockets are left alone, because too much is in memory."),
-    _count("reading_pauses", "How often reading was paused."),
+    _counter("reading_pauses", "How often reading was paused."),
     _gauge("writers_waiting", "Writers that keep a batch and wait to try it again."),
     _gauge("broker_links", "Connections to the broker that are up."),
     _gauge("link_in_flight_messages", "Messages of one connection that are not acknowledged.", ("link",)),
     _gauge("window_messages", "Estimate of the broker's delivery window; absent while the broker names none."),
-    _count("broker_reconnects", "Connections to the broker that were made again after a loss."),
-    _count("sessions_lost", "Reconnects at which the broker had lost our session, and perhaps messages with it."),
+    _counter("broker_reconnects", "Connections to the broker that were made again after a loss."),
+    _counter("sessions_lost", "Reconnects at which the broker had lost our session, and perhaps messages with it."),
     _gauge("database_connections_in_use", "Connections that writers have checked out of the pool."),
     _gauge("database_pool_size_connections", "Connections that the pool may have (`database.pool_size`)."),
-    _count("database_connections_opened", "Connections to the database that were opened for the pool."),
-    _count("database_connections_discarded", "Connections found dead, or given up after an error (zombies)."),
-    _count("database_pool_waits", "How often a writer found the pool exhausted."),
+    _counter("database_connections_opened", "Connections to the database that were opened for the pool."),
+    _counter("database_connections_discarded", "Connections found dead, or given up after an error (zombies)."),
+    _counter("database_pool_waits", "How often a writer found the pool exhausted."),
     _gauge("dead_letters", "Letters in the dead-letter box, parked or quarantined.", ("state",), Merge.INSTANCE),
     _gauge(
         "dead_letter_oldest_timestamp_seconds",
@@ -156,7 +164,7 @@ _METRICS: Final = (
     _gauge("check_ok", "1 when one of the checks of /readyz is well.", ("check",), Merge.INSTANCE),
     _gauge("processes_configured", "Processes that should run (`pipeline.processes`).", merge=Merge.INSTANCE),
     _gauge("processes_running", "Processes that run and have reported.", merge=Merge.INSTANCE),
-    _count("process_restarts", "Processes that ended and were to be started again.", merge=Merge.INSTANCE),
+    _counter("process_restarts", "Processes that ended and were to be started again.", merge=Merge.INSTANCE),
     _gauge("build_info", "Always 1; the labels say what runs.", ("version", "python"), Merge.INSTANCE),
 )
 METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in _METRICS}

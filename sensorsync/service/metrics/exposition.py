@@ -13,28 +13,28 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from sensorsync.service.metrics.board import Board
-from sensorsync.service.metrics.definitions import METRICS, Kind, Metric, Series
+from sensorsync.service.metrics.aggregator import MetricsAggregator
+from sensorsync.service.metrics.definitions import METRICS, Metric, MetricKind, Series
 
 
-class BoardCollector(Collector):
+class MetricsCollector(Collector):
     """Reads the board when it is scraped: between scrapes nothing is spent on Prometheus."""
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
+    def __init__(self, aggregator: MetricsAggregator) -> None:
+        self._aggregator = aggregator
 
     def collect(self) -> Iterator[Family]:
         """Every family that has a series."""
-        for name, series in self._board.values().items():
+        for name, series in self._aggregator.values().items():
             if series:
                 yield _family(METRICS[name], series)
-        yield from _process_families(self._board.pids())
+        yield from _process_families(self._aggregator.pids())
 
 
-def exposition(board: Board, accept: str) -> tuple[bytes, str]:
+def exposition(aggregator: MetricsAggregator, accept: str) -> tuple[bytes, str]:
     """The page and its content type, by the request's Accept header: OpenMetrics or the text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(BoardCollector(board))
+    registry.register(MetricsCollector(aggregator))
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
@@ -44,13 +44,13 @@ def exposition(board: Board, accept: str) -> tuple[bytes, str]:
 
 def _family(metric: Metric, series: Series) -> Family:
     labels = metric.all_labels
-    if metric.kind is Kind.HISTOGRAM:
+    if metric.kind is MetricKind.HISTOGRAM:
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=labels)
         bounds = [*map(floatToGoString, metric.buckets), "+Inf"]
         for values, (total, *counts) in series:
             histogram.add_metric(values, list(zip(bounds, accumulate(counts), strict=True)), total)
         return histogram
-    make = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    make = CounterMetricFamily if metric.kind is MetricKind.COUNTER else GaugeMetricFamily
     family = make(metric.name, metric.help, labels=labels)
     for values, (number,) in series:
         family.add_metric(values, number)
@@ -61,14 +61,14 @@ def _process_families(pids: dict[str, int]) -> Iterator[Family]:
     """CPU, memory and files of each process, as the client library reads them, told apart by the label `process`."""
     found: dict[str, Family] = {}
     for process, pid in pids.items():
-        for family in _of_process(pid):
+        for family in _families_of_process(pid):
             target = found.setdefault(family.name, Family(family.name, family.documentation, family.type))
             for sample in family.samples:
                 target.add_sample(sample.name, {"process": process}, sample.value)
     yield from found.values()
 
 
-def _of_process(pid: int) -> list[Family]:
+def _families_of_process(pid: int) -> list[Family]:
     try:
         return list(ProcessCollector(pid=lambda: pid, registry=None).collect())
     except UnboundLocalError:  # it has just died: the library trips over a zombie's empty limits

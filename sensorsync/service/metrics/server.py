@@ -17,22 +17,22 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Final, NamedTuple
 
-from sensorsync.config.sections.metrics import host_and_port
+from sensorsync.config.sections.metrics import parse_listen_address
 from sensorsync.errors import ConfigurationError
-from sensorsync.service.metrics.board import Board
+from sensorsync.service.metrics.aggregator import MetricsAggregator
 from sensorsync.service.metrics.exposition import exposition
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT: Final = 5.0
+REQUEST_TIMEOUT: Final = 5.0
 """Seconds for a client to send its request and to take the answer."""
-MOST: Final = 32
+MAX_CONNECTIONS: Final = 32
 """Connections at once; what comes above is closed."""
-_LONGEST_HEAD: Final = 8192
-_TEXT: Final = "text/plain; charset=utf-8"
+_MAX_HEADER_BYTES: Final = 8192
+_TEXT_PLAIN: Final = "text/plain; charset=utf-8"
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What is answered to one request."""
 
     status: HTTPStatus
@@ -41,13 +41,13 @@ class Answer(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(listen: str, board: Board) -> AsyncIterator[None]:
+async def metrics_server(listen: str, aggregator: MetricsAggregator) -> AsyncIterator[None]:
     """Serve `board` on HOST:PORT for as long as the block lasts. ConfigurationError when nothing can listen there."""
-    host, port = host_and_port(listen)
+    host, port = parse_listen_address(listen)
     clients: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(clients) >= MOST:
+        if len(clients) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
 
@@ -55,12 +55,12 @@ async def serving(listen: str, board: Board) -> AsyncIterator[None]:
             clients.discard(task)
             writer.transport.abort()  # here, for a task that is cancelled before it begins, too
 
-        task = asyncio.get_running_loop().create_task(_serve(board, reader, writer))
+        task = asyncio.get_running_loop().create_task(_handle_client(aggregator, reader, writer))
         clients.add(task)
         task.add_done_callback(ended)
 
     try:
-        server = await asyncio.start_server(connected, host, port, limit=_LONGEST_HEAD)
+        server = await asyncio.start_server(connected, host, port, limit=_MAX_HEADER_BYTES)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         why = "another program has this port" if taken else error.strerror or str(error)
@@ -78,11 +78,13 @@ async def serving(listen: str, board: Board) -> AsyncIterator[None]:
         await asyncio.gather(*clients, return_exceptions=True)
 
 
-async def _serve(board: Board, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _handle_client(
+    aggregator: MetricsAggregator, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     try:
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(REQUEST_TIMEOUT):
             with suppress(OSError, EOFError, asyncio.LimitOverrunError):  # gone, or no HTTP
-                writer.write(_response(board, await reader.readuntil(b"\r\n\r\n")))
+                writer.write(_response_bytes(aggregator, await reader.readuntil(b"\r\n\r\n")))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -90,7 +92,7 @@ async def _serve(board: Board, reader: asyncio.StreamReader, writer: asyncio.Str
         logger.debug("a client of metrics.listen was too slow", extra={"event": "metrics_client_slow"})
 
 
-def _response(board: Board, head: bytes) -> bytes:
+def _response_bytes(aggregator: MetricsAggregator, head: bytes) -> bytes:
     """The whole answer to a request whose line and headers are `head`."""
     line, _, rest = head.partition(b"\r\n")
     method = b"GET"
@@ -98,10 +100,14 @@ def _response(board: Board, head: bytes) -> bytes:
         method, target, _ = line.split(b" ")
         accept = http.client.parse_headers(BytesIO(rest)).get("Accept", "")
     except (ValueError, http.client.HTTPException):
-        answered = _plain(HTTPStatus.BAD_REQUEST)
+        answered = _text_response(HTTPStatus.BAD_REQUEST)
     else:
         known = method in {b"GET", b"HEAD"}
-        answered = answer(board, target.decode("latin-1"), accept) if known else _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+        answered = (
+            handle_request(aggregator, target.decode("latin-1"), accept)
+            if known
+            else _text_response(HTTPStatus.METHOD_NOT_ALLOWED)
+        )
     headers = (
         f"HTTP/1.1 {answered.status.value} {answered.status.phrase}\r\nContent-Type: {answered.content_type}\r\n"
         f"Content-Length: {len(answered.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
@@ -109,27 +115,27 @@ def _response(board: Board, head: bytes) -> bytes:
     return headers.encode("latin-1") + (b"" if method == b"HEAD" else answered.body)
 
 
-def answer(board: Board, target: str, accept: str = "") -> Answer:
+def handle_request(aggregator: MetricsAggregator, target: str, accept: str = "") -> HttpResponse:
     """What is at `target`, a path that may have a query."""
     match target.partition("?")[0]:
         case "/metrics":
-            board.refresh()
-            body, content_type = exposition(board, accept)
-            return Answer(HTTPStatus.OK, content_type, body)
+            aggregator.request_report()
+            body, content_type = exposition(aggregator, accept)
+            return HttpResponse(HTTPStatus.OK, content_type, body)
         case "/healthz":
-            return _plain(HTTPStatus.OK)
+            return _text_response(HTTPStatus.OK)
         case "/readyz":
-            board.refresh()
-            checks = board.checks()
+            aggregator.request_report()
+            checks = aggregator.checks()
             ready = not any(checks.values())
             document = {"ready": ready, "checks": {check: problem or "ok" for check, problem in checks.items()}}
             status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-            return Answer(status, "application/json", json.dumps(document, indent=2).encode() + b"\n")
+            return HttpResponse(status, "application/json", json.dumps(document, indent=2).encode() + b"\n")
         case "/":
-            return Answer(HTTPStatus.OK, _TEXT, b"/metrics\n/healthz\n/readyz\n")
+            return HttpResponse(HTTPStatus.OK, _TEXT_PLAIN, b"/metrics\n/healthz\n/readyz\n")
         case _:
-            return _plain(HTTPStatus.NOT_FOUND)
+            return _text_response(HTTPStatus.NOT_FOUND)
 
 
-def _plain(status: HTTPStatus) -> Answer:
-    return Answer(status, _TEXT, f"{status.phrase}\n".encode())
+def _text_response(status: HTTPStatus) -> HttpResponse:
+    return HttpResponse(status, _TEXT_PLAIN, f"{status.phrase}\n".encode())

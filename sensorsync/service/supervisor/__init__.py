@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorsync.service.supervisor.handover import Handover, receive
-from sensorsync.service.supervisor.supervision import Supervisor, Verdict
+from sensorsync.service.supervisor.process_config import ProcessConfig, receive_config
+from sensorsync.service.supervisor.supervision import SupervisionResult, Supervisor
 
-__all__ = ["Handover", "Supervisor", "Verdict", "receive"]
+__all__ = ["ProcessConfig", "SupervisionResult", "Supervisor", "receive_config"]

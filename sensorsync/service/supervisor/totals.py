@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from sensorsync.pipeline.counters import Status
+from sensorsync.pipeline.counters import Snapshot
 
-_NAMES = tuple(field.name for field in fields(Status))
-_SUMS = (
+_SNAPSHOT_FIELDS = tuple(field.name for field in fields(Snapshot))
+_SUMMED_FIELDS = (
     "received",
     "landed",
     "duplicates",
@@ -26,77 +26,78 @@ _SUMS = (
     "in_flight",
     "window",
 )
-_MAPS = ("flushes", "parked_by_reason")
-_NO_COUNTS: dict[str, Any] = {**dict.fromkeys(_SUMS, 0), **{name: {} for name in _MAPS}}
-_NOTHING = Status(**_NO_COUNTS, new=0, rate=0.0, latency=0.0, first_arrival=None, last_settled=None)
+_MAPPING_FIELDS = ("flushes", "parked_by_reason")
+_NO_COUNTS: dict[str, Any] = {**dict.fromkeys(_SUMMED_FIELDS, 0), **{name: {} for name in _MAPPING_FIELDS}}
+_EMPTY_SNAPSHOT = Snapshot(**_NO_COUNTS, new=0, rate=0.0, latency=0.0, first_arrival=None, last_settled=None)
 
 
-class Totals:
-    """Counts as a `Meter` does, from the status lines of processes. One that is started again begins at 0: its past is kept here.
+class ProcessTotals:
+    """Counts as a `PipelineCounters` does, from the status lines of processes. One that is started again begins at 0:
+    its past is kept here.
 
     A process that is killed takes with it what it counted after its last line. The rows are in the database all the same, and come
     again as duplicates.
     """
 
     def __init__(self, now: float) -> None:
-        self._past = _NOTHING
-        self._present: dict[int, Status] = {}
-        self._mark_at = now
-        self._mark_landed = 0
+        self._ended_totals = _EMPTY_SNAPSHOT
+        self._running_snapshots: dict[int, Snapshot] = {}
+        self._interval_start = now
+        self._interval_start_rows = 0
         self._latency_sum = 0.0
         self._latency_count = 0
 
-    def heard(self, number: int, record: Mapping[str, Any]) -> None:
-        """Process `number` reports: `record` has the fields of a `Status`."""
-        status = Status(**{name: record[name] for name in _NAMES})
-        self._present[number] = status
+    def update(self, number: int, record: Mapping[str, Any]) -> None:
+        """Process `number` reports: `record` has the fields of a `Snapshot`."""
+        status = Snapshot(**{name: record[name] for name in _SNAPSHOT_FIELDS})
+        self._running_snapshots[number] = status
         self._latency_sum += status.latency * status.new
         self._latency_count += status.new
 
-    def ended(self, number: int) -> None:
+    def process_ended(self, number: int) -> None:
         """Process `number` is gone: what it held, the broker has."""
-        if (last := self._present.pop(number, None)) is not None:
+        if (last := self._running_snapshots.pop(number, None)) is not None:
             nothing_now: dict[str, Any] = {"queue_depth": 0, "links": 0, "in_flight": 0, "window": 0}
-            self._past = _sum([self._past, replace(last, **nothing_now)])
+            self._ended_totals = _sum_snapshots([self._ended_totals, replace(last, **nothing_now)])
 
-    def present(self) -> Mapping[int, Status]:
+    def running_snapshots(self) -> Mapping[int, Snapshot]:
         """What each process reported last, of those that run."""
-        return self._present
+        return self._running_snapshots
 
     @property
     def settled(self) -> int:
         """Stored or parked."""
-        return self._past.settled + sum(status.settled for status in self._present.values())
+        return self._ended_totals.settled + sum(status.settled for status in self._running_snapshots.values())
 
     @property
-    def new(self) -> int:
+    def rows_since_report(self) -> int:
         """Landed since the last report."""
-        return self._landed - self._mark_landed
+        return self._rows_stored - self._interval_start_rows
 
-    def status(self, now: float) -> Status:
+    def snapshot(self, now: float) -> Snapshot:
         """A picture; it changes nothing."""
         return replace(
-            _sum([self._past, *self._present.values()]),
-            new=self.new,
-            rate=self.new / max(now - self._mark_at, 1e-9),
+            _sum_snapshots([self._ended_totals, *self._running_snapshots.values()]),
+            new=self.rows_since_report,
+            rate=self.rows_since_report / max(now - self._interval_start, 1e-9),
             latency=self._latency_sum / self._latency_count if self._latency_count else 0.0,
         )
 
-    def report(self, now: float) -> Status:
+    def take_interval_snapshot(self, now: float) -> Snapshot:
         """A picture for a report: the interval for `new`, `rate` and `latency` begins anew."""
-        picture = self.status(now)
-        self._mark_at, self._mark_landed = now, self._landed
+        picture = self.snapshot(now)
+        self._interval_start, self._interval_start_rows = now, self._rows_stored
         self._latency_sum, self._latency_count = 0.0, 0
         return picture
 
     @property
-    def _landed(self) -> int:
-        return self._past.landed + sum(status.landed for status in self._present.values())
+    def _rows_stored(self) -> int:
+        return self._ended_totals.landed + sum(status.landed for status in self._running_snapshots.values())
 
 
-def _sum(parts: list[Status]) -> Status:
-    total: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMS}
-    for name in _MAPS:
+def _sum_snapshots(parts: list[Snapshot]) -> Snapshot:
+    total: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMMED_FIELDS}
+    for name in _MAPPING_FIELDS:
         counter: Counter[str] = Counter()
         for part in parts:
             counter.update(getattr(part, name))
@@ -104,5 +105,5 @@ def _sum(parts: list[Status]) -> Status:
     arrivals = [part.first_arrival for part in parts if part.first_arrival is not None]
     settled = [part.last_settled for part in parts if part.last_settled is not None]
     return replace(
-        _NOTHING, **total, first_arrival=min(arrivals, default=None), last_settled=max(settled, default=None)
+        _EMPTY_SNAPSHOT, **total, first_arrival=min(arrivals, default=None), last_settled=max(settled, default=None)
     )

@@ -17,14 +17,14 @@ from sensorsync.config import DatabaseSettings
 _PLUGINS = ("mysql_clear_password", "dialog")
 
 
-def login_arguments(settings: DatabaseSettings) -> dict[str, Any]:
+def auth_plugin_arguments(settings: DatabaseSettings) -> dict[str, Any]:
     """PyMySQL's arguments that keep the password back, unless `database.tls.mode` checks the server or it is on this machine."""
     if settings.unix_socket or settings.tls.mode.startswith("verify-"):
         return {}
-    return {"auth_plugin_map": dict.fromkeys(_PLUGINS, _Withheld)}
+    return {"auth_plugin_map": dict.fromkeys(_PLUGINS, _CleartextPasswordRefused)}
 
 
-class _Withheld:
+class _CleartextPasswordRefused:
     """A login plugin for PyMySQL's `auth_plugin_map`."""
 
     def __init__(self, connection: object) -> None:

@@ -21,11 +21,11 @@ from dbutils.pooled_db import PooledDB, TooManyConnectionsError
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
-from sensorsync.pipeline.counters import PoolMeter
-from sensorsync.storage.mysql.clear_text import login_arguments
-from sensorsync.storage.mysql.diagnosis import Diagnosis, diagnose
-from sensorsync.storage.mysql.faults import Fate
-from sensorsync.storage.mysql.server import PROBE, Server
+from sensorsync.pipeline.counters import ConnectionPoolCounters
+from sensorsync.storage.mysql.clear_text import auth_plugin_arguments
+from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
+from sensorsync.storage.mysql.faults import ErrorAction
+from sensorsync.storage.mysql.server import SERVER_INFO_QUERY, ServerInfo
 from sensorsync.storage.mysql.tls import tls_arguments
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ EXHAUSTED_WAIT: Final = 5.0
 """Seconds that a writer waits for a connection when the pool has none."""
 
 
-class Connector:
+class ConnectionFactory:
     """Makes connections from the settings. With `database=False` they are in no database, so that it can be created."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
@@ -57,7 +57,7 @@ class Connector:
             "connect_timeout": settings.connect_timeout,
             "program_name": "sensorsync",
             **tls_arguments(settings),
-            **login_arguments(settings),
+            **auth_plugin_arguments(settings),
         }
         if settings.unix_socket:
             self._arguments["unix_socket"] = str(settings.unix_socket)
@@ -70,11 +70,11 @@ class Connector:
         return min(_IDLE_SECONDS, self._settings.read_timeout)
 
     @property
-    def where(self) -> str:
+    def address(self) -> str:
         """The server's address, for people."""
         return str(self._settings.unix_socket or f"{self._settings.host}:{self._settings.port}")
 
-    def unopened(self, *, read_timeout: float | None = None, database: bool = True) -> Connection:
+    def new_connection(self, *, read_timeout: float | None = None, database: bool = True) -> Connection:
         """A connection that is not open yet. `read_timeout`: seconds that an answer may take, by default `database.read_timeout`."""
         timeout = read_timeout or self._settings.read_timeout
         return pymysql.connections.Connection(
@@ -85,7 +85,7 @@ class Connector:
             defer_connect=True,
         )
 
-    def open(self, connection: Connection) -> Server:
+    def open(self, connection: Connection) -> ServerInfo:
         """Open `connection` and set its session up; returns what server answered. Raises what the driver raises.
 
         `wait_timeout`: where the network swallows us, the server never learns that we gave up. By default it would keep our open
@@ -103,21 +103,21 @@ class Connector:
                 # One row lock at a time and no gap locks. The variable has another name on each server; this runs on both.
                 cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         except BaseException:
-            hang_up(connection)
+            close_quietly(connection)
             raise
-        return probe(connection)
+        return query_server_info(connection)
 
 
-def probe(connection: Connection) -> Server:
+def query_server_info(connection: Connection) -> ServerInfo:
     """Ask an open connection what it is connected to; also the way to see whether it still lives. Raises what the driver raises."""
     with connection.cursor() as cursor:
-        cursor.execute(PROBE)
+        cursor.execute(SERVER_INFO_QUERY)
         row = cursor.fetchone()
     version, max_allowed_packet = row or ("", 0)
-    return Server.of(version, max_allowed_packet)
+    return ServerInfo.from_version(version, max_allowed_packet)
 
 
-def hang_up(connection: Connection) -> None:
+def close_quietly(connection: Connection) -> None:
     """Close the socket; a connection that is broken or closed already is none the worse for it."""
     with contextlib.suppress(pymysql.Error, OSError):
         connection.close()
@@ -126,7 +126,7 @@ def hang_up(connection: Connection) -> None:
 class Lease:
     """A connection that one writer has checked out of the pool, open, and keeps until it fails."""
 
-    def __init__(self, pool: Pool, pooled: Any, server: Server) -> None:
+    def __init__(self, pool: ConnectionPool, pooled: Any, server: ServerInfo) -> None:
         self._pool = pool
         self._pooled = pooled
         self.server = server
@@ -153,7 +153,7 @@ class Lease:
             return False
         return True
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether `SELECT 1` works."""
         try:
             with self.connection.cursor() as cursor:
@@ -164,25 +164,25 @@ class Lease:
     def release(self, *, broken: bool = False) -> None:
         """Give it back to the pool; `broken` closes it first, and the next who gets it opens it anew."""
         if broken:
-            hang_up(self.connection)
-            self._pool.meter.count(discarded=1)
+            close_quietly(self.connection)
+            self._pool.counters.add(discarded=1)
         self._pooled.close()
-        self._pool.returned()
+        self._pool.connection_returned()
 
 
-class Pool:
+class ConnectionPool:
     """At most `database.pool_size` connections, made when they are needed."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
-        self.connector = Connector(settings)
+        self.connector = ConnectionFactory(settings)
         self._size = settings.pool_size
-        self.meter = PoolMeter(self._size)
-        self._free = threading.Condition()
-        self._writers: set[object] = set()
+        self.counters = ConnectionPoolCounters(self._size)
+        self._connection_returned = threading.Condition()
+        self._registered_writers: set[object] = set()
         # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
         # ping=0: a writer finds out by its next statement; see the module for what the pool is given to hold.
         self._pool: Any = PooledDB(
-            self.connector.unopened,
+            self.connector.new_connection,
             maxconnections=self._size,
             blocking=False,
             reset=True,
@@ -190,54 +190,54 @@ class Pool:
             ping=0,
         )
 
-    def join(self, writer: object) -> None:
+    def register(self, writer: object) -> None:
         """`writer` wants a connection from time to time."""
-        with self._free:
-            self._writers.add(writer)
+        with self._connection_returned:
+            self._registered_writers.add(writer)
 
-    def leave(self, writer: object) -> None:
+    def unregister(self, writer: object) -> None:
         """It wants none any more; again: nothing happens."""
-        with self._free:
-            self._writers.discard(writer)
+        with self._connection_returned:
+            self._registered_writers.discard(writer)
 
     @property
-    def scarce(self) -> bool:
+    def is_oversubscribed(self) -> bool:
         """Whether there are more writers than connections: one that kept its own would starve another for good."""
-        return len(self._writers) > self._size
+        return len(self._registered_writers) > self._size
 
     def checkout(self, worker: int) -> Lease:
         """An open connection for writer `worker`. SinkUnavailable or SinkMisconfigured when there is none to be had.
 
         Waits EXHAUSTED_WAIT seconds at most, when all of the pool's connections are taken.
         """
-        pooled = self._take(worker)
+        pooled = self._wait_for_connection(worker)
         raw: Connection = pooled.dbapi_connection
         try:
-            server = self._still_alive(raw) or self._opened(raw)
+            server = self._check_idle_connection(raw) or self._open_connection(raw)
         except Exception as error:
-            hang_up(raw)
+            close_quietly(raw)
             pooled.close()
-            self.returned()
-            raise outcome(diagnose(error, connecting=True), self.connector.where) from error
+            self.connection_returned()
+            raise sink_error(diagnose_error(error, connecting=True), self.connector.address) from error
         return Lease(self, pooled, server)
 
-    def _still_alive(self, connection: Connection) -> Server | None:
+    def _check_idle_connection(self, connection: Connection) -> ServerInfo | None:
         """The server of a connection that was idle in the pool; None when it is not open (any more)."""
         if connection.open:
             try:
-                return probe(connection)
+                return query_server_info(connection)
             except (pymysql.Error, OSError):
-                hang_up(connection)
-                self.meter.count(discarded=1)
+                close_quietly(connection)
+                self.counters.add(discarded=1)
         return None
 
-    def _opened(self, connection: Connection) -> Server:
+    def _open_connection(self, connection: Connection) -> ServerInfo:
         server = self.connector.open(connection)
-        self.meter.count(opened=1)
+        self.counters.add(opened=1)
         return server
 
-    def _take(self, worker: int) -> Any:
-        if (pooled := self._free_one()) is not None:
+    def _wait_for_connection(self, worker: int) -> Any:
+        if (pooled := self._try_acquire()) is not None:
             return pooled
         logger.warning(
             "[WORKER-%d] Pool exhausted, waiting %.0fs before retry",
@@ -245,40 +245,47 @@ class Pool:
             EXHAUSTED_WAIT,
             extra={"event": "pool_exhausted", "worker": worker, "pool_size": self._size},
         )
-        self.meter.count(waits=1)
-        with self._free:
-            pooled = self._free.wait_for(self._free_one, EXHAUSTED_WAIT)
+        self.counters.add(waits=1)
+        with self._connection_returned:
+            pooled = self._connection_returned.wait_for(self._try_acquire, EXHAUSTED_WAIT)
         if pooled is None:
             raise SinkUnavailable(f"all {self._size} connections of the pool are taken; raise database.pool_size")
         return pooled
 
-    def _free_one(self) -> Any | None:
+    def _try_acquire(self) -> Any | None:
         try:
             pooled = self._pool.connection(shareable=False)
         except TooManyConnectionsError:
             return None
-        self.meter.count(in_use=1)
+        self.counters.add(in_use=1)
         return pooled
 
-    def returned(self) -> None:
+    def connection_returned(self) -> None:
         """A connection came back: whoever waits may try."""
-        self.meter.count(in_use=-1)
-        with self._free:
-            self._free.notify()
+        self.counters.add(in_use=-1)
+        with self._connection_returned:
+            self._connection_returned.notify()
 
     def close(self) -> None:
         """Close the connections that nobody has checked out."""
         self._pool.close()
-        with self._free:
-            self._free.notify_all()
+        with self._connection_returned:
+            self._connection_returned.notify_all()
 
 
-def outcome(diagnosis: Diagnosis, where: str, *, ambiguous: bool = False) -> SinkUnavailable | SinkMisconfigured:
+def sink_error(
+    diagnosis: ErrorDiagnosis, address: str, *, ambiguous: bool = False
+) -> SinkUnavailable | SinkMisconfigured:
     """The outcome that is not about a row: SinkMisconfigured for CONFIG, else SinkUnavailable."""
-    fault = diagnosis.fault
-    message = f"{where}: {diagnosis.message}"
-    if fault.fate is Fate.CONFIG:
+    fault = diagnosis.rule
+    message = f"{address}: {diagnosis.message}"
+    if fault.action is ErrorAction.CONFIG:
         return SinkMisconfigured(message, errno=diagnosis.errno, hint=fault.hint)
     if fault.hint:
         message = f"{message}; {fault.hint}"
-    return SinkUnavailable(message, errno=diagnosis.errno, ambiguous=ambiguous, prompt=fault.fate is Fate.RETRY)
+    return SinkUnavailable(
+        message,
+        errno=diagnosis.errno,
+        commit_outcome_unknown=ambiguous,
+        retry_immediately=fault.action is ErrorAction.RETRY,
+    )

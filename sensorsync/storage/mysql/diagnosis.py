@@ -7,31 +7,37 @@ from typing import NamedTuple
 
 import pymysql
 
-from sensorsync.storage.mysql.faults import FAULTS, TLS_HINT, Fate, Fault
+from sensorsync.storage.mysql.faults import ERROR_RULES, TLS_HINT, ErrorAction, ErrorRule
 
 _CANNOT_CONNECT = 2003
-_LOST = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
-_UNKNOWN = Fault(Fate.UNKNOWN, "an error that sensorsync does not know")
-_DEAD = Fault(Fate.OUTAGE, "the connection is dead")
-_WRONG_TLS = Fault(Fate.CONFIG, "the server's certificate is not the one that we trust", TLS_HINT)
-_NOT_MYSQL = Fault(
-    Fate.CONFIG, "what answers there is no MySQL server", "check database.host and database.port (DB_HOST, DB_PORT)"
+_CONNECTION_LOST_ERRNOS = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
+_UNKNOWN_ERROR = ErrorRule(ErrorAction.UNKNOWN, "an error that sensorsync does not know")
+_DEAD_CONNECTION = ErrorRule(ErrorAction.OUTAGE, "the connection is dead")
+_UNTRUSTED_CERTIFICATE = ErrorRule(
+    ErrorAction.CONFIG, "the server's certificate is not the one that we trust", TLS_HINT
 )
-_NO_FILE = Fault(Fate.CONFIG, "a file is missing", TLS_HINT)
-_NO_PACKAGE = Fault(Fate.CONFIG, "the driver lacks a package", "install sensorsync again with all its dependencies")
+_NOT_MYSQL = ErrorRule(
+    ErrorAction.CONFIG,
+    "what answers there is no MySQL server",
+    "check database.host and database.port (DB_HOST, DB_PORT)",
+)
+_MISSING_FILE = ErrorRule(ErrorAction.CONFIG, "a file is missing", TLS_HINT)
+_MISSING_PACKAGE = ErrorRule(
+    ErrorAction.CONFIG, "the driver lacks a package", "install sensorsync again with all its dependencies"
+)
 
 
-class Diagnosis(NamedTuple):
+class ErrorDiagnosis(NamedTuple):
     """What is known about one error."""
 
-    fault: Fault
+    rule: ErrorRule
     errno: int | None
     message: str
-    lost: bool
+    connection_lost: bool
     """The connection broke: whatever was asked last may or may not have happened."""
 
 
-def diagnose(error: BaseException, *, connecting: bool = False) -> Diagnosis:
+def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDiagnosis:
     """What `error`, raised by the driver, means for the batch. `connecting`: it came while a connection was being made."""
     errno = _errno_of(error)
     message = (
@@ -42,16 +48,22 @@ def diagnose(error: BaseException, *, connecting: bool = False) -> Diagnosis:
     cause = getattr(error, "original_exception", None)
     if isinstance(cause, ssl.SSLError) and errno == _CANNOT_CONNECT:
         # Same number as "connection refused"; only a certificate that is wrong stays wrong.
-        fault = _WRONG_TLS if isinstance(cause, ssl.SSLCertVerificationError) else FAULTS[_CANNOT_CONNECT]
+        fault = (
+            _UNTRUSTED_CERTIFICATE if isinstance(cause, ssl.SSLCertVerificationError) else ERROR_RULES[_CANNOT_CONNECT]
+        )
     elif errno is not None:
-        fault = FAULTS.get(errno, _UNKNOWN)
+        fault = ERROR_RULES.get(errno, _UNKNOWN_ERROR)
     else:
-        fault = _without_number(error, connecting=connecting)
-    if connecting and fault.fate in {Fate.UNKNOWN, Fate.REJECT}:
-        fault = fault._replace(fate=Fate.OUTAGE)
-    lost = isinstance(error, pymysql.InterfaceError) or errno in _LOST or (errno is None and fault is _DEAD)
+        fault = _rule_without_errno(error, connecting=connecting)
+    if connecting and fault.action in {ErrorAction.UNKNOWN, ErrorAction.REJECT}:
+        fault = fault._replace(action=ErrorAction.OUTAGE)
+    lost = (
+        isinstance(error, pymysql.InterfaceError)
+        or errno in _CONNECTION_LOST_ERRNOS
+        or (errno is None and fault is _DEAD_CONNECTION)
+    )
     text = message if errno is None or errno == 0 else f"{message} ({errno})"
-    return Diagnosis(fault, errno or None, f"{fault.meaning}: {text}", lost)
+    return ErrorDiagnosis(fault, errno or None, f"{fault.meaning}: {text}", lost)
 
 
 def _errno_of(error: BaseException) -> int | None:
@@ -60,15 +72,15 @@ def _errno_of(error: BaseException) -> int | None:
     return first if isinstance(first, int) and not isinstance(first, bool) else None
 
 
-def _without_number(error: BaseException, *, connecting: bool) -> Fault:
+def _rule_without_errno(error: BaseException, *, connecting: bool) -> ErrorRule:
     if isinstance(error, pymysql.InternalError):
         # "Packet sequence number wrong": at the first packet it is another protocol, later a broken stream.
-        return _NOT_MYSQL if connecting else _DEAD
+        return _NOT_MYSQL if connecting else _DEAD_CONNECTION
     if isinstance(error, pymysql.OperationalError) and connecting:
         return _NOT_MYSQL
     if isinstance(error, FileNotFoundError):
-        return _NO_FILE
+        return _MISSING_FILE
     if isinstance(error, RuntimeError) and connecting:
-        return _NO_PACKAGE
+        return _MISSING_PACKAGE
     # Error('Already closed'), or an accident inside the driver: nothing can be assumed about the connection.
-    return _DEAD
+    return _DEAD_CONNECTION

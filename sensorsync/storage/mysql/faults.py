@@ -11,10 +11,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sensorsync.storage.store import INIT_HINT, MEND_HINT
+from sensorsync.storage.store import FIX_TABLE_HINT, INIT_HINT
 
 
-class Fate(StrEnum):
+class ErrorAction(StrEnum):
     """What to do with a batch after an error."""
 
     RETRY = "retry"
@@ -29,42 +29,42 @@ class Fate(StrEnum):
     """Not in the table: bisect; a single row that fails while `SELECT 1` works is refused, anything else is an outage."""
 
 
-class Fault(NamedTuple):
+class ErrorRule(NamedTuple):
     """One line of the table."""
 
-    fate: Fate
+    action: ErrorAction
     meaning: str
     hint: str | None = None
 
 
 UNKNOWN_DATABASE = 1049
 NO_PARTITION = 1526
-TOO_LONG_PACKET = 1153
+PACKET_TOO_LARGE = 1153
 STATEMENT_TIMEOUTS = frozenset({1969, 3024})
-_RIGHTS = (
+_GRANTS_HINT = (
     "`sensorsync init-db --grants` prints the GRANT statements that each command's user needs; a database that does not exist is"
     " refused in the same words, then run `sensorsync init-db`"
 )
-_ACCOUNT = "check database.user and database.password (DB_USER, DB_PASSWORD)"
-_DISK = "make room on the disk of the database server"
+_ACCOUNT_HINT = "check database.user and database.password (DB_USER, DB_PASSWORD)"
+_DISK_HINT = "make room on the disk of the database server"
 TLS_HINT = "check database.tls.ca_file, database.tls.mode and the name in database.host"
-_PLUGIN = "let the account use caching_sha2_password, or mysql_native_password on MariaDB"
-_NOT_OURS = "report this as a bug of sensorsync, with the version of the server"
+_AUTH_PLUGIN_HINT = "let the account use caching_sha2_password, or mysql_native_password on MariaDB"
+_REPORT_BUG_HINT = "report this as a bug of sensorsync, with the version of the server"
 
 
-def _table(*groups: tuple[Fate, str | None, Mapping[int, str]]) -> Mapping[int, Fault]:
-    made: dict[int, Fault] = {}
+def _build_rules(*groups: tuple[ErrorAction, str | None, Mapping[int, str]]) -> Mapping[int, ErrorRule]:
+    made: dict[int, ErrorRule] = {}
     for fate, hint, meanings in groups:
         for errno, meaning in meanings.items():
             if errno in made:
                 raise ValueError(f"errno {errno} stands twice in the fault table")
-            made[errno] = Fault(fate, meaning, hint)
+            made[errno] = ErrorRule(fate, meaning, hint)
     return MappingProxyType(made)
 
 
-FAULTS: Mapping[int, Fault] = _table(
+ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
     (
-        Fate.RETRY,
+        ErrorAction.RETRY,
         None,
         {
             1020: "a row changed under our snapshot (MariaDB's snapshot isolation)",
@@ -79,7 +79,7 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         None,
         {
             0: "the connection is closed",
@@ -112,7 +112,7 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "raise max_connections on the server, or lower database.pool_size",
         {
             1040: "the server has no connection left",
@@ -121,12 +121,12 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "unblock this host on the server (FLUSH HOSTS, or TRUNCATE performance_schema.host_cache)",
         {1129: "the server blocks this host after too many failed connections"},
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "point database.host at the primary, or make the server writable",
         {
             1015: "the server cannot lock its files (read-only or innodb_force_recovery)",
@@ -136,8 +136,8 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.OUTAGE,
-        _DISK,
+        ErrorAction.OUTAGE,
+        _DISK_HINT,
         {
             3: "the server cannot write a file",
             1021: "the server's disk is full",
@@ -147,22 +147,22 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "repair the table on the server (CHECK TABLE sensor_readings)",
         {1194: "the table is marked as crashed", 1195: "the table is marked as crashed", 1712: "an index is corrupted"},
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "look at the state of the cluster",
         {1047: "this node of the cluster is not ready", 3100: "a group replication hook refused the commit"},
     ),
     (
-        Fate.OUTAGE,
+        ErrorAction.OUTAGE,
         "unlock the account (ALTER USER ... ACCOUNT UNLOCK), or wait",
         {3955: "the account is blocked for a while after too many wrong passwords"},
     ),
     (
-        Fate.REJECT,
+        ErrorAction.REJECT,
         None,
         {
             1048: "a column may not be NULL",
@@ -203,13 +203,13 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
+        ErrorAction.CONFIG,
         INIT_HINT,
         {1049: "the database does not exist", 1146: "the table does not exist"},
     ),
     (
-        Fate.CONFIG,
-        MEND_HINT,
+        ErrorAction.CONFIG,
+        FIX_TABLE_HINT,
         {
             167: "the table's AUTO_INCREMENT is used up (MariaDB)",
             1054: "the table lacks a column that we write to",
@@ -218,13 +218,13 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
+        ErrorAction.CONFIG,
         "restore the table from a backup, or DROP TABLE sensor_readings and run `sensorsync init-db` for an empty one",
         {1932: "the storage engine does not have the table"},
     ),
     (
-        Fate.CONFIG,
-        _ACCOUNT,
+        ErrorAction.CONFIG,
+        _ACCOUNT_HINT,
         {
             1045: "user or password is wrong",
             1130: "the server takes no connections from this host",
@@ -237,8 +237,8 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
-        _RIGHTS,
+        ErrorAction.CONFIG,
+        _GRANTS_HINT,
         {
             1044: "this user may not use the database",
             1142: "this user may not do this with the table",
@@ -248,8 +248,8 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
-        _PLUGIN,
+        ErrorAction.CONFIG,
+        _AUTH_PLUGIN_HINT,
         {
             1251: "the server wants a kind of login that we do not have",
             1524: "the account's login plugin is not loaded",
@@ -259,12 +259,12 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
+        ErrorAction.CONFIG,
         TLS_HINT,
         {2026: "TLS could not be set up", 3159: "the server demands TLS"},
     ),
     (
-        Fate.CONFIG,
+        ErrorAction.CONFIG,
         "set binlog_format to ROW or MIXED on the server",
         {
             1598: "the binary log cannot take the rows",
@@ -272,7 +272,7 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
+        ErrorAction.CONFIG,
         "unlock the tables (another program holds LOCK TABLES on our account's session)",
         {
             1099: "the table is locked for reading",
@@ -282,8 +282,8 @@ FAULTS: Mapping[int, Fault] = _table(
         },
     ),
     (
-        Fate.CONFIG,
-        _NOT_OURS,
+        ErrorAction.CONFIG,
+        _REPORT_BUG_HINT,
         {
             1064: "the server does not understand our SQL",
             1110: "a column stands twice in our SQL",

@@ -12,10 +12,10 @@ from typing import Final
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import UsageError
-from sensorsync.messages.reading import OwnTable
-from sensorsync.storage.mysql.connect import Connector, probe
-from sensorsync.storage.mysql.migrations import quoted_name
-from sensorsync.storage.mysql.schema import connected
+from sensorsync.messages.reading import TargetTable
+from sensorsync.storage.mysql.connect import ConnectionFactory, query_server_info
+from sensorsync.storage.mysql.migrations import quote_identifier
+from sensorsync.storage.mysql.schema import database_connection
 from sensorsync.storage.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
 
 ROLES: Final = {
@@ -49,7 +49,7 @@ class Account:
 
 
 def accounts(
-    settings: DatabaseSettings, *, mariadb: bool, host: str, own_tables: Sequence[OwnTable] = ()
+    settings: DatabaseSettings, *, mariadb: bool, host: str, target_tables: Sequence[TargetTable] = ()
 ) -> list[Account]:
     """The accounts, in the order in which they are made; `host`: where they may connect from (`%`: anywhere).
 
@@ -61,13 +61,13 @@ def accounts(
     """
     if not _HOST.fullmatch(host):
         raise UsageError(f"--host: {host!r} is no host, address or pattern such as 10.0.%")
-    schema = quoted_name(settings.name)
+    schema = quote_identifier(settings.name)
     readings = f"{schema}.sensor_readings"
-    own = [f"{schema}.{quoted_name(table.name)}" for table in own_tables]
+    own = [f"{schema}.{quote_identifier(table.name)}" for table in target_tables]
     write = tuple(f"{_WRITE} ON {table}" for table in (readings, *own))
     grants = {
         "owner": (
-            f"CREATE ON {_pattern(settings.name)}.*",
+            f"CREATE ON {_grant_pattern(settings.name)}.*",
             f"CREATE, SELECT, INSERT, UPDATE ON {schema}.sensorsync_migrations",
             f"CREATE, SELECT, DELETE, {_PARTITION} ON {readings}",
             *(f"CREATE, SELECT ON {table}" for table in own),
@@ -85,8 +85,8 @@ def accounts(
 
 def is_mariadb(settings: DatabaseSettings) -> bool:
     """Whether the server is a MariaDB. Raises SinkUnavailable or SinkMisconfigured."""
-    with connected(Connector(settings), database=False) as connection:
-        return probe(connection).mariadb
+    with database_connection(ConnectionFactory(settings), database=False) as connection:
+        return query_server_info(connection).mariadb
 
 
 def _account(role: str, grants: tuple[str, ...], host: str, encrypted: str) -> Account:
@@ -97,6 +97,6 @@ def _account(role: str, grants: tuple[str, ...], host: str, encrypted: str) -> A
     return Account(role, user, ROLES[role], password, (made, *(f"GRANT {grant} TO {who}" for grant in grants)))
 
 
-def _pattern(name: str) -> str:
+def _grant_pattern(name: str) -> str:
     """A schema's name where GRANT takes a pattern: `_` and `%` are wildcards there, in a table's grant they are not."""
-    return quoted_name(re.sub(r"([\\_%])", r"\\\1", name))
+    return quote_identifier(re.sub(r"([\\_%])", r"\\\1", name))

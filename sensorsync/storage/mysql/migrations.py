@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from typing import Final, NamedTuple
 
-MIGRATIONS_TABLE: Final = """\
+CREATE_MIGRATIONS_TABLE: Final = """\
 -- Which migrations have been applied, and when.
 CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     version    INT          NOT NULL PRIMARY KEY,
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     applied_at DATETIME(6)  NOT NULL COMMENT 'UTC'
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin"""
 
-RECORD: Final = """\
+RECORD_MIGRATION: Final = """\
 -- Applied. Again: nothing happens.
 INSERT INTO sensorsync_migrations (version, name, applied_at) VALUES ({version}, '{name}', UTC_TIMESTAMP(6))
 ON DUPLICATE KEY UPDATE version = sensorsync_migrations.version"""
@@ -38,41 +38,39 @@ def migrations() -> tuple[Migration, ...]:
     files = resources.files("sensorsync.storage.mysql").joinpath("sql").iterdir()
     return tuple(
         sorted(
-            Migration(int(match[1]), file.name.removesuffix(".sql"), split(file.read_text(encoding="utf-8")))
+            Migration(int(match[1]), file.name.removesuffix(".sql"), split_statements(file.read_text(encoding="utf-8")))
             for file in files
             if (match := _FILE_NAME.fullmatch(file.name))
         )
     )
 
 
-def split(script: str) -> tuple[str, ...]:
+def split_statements(script: str) -> tuple[str, ...]:
     """A script's statements. A semicolon at the end of a line ends one; there are no others in our files."""
     parts = (part.strip() for part in re.split(r";[ \t]*$", script, flags=re.MULTILINE))
     return tuple(part for part in parts if part)
 
 
-def create_database(name: str) -> str:
+def create_database_statement(name: str) -> str:
     """The statement that creates the database."""
-    return (
-        f"CREATE DATABASE IF NOT EXISTS {quoted_name(name)} DEFAULT CHARACTER SET utf8mb4 DEFAULT COLLATE utf8mb4_bin"
-    )
+    return f"CREATE DATABASE IF NOT EXISTS {quote_identifier(name)} DEFAULT CHARACTER SET utf8mb4 DEFAULT COLLATE utf8mb4_bin"
 
 
-def quoted_name(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """An identifier in backticks (MySQL Reference Manual, "Schema Object Names")."""
     return f"`{name.replace('`', '``')}`"
 
 
-def script(database: str) -> str:
+def schema_script(database: str) -> str:
     """Everything that `init-db` would run on an empty server, for the mysql client."""
     lines = [
         "SET NAMES utf8mb4;",
-        f"{create_database(database)};",
-        f"USE {quoted_name(database)};\n",
-        f"{MIGRATIONS_TABLE};\n",
+        f"{create_database_statement(database)};",
+        f"USE {quote_identifier(database)};\n",
+        f"{CREATE_MIGRATIONS_TABLE};\n",
     ]
     for migration in migrations():
         lines.append(f"-- Migration {migration.name}\n")
         lines += [f"{statement};\n" for statement in migration.statements]
-        lines.append(f"{RECORD.format(version=migration.version, name=migration.name)};\n")
+        lines.append(f"{RECORD_MIGRATION.format(version=migration.version, name=migration.name)};\n")
     return "\n".join(lines)

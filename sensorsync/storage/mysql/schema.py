@@ -11,20 +11,25 @@ import pymysql
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import AlreadyRunningError
-from sensorsync.messages.reading import OwnTable
-from sensorsync.storage.mysql.connect import Connection, Connector, hang_up, outcome
-from sensorsync.storage.mysql.diagnosis import diagnose
+from sensorsync.messages.reading import TargetTable
+from sensorsync.storage.mysql.connect import Connection, ConnectionFactory, close_quietly, sink_error
+from sensorsync.storage.mysql.diagnosis import diagnose_error
 from sensorsync.storage.mysql.faults import UNKNOWN_DATABASE
-from sensorsync.storage.mysql.migrations import MIGRATIONS_TABLE, RECORD, create_database, migrations
-from sensorsync.storage.mysql.own_tables import table_differences as own_differences
-from sensorsync.storage.mysql.server import as_text
-from sensorsync.storage.store import READING_KEY, Migrated, SchemaState
+from sensorsync.storage.mysql.migrations import (
+    CREATE_MIGRATIONS_TABLE,
+    RECORD_MIGRATION,
+    create_database_statement,
+    migrations,
+)
+from sensorsync.storage.mysql.server import decode_text
+from sensorsync.storage.mysql.target_tables import target_table_differences as own_differences
+from sensorsync.storage.store import READING_KEY, MigrationResult, SchemaState
 
 _LOCK_SECONDS: Final = 10
 _DDL_TIMEOUT: Final = 3600.0
 """Seconds that a migration of a big table may take."""
 
-COLUMNS: Final = {
+READINGS_COLUMNS: Final = {
     "device_id": ("varchar(128)", False),
     "metric": ("varchar(128)", False),
     "ts": ("datetime(6)", False),
@@ -41,60 +46,62 @@ COLUMNS: Final = {
 
 
 @contextlib.contextmanager
-def connected(
-    connector: Connector, *, database: bool = True, read_timeout: float | None = None
+def database_connection(
+    connector: ConnectionFactory, *, database: bool = True, read_timeout: float | None = None
 ) -> Iterator[Connection]:
     """A connection outside the pool, for as long as the block lasts.
 
     Errors of the driver come out as SinkUnavailable or SinkMisconfigured.
     """
-    connection = connector.unopened(read_timeout=read_timeout, database=database)
+    connection = connector.new_connection(read_timeout=read_timeout, database=database)
     try:
         connector.open(connection)
     except Exception as error:
-        raise outcome(diagnose(error, connecting=True), connector.where) from error
+        raise sink_error(diagnose_error(error, connecting=True), connector.address) from error
     try:
         yield connection
     except (pymysql.Error, OSError) as error:
-        raise outcome(diagnose(error, connecting=True), connector.where) from error
+        raise sink_error(diagnose_error(error, connecting=True), connector.address) from error
     finally:
-        hang_up(connection)
+        close_quietly(connection)
 
 
-def state(connector: Connector, own_tables: Sequence[OwnTable] = ()) -> SchemaState:
+def read_schema_state(connector: ConnectionFactory, target_tables: Sequence[TargetTable] = ()) -> SchemaState:
     """What the database has; changes nothing. Raises SinkUnavailable or SinkMisconfigured."""
     try:
-        with connected(connector) as connection, connection.cursor() as cursor:
-            return _state(cursor, own_tables)
+        with database_connection(connector) as connection, connection.cursor() as cursor:
+            return _query_schema_state(cursor, target_tables)
     except Exception as error:
         if getattr(error, "errno", None) == UNKNOWN_DATABASE:
             return SchemaState(False, (), tuple(m.name for m in migrations()), ())
         raise
 
 
-def migrate(connector: Connector, settings: DatabaseSettings, own_tables: Sequence[OwnTable] = ()) -> Migrated:
+def migrate(
+    connector: ConnectionFactory, settings: DatabaseSettings, target_tables: Sequence[TargetTable] = ()
+) -> MigrationResult:
     """Create the database where it is missing and apply what is pending. Concurrent calls wait for one another.
 
     Tables of the user's own are looked at, and left as they are.
     """
-    created = not state(connector).database_exists
+    created = not read_schema_state(connector).database_exists
     if created:
-        with connected(connector, database=False) as connection, connection.cursor() as cursor:
-            _run(cursor, create_database(settings.name))
-    with connected(connector, read_timeout=_DDL_TIMEOUT) as connection, connection.cursor() as cursor:
-        with alone(cursor, settings.name, connector.where):
-            _run(cursor, MIGRATIONS_TABLE)
-            recorded = _recorded(cursor)
+        with database_connection(connector, database=False) as connection, connection.cursor() as cursor:
+            _execute(cursor, create_database_statement(settings.name))
+    with database_connection(connector, read_timeout=_DDL_TIMEOUT) as connection, connection.cursor() as cursor:
+        with migration_lock(cursor, settings.name, connector.address):
+            _execute(cursor, CREATE_MIGRATIONS_TABLE)
+            recorded = _applied_migrations(cursor)
             now = [m for m in migrations() if m.version not in recorded]
             for migration in now:
                 for statement in migration.statements:
-                    _run(cursor, statement)
-                _run(cursor, RECORD.format(version=migration.version, name=migration.name))
-        return Migrated(created, tuple(m.name for m in now), _state(cursor, own_tables))
+                    _execute(cursor, statement)
+                _execute(cursor, RECORD_MIGRATION.format(version=migration.version, name=migration.name))
+        return MigrationResult(created, tuple(m.name for m in now), _query_schema_state(cursor, target_tables))
 
 
 @contextlib.contextmanager
-def alone(cursor: Any, database: str, where: str) -> Iterator[None]:
+def migration_lock(cursor: Any, database: str, address: str) -> Iterator[None]:
     """A lock of the server's, held by this session: two `init-db` at once run one after the other.
 
     AlreadyRunningError when the other one does not end soon.
@@ -103,7 +110,8 @@ def alone(cursor: Any, database: str, where: str) -> Iterator[None]:
     cursor.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS))
     if cursor.fetchone() != (1,):
         raise AlreadyRunningError(
-            f"{where}: another init-db is at work; it holds the lock {name}", hint="let it finish, then run this again"
+            f"{address}: another init-db is at work; it holds the lock {name}",
+            hint="let it finish, then run this again",
         )
     try:
         yield
@@ -112,11 +120,11 @@ def alone(cursor: Any, database: str, where: str) -> Iterator[None]:
             cursor.execute("SELECT RELEASE_LOCK(%s)", (name,))
 
 
-def _run(cursor: Any, statement: str) -> None:
+def _execute(cursor: Any, statement: str) -> None:
     cursor.execute(statement)
 
 
-def _recorded(cursor: Any) -> dict[int, str]:
+def _applied_migrations(cursor: Any) -> dict[int, str]:
     """Version -> name of the migrations that the database has recorded. Ours count for nothing when the table is gone: made anew."""
     cursor.execute(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensorsync_migrations'"
@@ -125,13 +133,13 @@ def _recorded(cursor: Any) -> dict[int, str]:
         return {}
     cursor.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version")
     recorded = dict(cursor.fetchall())
-    if engine(cursor) is None:
+    if readings_engine(cursor) is None:
         return {version: name for version, name in recorded.items() if version not in {m.version for m in migrations()}}
     return recorded
 
 
-def _state(cursor: Any, own_tables: Sequence[OwnTable]) -> SchemaState:
-    recorded = _recorded(cursor)
+def _query_schema_state(cursor: Any, target_tables: Sequence[TargetTable]) -> SchemaState:
+    recorded = _applied_migrations(cursor)
     known = {m.version for m in migrations()}
     differences = [
         f"migration {name} is not known to this version of sensorsync, a newer one has applied it"
@@ -139,13 +147,13 @@ def _state(cursor: Any, own_tables: Sequence[OwnTable]) -> SchemaState:
         if version not in known
     ]
     pending = tuple(m.name for m in migrations() if m.version not in recorded)
-    if differences_of_table := table_differences(cursor):
+    if differences_of_table := readings_table_differences(cursor):
         differences += differences_of_table
-    own = tuple(own_differences(cursor, own_tables))
+    own = tuple(own_differences(cursor, target_tables))
     return SchemaState(True, tuple(recorded.values()), pending, tuple(differences), own)
 
 
-def engine(cursor: Any) -> str | None:
+def readings_engine(cursor: Any) -> str | None:
     """The storage engine of `sensor_readings`; None where there is no such table (or this user may not see it)."""
     cursor.execute(
         "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensor_readings'"
@@ -154,9 +162,9 @@ def engine(cursor: Any) -> str | None:
     return None if row is None else str(row[0])
 
 
-def table_differences(cursor: Any) -> list[str]:
+def readings_table_differences(cursor: Any) -> list[str]:
     """Sentences: where `sensor_readings` is not what we write to. Own columns that may be NULL, indexes and partitions are fine."""
-    found = engine(cursor)
+    found = readings_engine(cursor)
     if found is None:
         return ["the table sensor_readings does not exist"]
     said = [] if found.lower() == "innodb" else [f"the engine of sensor_readings is {found}, not InnoDB"]
@@ -182,12 +190,12 @@ def table_differences(cursor: Any) -> list[str]:
 def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
     said: list[str] = []
     actual = {row[0]: row for row in rows}
-    for name, (kind, nullable) in COLUMNS.items():
+    for name, (kind, nullable) in READINGS_COLUMNS.items():
         if name not in actual:
             said.append(f"sensor_readings has no column {name}")
             continue
         _, actual_kind, is_nullable, _, collation, _ = actual[name]
-        actual_kind = as_text(actual_kind).lower()
+        actual_kind = decode_text(actual_kind).lower()
         if kind == "json" and actual_kind == "longtext":
             actual_kind = "json"
         if actual_kind != kind:
@@ -200,10 +208,10 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
             )
     for name, _, is_nullable, default, _, extra in rows:
         if (
-            name not in COLUMNS
+            name not in READINGS_COLUMNS
             and is_nullable == "NO"
             and default is None
-            and "generated" not in as_text(extra).lower()
+            and "generated" not in decode_text(extra).lower()
         ):
             said.append(f"sensor_readings.{name} is a column of its own that demands a value")
     return said

@@ -10,15 +10,15 @@ _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _ROW_ALIAS_SINCE = (8, 0, 19)
 """MySQL 8.0.19: `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE c = new.c`; 8.0.20 began to warn about VALUES()."""
 
-PROBE = "SELECT VERSION(), @@max_allowed_packet"
+SERVER_INFO_QUERY = "SELECT VERSION(), @@max_allowed_packet"
 
 
-def as_text(value: Any) -> str:
+def decode_text(value: Any) -> str:
     """A value that the server says of itself: MySQL hands out some of them, as in information_schema, as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-class Server(NamedTuple):
+class ServerInfo(NamedTuple):
     """The server at the other end of one connection. After a fail-over it can be another one."""
 
     mariadb: bool
@@ -28,7 +28,7 @@ class Server(NamedTuple):
     """Bytes; fixed for a session when it connects."""
 
     @classmethod
-    def of(cls, version_text: str, max_allowed_packet: int) -> Server:
+    def from_version(cls, version_text: str, max_allowed_packet: int) -> ServerInfo:
         """From the answers to PROBE. A version that has no numbers counts as 0.0.0."""
         found = _NUMBERS.search(version_text)
         numbers = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
@@ -40,7 +40,7 @@ class Server(NamedTuple):
         )
 
     @property
-    def row_alias(self) -> bool:
+    def supports_row_alias(self) -> bool:
         """Whether the new row of an upsert is named by an alias (MySQL) or by VALUES() (MariaDB, older MySQL)."""
         return not self.mariadb and self.version >= _ROW_ALIAS_SINCE
 

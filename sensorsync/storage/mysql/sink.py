@@ -11,30 +11,30 @@ from typing import Any, Final, NoReturn
 
 import pymysql
 
-from sensorsync.messages.reading import OwnTable, Reading
-from sensorsync.pipeline.contract import BatchRefused, Row
-from sensorsync.storage.mysql.connect import Lease, Pool, outcome
-from sensorsync.storage.mysql.diagnosis import Diagnosis, diagnose
-from sensorsync.storage.mysql.faults import NO_PARTITION, STATEMENT_TIMEOUTS, TOO_LONG_PACKET, Fate
-from sensorsync.storage.mysql.own_tables import range_columns
-from sensorsync.storage.mysql.own_upsert import OwnUpsert
-from sensorsync.storage.mysql.statement import Policy, ReadingUpsert, Upsert, statements
-from sensorsync.storage.target_table import Upserts
+from sensorsync.messages.reading import Reading, TargetTable
+from sensorsync.pipeline.contract import BatchRejected, Row
+from sensorsync.storage.mysql.connect import ConnectionPool, Lease, sink_error
+from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
+from sensorsync.storage.mysql.faults import NO_PARTITION, PACKET_TOO_LARGE, STATEMENT_TIMEOUTS, ErrorAction
+from sensorsync.storage.mysql.statement import ConflictPolicy, ReadingUpsert, Upsert, build_statements
+from sensorsync.storage.mysql.target_tables import range_partition_columns
+from sensorsync.storage.mysql.target_upsert import TargetUpsert
+from sensorsync.storage.target_table import TableUpserts
 
 logger = logging.getLogger(__name__)
 
 _PACKET_MARGIN: Final = 1024
-_ALL_ROWS: Final = 1_000_000
+_MAX_STATEMENT_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
-_ANOTHER_KEY: Final = frozenset({1048, 1365})
+_KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365})
 """What the upsert of an own table makes the server say (`own_upsert`)."""
-_NOT_ITS_OWN: Final = (
+_KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
     " AUTO_INCREMENT is used up"
 )
 
-Batch = Sequence[tuple[Upsert, Sequence[Any]]]
+UpsertRows = Sequence[tuple[Upsert, Sequence[Any]]]
 """Table by table the rows, one per key."""
 
 
@@ -46,78 +46,85 @@ class MySqlSink:
     """
 
     def __init__(
-        self, pool: Pool, conflict: Policy = "first", *, worker: int = 0, own_tables: Sequence[OwnTable] = ()
+        self,
+        pool: ConnectionPool,
+        conflict: ConflictPolicy = "first",
+        *,
+        worker: int = 0,
+        target_tables: Sequence[TargetTable] = (),
     ) -> None:
         self._pool = pool
-        pool.join(self)
+        pool.register(self)
         self._worker = worker
-        self._upserts: Upserts[Upsert] = Upserts(ReadingUpsert(conflict), OwnUpsert, own_tables)
+        self._upserts: TableUpserts[Upsert] = TableUpserts(ReadingUpsert(conflict), TargetUpsert, target_tables)
         self._lease: Lease | None = None
-        self._used = 0.0
-        self._max_rows = _ALL_ROWS
-        self._warned = False
+        self._last_used = 0.0
+        self._max_rows = _MAX_STATEMENT_ROWS
+        self._warning_logged = False
 
     def write(self, rows: Sequence[Row]) -> int:
         """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
         try:
             return self._write(rows) if rows else 0
         finally:
-            if self._pool.scarce:
-                self._give_back()
+            if self._pool.is_oversubscribed:
+                self._release_lease()
 
     def close(self) -> None:
         """Give the connection back."""
-        self._give_back()
-        self._pool.leave(self)
+        self._release_lease()
+        self._pool.unregister(self)
 
-    def _give_back(self) -> None:
+    def _release_lease(self) -> None:
         if self._lease is not None:
             self._lease.release()
             self._lease = None
 
     def _write(self, rows: Sequence[Row]) -> int:
         try:
-            batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.batch(rows)]
-            texts = [(upsert, upsert.rows(chosen)) for upsert, chosen in batch]
-            lease = self._connected()
-            parts = self._parts(lease, texts)
+            batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.split_by_table(rows)]
+            texts = [(upsert, upsert.format_rows(chosen)) for upsert, chosen in batch]
+            lease = self._acquire_lease()
+            parts = self._build_statements(lease, texts)
         except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
-            raise BatchRefused(f"a value that no SQL can say: {error}") from error
-        new = self._transact(lease, parts, batch)
-        self._max_rows = min(self._max_rows * 2, _ALL_ROWS)
+            raise BatchRejected(f"a value that no SQL can say: {error}") from error
+        new = self._run_transaction(lease, parts, batch)
+        self._max_rows = min(self._max_rows * 2, _MAX_STATEMENT_ROWS)
         return new
 
-    def _parts(self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]) -> list[tuple[bytes, bool]]:
-        """The statements, each with `Upsert.no_op`. BatchRefused when a row alone is too long for one."""
+    def _build_statements(
+        self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]
+    ) -> list[tuple[bytes, bool]]:
+        """The statements, each with `Upsert.no_op`. BatchRejected when a row alone is too long for one."""
         server = lease.server
         parts: list[tuple[bytes, bool]] = []
         for upsert, rows in texts:
-            made = statements(
+            made = build_statements(
                 rows,
-                upsert.suffix(row_alias=server.row_alias),
+                upsert.suffix(row_alias=server.supports_row_alias),
                 prefix=upsert.prefix,
                 max_bytes=server.max_allowed_packet - _PACKET_MARGIN,
                 max_rows=self._max_rows,
             )
             if made is None:
-                raise BatchRefused(
+                raise BatchRejected(
                     f"a row is longer than max_allowed_packet allows ({server.max_allowed_packet} bytes)",
-                    errno=TOO_LONG_PACKET,
+                    errno=PACKET_TOO_LARGE,
                 )
             parts += [(statement, upsert.no_op) for statement in made]
         return parts
 
-    def _connected(self) -> Lease:
+    def _acquire_lease(self) -> Lease:
         now = time.monotonic()
-        idle = now - self._used
-        if self._lease is not None and idle > self._pool.connector.idle_limit and not self._lease.alive():
-            self._drop(self._lease)
-        self._used = now
+        idle = now - self._last_used
+        if self._lease is not None and idle > self._pool.connector.idle_limit and not self._lease.is_alive():
+            self._discard_lease(self._lease)
+        self._last_used = now
         if self._lease is None:
             self._lease = self._pool.checkout(self._worker)
         return self._lease
 
-    def _transact(self, lease: Lease, parts: Sequence[tuple[bytes, bool]], batch: Batch) -> int:
+    def _run_transaction(self, lease: Lease, parts: Sequence[tuple[bytes, bool]], batch: UpsertRows) -> int:
         committing = False
         try:
             lease.begin()
@@ -126,9 +133,9 @@ class MySqlSink:
             committing = True
             lease.commit()
         except Exception as error:  # noqa: BLE001 - _fail always raises: one of the three outcomes
-            self._fail(lease, error, batch, committing=committing)
+            self._raise_error(lease, error, batch, committing=committing)
         except BaseException:
-            self._drop(lease)  # interrupted between request and answer: the connection is out of step
+            self._discard_lease(lease)  # interrupted between request and answer: the connection is out of step
             raise
         return new
 
@@ -136,47 +143,55 @@ class MySqlSink:
         """Run one upsert; how many of its rows were new."""
         affected: int = cursor.execute(statement)
         # A no-op update counts 0.
-        new = affected if no_op else affected - 2 * _updated(cursor, affected)
-        if cursor.warning_count and not self._warned:
-            self._warned = True
+        new = affected if no_op else affected - 2 * _count_updated_rows(cursor, affected)
+        if cursor.warning_count and not self._warning_logged:
+            self._warning_logged = True
             some = cursor.connection.show_warnings()[:3]
             extra = {"event": "sql_warning", "worker": self._worker}
             logger.warning("[WORKER-%d] the server warned about the upsert: %s", self._worker, some, extra=extra)
         return new
 
-    def _fail(self, lease: Lease, error: Exception, batch: Batch, *, committing: bool) -> NoReturn:
+    def _raise_error(self, lease: Lease, error: Exception, batch: UpsertRows, *, committing: bool) -> NoReturn:
         """Roll back, then raise the outcome. Always in this order: a lock wait undoes only its own statement (1205)."""
-        diagnosis = diagnose(error)
+        diagnosis = diagnose_error(error)
         chosen: list[Row] = [row for _, rows in batch for row in rows]
-        usable = lease.rollback() and not diagnosis.lost
-        fate = self._fate(lease, diagnosis, chosen, usable=usable)
-        if not usable or fate in {Fate.OUTAGE, Fate.CONFIG} or diagnosis.errno == TOO_LONG_PACKET:
-            self._drop(lease)  # the primary may have moved, rights may have changed: connect anew
+        usable = lease.rollback() and not diagnosis.connection_lost
+        fate = self._decide_action(lease, diagnosis, chosen, usable=usable)
+        if not usable or fate in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
+            self._discard_lease(lease)  # the primary may have moved, rights may have changed: connect anew
         if diagnosis.errno in STATEMENT_TIMEOUTS:
             # The time counts per statement, not per transaction.
             self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
-        if fate is Fate.REJECT:
-            note = _NOT_ITS_OWN if not self._upserts.only_readings and diagnosis.errno in _ANOTHER_KEY else ""
-            raise BatchRefused(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
-        decided = diagnosis._replace(fault=diagnosis.fault._replace(fate=fate))
-        raise outcome(decided, self._pool.connector.where, ambiguous=committing and diagnosis.lost) from error
+        if fate is ErrorAction.REJECT:
+            note = (
+                _KEY_CONFLICT_NOTE
+                if not self._upserts.only_readings and diagnosis.errno in _KEY_CONFLICT_ERRNOS
+                else ""
+            )
+            raise BatchRejected(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
+        decided = diagnosis._replace(rule=diagnosis.rule._replace(action=fate))
+        raise sink_error(
+            decided, self._pool.connector.address, ambiguous=committing and diagnosis.connection_lost
+        ) from error
 
-    def _fate(self, lease: Lease, diagnosis: Diagnosis, chosen: Sequence[Row], *, usable: bool) -> Fate:
-        fate = diagnosis.fault.fate
-        if fate is Fate.UNKNOWN:
+    def _decide_action(
+        self, lease: Lease, diagnosis: ErrorDiagnosis, chosen: Sequence[Row], *, usable: bool
+    ) -> ErrorAction:
+        fate = diagnosis.rule.action
+        if fate is ErrorAction.UNKNOWN:
             if len(chosen) > 1:
-                return Fate.REJECT  # bisect first
-            return Fate.REJECT if usable and lease.alive() else Fate.OUTAGE
-        if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _awaited(lease, chosen[0]):
-            return Fate.OUTAGE  # the time is a likely one: somebody has to add its partition
+                return ErrorAction.REJECT  # bisect first
+            return ErrorAction.REJECT if usable and lease.is_alive() else ErrorAction.OUTAGE
+        if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _may_get_partition(lease, chosen[0]):
+            return ErrorAction.OUTAGE  # the time is a likely one: somebody has to add its partition
         return fate
 
-    def _drop(self, lease: Lease) -> None:
+    def _discard_lease(self, lease: Lease) -> None:
         lease.release(broken=True)
         self._lease = None
 
 
-def _updated(cursor: Any, affected: int) -> int:
+def _count_updated_rows(cursor: Any, affected: int) -> int:
     """How many rows a statement changed. An inserted row counts 1 in `affected`, a changed one 2, one left as it was 0.
 
     For several rows the server says it in its message, "Records: 3  Duplicates: 1  Warnings: 0" (mysql_info() of the C API), in
@@ -186,17 +201,17 @@ def _updated(cursor: Any, affected: int) -> int:
     return int(found[2]) if found else affected // 2
 
 
-def _awaited(lease: Lease, row: Row) -> bool:
+def _may_get_partition(lease: Lease, row: Row) -> bool:
     """Whether the partition that a row has not is one that somebody adds as time goes by.
 
     Of an own table only where partitions are of times: no other value comes to its partition by waiting, and one row of a kind that
     the table does not know would hold up all the others.
     """
     if isinstance(row, Reading):
-        return _plausible(row.ts, datetime.fromtimestamp(row.received_at, UTC))
+        return _is_plausible_time(row.ts, datetime.fromtimestamp(row.received_at, UTC))
     try:
         with lease.connection.cursor() as cursor:
-            by = range_columns(cursor, row.table.name)
+            by = range_partition_columns(cursor, row.table.name)
     except pymysql.MySQLError:
         return True  # nobody knows: the same row again, on another connection
     now = datetime.now(UTC)  # the row arrived a moment ago
@@ -205,9 +220,9 @@ def _awaited(lease: Lease, row: Row) -> bool:
         for column, value in zip(row.table.columns, row.values, strict=True)
         if column.kind == "time" and column.name.lower() in by
     ]
-    return bool(times) and all(_plausible(time, now) for time in times)
+    return bool(times) and all(_is_plausible_time(time, now) for time in times)
 
 
-def _plausible(ts: str, arrival: datetime) -> bool:
+def _is_plausible_time(ts: str, arrival: datetime) -> bool:
     """Whether a time is within a year of its row's arrival."""
     return abs(arrival - datetime.fromisoformat(f"{ts}+00:00")) < _PLAUSIBLE_AGE

@@ -15,14 +15,14 @@ from pymysql.converters import escape_float, escape_string
 
 from sensorsync.pipeline.contract import Reading
 
-Policy = Literal["first", "last", "newest"]
+ConflictPolicy = Literal["first", "last", "newest"]
 
 _COLUMNS: Final = "device_id,metric,ts,event_id,value,value_text,unit,topic,received_at,payload"
 _PREFIX: Final = f"INSERT INTO sensor_readings({_COLUMNS})VALUES".encode()
-_CONTENT: Final = ("value", "value_text", "unit", "topic", "payload")
-_key_of: Final[Callable[[Reading], tuple[str, str, str, bytes]]] = itemgetter(1, 2, 3, 0)
+_CONTENT_COLUMNS: Final = ("value", "value_text", "unit", "topic", "payload")
+_reading_key: Final[Callable[[Reading], tuple[str, str, str, bytes]]] = itemgetter(1, 2, 3, 0)
 _CACHE_LIMIT: Final = 50_000
-_GOOD_LENGTH: Final = 8 * 2**20
+_PREFERRED_LENGTH: Final = 8 * 2**20
 """Bytes: a longer statement gains nothing and costs the server memory. A row that is longer goes alone."""
 
 
@@ -42,7 +42,7 @@ class Upsert(Protocol):
         """One row per key, in the order of the keys."""
         ...
 
-    def rows(self, rows: Sequence[Any]) -> list[str]:
+    def format_rows(self, rows: Sequence[Any]) -> list[str]:
         """A text for each. Raises ValueError, TypeError or the driver's ProgrammingError for a value that has no literal."""
         ...
 
@@ -50,11 +50,11 @@ class Upsert(Protocol):
 class ReadingUpsert:
     """`sensor_readings`."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy: Policy = policy
+    def __init__(self, policy: ConflictPolicy) -> None:
+        self._policy: ConflictPolicy = policy
         self.no_op = policy == "first"
         self.prefix = _PREFIX
-        self.rows = RowWriter().rows
+        self.format_rows = RowFormatter().format_rows
         self._suffixes = {alias: upsert_suffix(policy, row_alias=alias) for alias in (False, True)}
 
     def suffix(self, *, row_alias: bool) -> bytes:
@@ -64,25 +64,25 @@ class ReadingUpsert:
         return distinct(rows, self._policy)
 
 
-def distinct(readings: Sequence[Reading], policy: Policy) -> list[Reading]:
+def distinct(readings: Sequence[Reading], policy: ConflictPolicy) -> list[Reading]:
     """One reading per key, in the order of the keys; which of several is what `policy` says.
 
     The order keeps writers from deadlocking on one another's rows. `newest`: the later arrival, on a tie the first in the batch.
     """
     if policy == "last":
-        chosen = dict(zip(map(_key_of, readings), readings, strict=True))
+        chosen = dict(zip(map(_reading_key, readings), readings, strict=True))
     else:
         backwards = readings[::-1]
-        chosen = dict(zip(map(_key_of, backwards), backwards, strict=True))
+        chosen = dict(zip(map(_reading_key, backwards), backwards, strict=True))
         if policy == "newest" and len(chosen) != len(readings):
             for reading in readings:
-                key = _key_of(reading)
+                key = _reading_key(reading)
                 if reading.received_at > chosen[key].received_at:
                     chosen[key] = reading
     return [chosen[key] for key in sorted(chosen)]
 
 
-def upsert_suffix(policy: Policy, *, row_alias: bool) -> bytes:
+def upsert_suffix(policy: ConflictPolicy, *, row_alias: bool) -> bytes:
     """What follows the rows. `row_alias`: MySQL's `AS new`, where VALUES() is deprecated; MariaDB knows only VALUES().
 
     `received_at` stays what it was at the first arrival. `revised_at` is the arrival of the copy whose content stands in the row when
@@ -95,16 +95,16 @@ def upsert_suffix(policy: Policy, *, row_alias: bool) -> bytes:
     new = "new.{}".format if row_alias else "VALUES({})".format
     old = "sensor_readings.{}".format
     if policy == "last":
-        changes = [f"{column}={new(column)}" for column in _CONTENT]
+        changes = [f"{column}={new(column)}" for column in _CONTENT_COLUMNS]
         changes.append(f"revised_at=NULLIF({new('received_at')},{old('received_at')})")
     else:
         newer = f"{new('received_at')}>COALESCE({old('revised_at')},{old('received_at')})"
-        changes = [f"{column}=IF({newer},{new(column)},{old(column)})" for column in _CONTENT]
+        changes = [f"{column}=IF({newer},{new(column)},{old(column)})" for column in _CONTENT_COLUMNS]
         changes.append(f"revised_at=IF({newer},{new('received_at')},{old('revised_at')})")
     return f"{alias}ON DUPLICATE KEY UPDATE {','.join(changes)}".encode()
 
 
-class RowWriter:
+class RowFormatter:
     """Readings -> the rows of a VALUES list, as text. One per writer: it remembers the texts that repeat.
 
     The driver's converters do the escaping. Only a quote and a backslash end or change a literal (C API, mysql_real_escape_string:
@@ -113,26 +113,26 @@ class RowWriter:
     """
 
     def __init__(self) -> None:
-        self._quoted: dict[str | None, str] = {None: "NULL"}
+        self._literals: dict[str | None, str] = {None: "NULL"}
         self._second: int | None = None
         self._second_text = ""
 
-    def rows(self, readings: Sequence[Reading]) -> list[str]:
+    def format_rows(self, readings: Sequence[Reading]) -> list[str]:
         """One text per reading, `('dev-1','temperature',...)`.
 
         Raises ValueError, TypeError or the driver's ProgrammingError for a value that has no literal (NaN, infinity).
         """
-        quoted = self._quoted
+        quoted = self._literals
         if len(quoted) > _CACHE_LIMIT:
             quoted.clear()
             quoted[None] = "NULL"
-        quote = self._remember
+        quote = self._cache_literal
         rows: list[str] = []
         add = rows.append
         arrival, arrival_text = nan, ""  # unequal to every number
         for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:
             if received_at != arrival:
-                arrival, arrival_text = received_at, self._timestamp(received_at)
+                arrival, arrival_text = received_at, self._format_timestamp(received_at)
             number = "NULL" if value is None else escape_float(value)
             text = "NULL" if value_text is None else text_literal(value_text)
             document = payload if "'" not in payload and "\\" not in payload else escape_string(payload)
@@ -143,12 +143,12 @@ class RowWriter:
             )
         return rows
 
-    def _remember(self, text: str | None) -> str:
+    def _cache_literal(self, text: str | None) -> str:
         literal = "NULL" if text is None else text_literal(text)
-        self._quoted[text] = literal
+        self._literals[text] = literal
         return literal
 
-    def _timestamp(self, seconds: float) -> str:
+    def _format_timestamp(self, seconds: float) -> str:
         """Unix time -> `2026-01-02 03:04:05.123456`; the part before the dot is made once per second."""
         second, micros = divmod(round(seconds * 1_000_000), 1_000_000)
         if second != self._second:
@@ -162,7 +162,7 @@ def text_literal(text: str) -> str:
     return f"'{text}'" if "'" not in text and "\\" not in text else f"'{escape_string(text)}'"
 
 
-def statements(
+def build_statements(
     rows: Sequence[str], suffix: bytes, *, max_bytes: int, max_rows: int, prefix: bytes = _PREFIX
 ) -> list[bytes] | None:
     """The rows as complete statements, each at most `max_bytes` long and of `max_rows` rows; None when one row alone is longer.
@@ -170,7 +170,7 @@ def statements(
     Raises UnicodeEncodeError for a text that has no UTF-8 (a lone surrogate).
     """
     room = max_bytes - len(prefix) - len(suffix)
-    good = min(room, _GOOD_LENGTH)
+    good = min(room, _PREFERRED_LENGTH)
     if len(rows) <= max_rows:
         body = ",".join(rows).encode()
         if len(body) <= good:

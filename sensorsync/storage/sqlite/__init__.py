@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError
-from sensorsync.messages.reading import OwnTable
-from sensorsync.storage.sqlite.store import SqliteStore, script
+from sensorsync.messages.reading import TargetTable
+from sensorsync.storage.sqlite.store import SqliteStore, schema_script
 from sensorsync.storage.store import Store
 
 
-def open_sinks(settings: DatabaseSettings, tables: tuple[OwnTable, ...] = ()) -> Store:
+def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> Store:
     """The file that `settings` names, with the tables of the user's own that mappings write to; nothing is opened yet."""
     if settings.path is None:
         raise ConfigurationError("database.driver is sqlite, so database.path must name the file")
-    return SqliteStore(settings.path, settings.conflict, tables)
+    return SqliteStore(settings.path, settings.conflict, target_tables)
 
 
 def schema_sql(settings: DatabaseSettings) -> str:  # noqa: ARG001 - the same for every file; the signature is that of mysql
     """What `init-db` would run on a new file."""
-    return script()
+    return schema_script()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sensorsync.storage import sqlite_file
-from sensorsync.storage.sqlite.faults import outcome
+from sensorsync.storage.sqlite.faults import sink_error
 
 
 def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
@@ -24,10 +24,10 @@ def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sql
 
 
 @contextlib.contextmanager
-def connected(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
+def database_connection(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
     """A connection for as long as the block lasts; errors come out as the contract's outcomes."""
     try:
         with contextlib.closing(connect(path, create=create, read_only=read_only)) as connection:
             yield connection
     except sqlite3.Error as error:
-        raise outcome(error, str(path)) from error
+        raise sink_error(error, str(path)) from error

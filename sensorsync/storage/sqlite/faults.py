@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import BatchRejected, SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.store import INIT_HINT
 
-_REFUSED: Final = frozenset(
+_REJECTED_CODES: Final = frozenset(
     {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
 )
-_MISCONFIGURED: Final = {
+_MISCONFIGURED_HINTS: Final = {
     sqlite3.SQLITE_ERROR: INIT_HINT,
     sqlite3.SQLITE_CORRUPT: "restore the file from a backup",
     sqlite3.SQLITE_NOTADB: "check database.path: that file is no SQLite database",
@@ -22,16 +22,16 @@ _MISCONFIGURED: Final = {
 }
 
 
-def outcome(error: Exception, path: str) -> SinkUnavailable | BatchRefused | SinkMisconfigured:
+def sink_error(error: Exception, path: str) -> SinkUnavailable | BatchRejected | SinkMisconfigured:
     """What `error` means for the batch. By code; where Python itself refused to bind a value, there is none."""
     code = getattr(error, "sqlite_errorcode", None)
     if not isinstance(code, int):
-        return BatchRefused(f"a value that SQLite cannot take: {error}")
+        return BatchRejected(f"a value that SQLite cannot take: {error}")
     primary = code & 0xFF  # the upper bits say more: SQLITE_BUSY_SNAPSHOT is a SQLITE_BUSY
     message = f"{path}: {error}"
-    if primary in _REFUSED:
-        return BatchRefused(message, errno=code)
-    if primary in _MISCONFIGURED:
-        return SinkMisconfigured(message, errno=code, hint=_MISCONFIGURED[primary])
+    if primary in _REJECTED_CODES:
+        return BatchRejected(message, errno=code)
+    if primary in _MISCONFIGURED_HINTS:
+        return SinkMisconfigured(message, errno=code, hint=_MISCONFIGURED_HINTS[primary])
     # BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL and what may yet come: the rows are not to blame.
     return SinkUnavailable(message, errno=code)

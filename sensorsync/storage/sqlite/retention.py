@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from sensorsync.storage.sqlite.connect import connected
-from sensorsync.storage.store import Upkeep, rfc3339
+from sensorsync.storage.sqlite.connect import database_connection
+from sensorsync.storage.store import MaintenanceReport, rfc3339
 
 _PIECE: Final = 5_000
 """Rows deleted in one transaction: the writer waits for the end of each, not of all."""
@@ -21,19 +21,19 @@ _DELETE: Final = (
 )
 
 
-def upkeep(path: Path, retain: timedelta, *, dry_run: bool) -> Upkeep:
+def delete_expired_readings(path: Path, retain: timedelta, *, dry_run: bool) -> MaintenanceReport:
     """See `store.Store.upkeep`."""
     cutoff = datetime.now(UTC).replace(tzinfo=None) - retain
     before = cutoff.isoformat(" ", "microseconds")
     removed = 0
-    with connected(path, read_only=dry_run) as connection:
+    with database_connection(path, read_only=dry_run) as connection:
         for series in _series(connection):
             if dry_run:
                 removed += connection.execute(_COUNT, (*series, before)).fetchone()[0]
                 continue
             while piece := connection.execute(_DELETE, (*series, before, _PIECE)).rowcount:
                 removed += piece
-    return Upkeep(retained_since=rfc3339(cutoff), deleted=removed)
+    return MaintenanceReport(retained_since=rfc3339(cutoff), deleted=removed)
 
 
 def _series(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:

@@ -10,38 +10,38 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from sensorsync.messages.reading import OwnTable
-from sensorsync.pipeline.contract import BatchRefused, Reading, Row
+from sensorsync.messages.reading import TargetTable
+from sensorsync.pipeline.contract import BatchRejected, Reading, Row
 from sensorsync.storage.sqlite.connect import connect
-from sensorsync.storage.sqlite.faults import outcome
-from sensorsync.storage.sqlite.own_upsert import OwnUpsert
-from sensorsync.storage.target_table import Upserts
+from sensorsync.storage.sqlite.faults import sink_error
+from sensorsync.storage.sqlite.target_upsert import TargetUpsert
+from sensorsync.storage.target_table import TableUpserts
 
-Policy = Literal["first", "last", "newest"]
+ConflictPolicy = Literal["first", "last", "newest"]
 
 _INSERT: Final = (
     "INSERT INTO sensor_readings (event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_ADD: Final = f"{_INSERT} ON CONFLICT (device_id, metric, ts, event_id) DO NOTHING"
-_REPLACE: Final = (
+_INSERT_NEW: Final = f"{_INSERT} ON CONFLICT (device_id, metric, ts, event_id) DO NOTHING"
+_UPDATE_EXISTING: Final = (
     f"{_INSERT} ON CONFLICT (device_id, metric, ts, event_id) DO UPDATE SET value = excluded.value,"
     " value_text = excluded.value_text, unit = excluded.unit, topic = excluded.topic, payload = excluded.payload,"
     " revised_at = nullif(excluded.received_at, sensor_readings.received_at)"
 )
-_CONFLICT: Final[dict[Policy, str]] = {
-    "last": _REPLACE,
-    "newest": f"{_REPLACE} WHERE excluded.received_at > coalesce(sensor_readings.revised_at, sensor_readings.received_at)",
+_UPDATE_BY_POLICY: Final[dict[ConflictPolicy, str]] = {
+    "last": _UPDATE_EXISTING,
+    "newest": f"{_UPDATE_EXISTING} WHERE excluded.received_at > coalesce(sensor_readings.revised_at, sensor_readings.received_at)",
 }
 
-type_of_row = tuple[bytes, str, str, str, float | None, str | None, str | None, str, str, str]
+RowParameters = tuple[bytes, str, str, str, float | None, str | None, str | None, str, str, str]
 
 
 class Upsert(Protocol):
     """How the rows of one table are stored. One per table and writer."""
 
-    def values(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """What is bound. BatchRefused for a value that SQLite would silently store as NULL."""
+    def parameters(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """What is bound. BatchRejected for a value that SQLite would silently store as NULL."""
         ...
 
     def store(self, connection: sqlite3.Connection, values: Sequence[Any]) -> int:
@@ -52,19 +52,19 @@ class Upsert(Protocol):
 class ReadingUpsert:
     """`sensor_readings`."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy: Policy = policy
+    def __init__(self, policy: ConflictPolicy) -> None:
+        self._policy: ConflictPolicy = policy
 
-    def values(self, rows: Sequence[Reading]) -> list[type_of_row]:
-        return list(_rows(rows))
+    def parameters(self, rows: Sequence[Reading]) -> list[RowParameters]:
+        return list(_row_parameters(rows))
 
-    def store(self, connection: sqlite3.Connection, values: Sequence[type_of_row]) -> int:
+    def store(self, connection: sqlite3.Connection, values: Sequence[RowParameters]) -> int:
         before = connection.total_changes
-        connection.executemany(_ADD, values)
+        connection.executemany(_INSERT_NEW, values)
         new = connection.total_changes - before
         if new < len(values) and self._policy != "first":
             # In the order of arrival, over rows that are there by now: for those just added it changes nothing.
-            connection.executemany(_CONFLICT[self._policy], values)
+            connection.executemany(_UPDATE_BY_POLICY[self._policy], values)
         return new
 
 
@@ -74,29 +74,31 @@ class SqliteSink:
     Without `own_tables` all rows are readings.
     """
 
-    def __init__(self, path: Path, conflict: Policy = "first", own_tables: Sequence[OwnTable] = ()) -> None:
+    def __init__(
+        self, path: Path, conflict: ConflictPolicy = "first", target_tables: Sequence[TargetTable] = ()
+    ) -> None:
         self._path = path
-        self._upserts: Upserts[Upsert] = Upserts(ReadingUpsert(conflict), OwnUpsert, own_tables)
+        self._upserts: TableUpserts[Upsert] = TableUpserts(ReadingUpsert(conflict), TargetUpsert, target_tables)
         self._connection: sqlite3.Connection | None = None
 
     def write(self, rows: Sequence[Row]) -> int:
         """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
         if not rows:
             return 0
-        work = [(upsert, upsert.values(some)) for upsert, some in self._upserts.batch(rows)]
+        work = [(upsert, upsert.parameters(some)) for upsert, some in self._upserts.split_by_table(rows)]
         try:
             if self._connection is None:
                 self._connection = connect(self._path)
-            return self._transact(self._connection, work)
+            return self._run_transaction(self._connection, work)
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
-            decided = outcome(error, str(self._path))
-            self._recover(keep=isinstance(decided, BatchRefused))
+            decided = sink_error(error, str(self._path))
+            self._roll_back(keep_connection=isinstance(decided, BatchRejected))
             raise decided from error
         except BaseException:
-            self._recover(keep=False)
+            self._roll_back(keep_connection=False)
             raise
 
-    def _transact(self, connection: sqlite3.Connection, work: Sequence[tuple[Upsert, Sequence[Any]]]) -> int:
+    def _run_transaction(self, connection: sqlite3.Connection, work: Sequence[tuple[Upsert, Sequence[Any]]]) -> int:
         # IMMEDIATE: take the write lock now, where waiting for it is still possible.
         connection.execute("BEGIN IMMEDIATE")
         new = sum(upsert.store(connection, values) for upsert, values in work)
@@ -105,27 +107,27 @@ class SqliteSink:
 
     def close(self) -> None:
         """Close the connection."""
-        self._recover(keep=False)
+        self._roll_back(keep_connection=False)
 
-    def _recover(self, *, keep: bool) -> None:
+    def _roll_back(self, *, keep_connection: bool) -> None:
         """Roll back; also forget the connection unless it is known to be sound."""
         if self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        if not keep:
+        if not keep_connection:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
 
-def _rows(readings: Sequence[Reading]) -> Iterator[type_of_row]:
-    """The readings with their arrival as text. BatchRefused for a value that SQLite would silently store as NULL."""
+def _row_parameters(readings: Sequence[Reading]) -> Iterator[RowParameters]:
+    """The readings with their arrival as text. BatchRejected for a value that SQLite would silently store as NULL."""
     arrival, text = nan, ""  # unequal to every number
     for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:
         if value is not None and not isfinite(value):
-            raise BatchRefused(f"{value} is no number that can be stored")
+            raise BatchRejected(f"{value} is no number that can be stored")
         if received_at != arrival:
             arrival = received_at
             text = datetime.fromtimestamp(received_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

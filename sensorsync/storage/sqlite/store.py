@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import Final, Literal
 
 from sensorsync.errors import ConfigurationError
-from sensorsync.messages.reading import OwnTable
+from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
-from sensorsync.storage.sqlite import own_tables, retention
-from sensorsync.storage.sqlite.connect import connected
+from sensorsync.storage.sqlite import retention
+from sensorsync.storage.sqlite import target_tables as own_tables
+from sensorsync.storage.sqlite.connect import database_connection
 from sensorsync.storage.sqlite.sink import SqliteSink
 from sensorsync.storage.store import (
+    FIX_TABLE_HINT,
     INIT_HINT,
-    MEND_HINT,
     READING_KEY,
-    Migrated,
+    MaintenanceReport,
+    MigrationResult,
     SchemaState,
     StoredRow,
-    Upkeep,
-    key_range,
+    device_id_range,
 )
-from sensorsync.storage.target_table import OWN_TABLE_HINT
+from sensorsync.storage.target_table import TARGET_TABLE_HINT
 
-_MIGRATIONS_TABLE: Final = """\
+_CREATE_MIGRATIONS_TABLE: Final = """\
 -- Which migrations have been applied, and when.
 CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     version    INTEGER PRIMARY KEY,
@@ -54,9 +55,9 @@ def migrations() -> tuple[tuple[int, str, str], ...]:
     )
 
 
-def script() -> str:
+def schema_script() -> str:
     """Everything that `init-db` would run on a new file, for the sqlite3 shell."""
-    lines = ["PRAGMA journal_mode = WAL;\n", f"{_MIGRATIONS_TABLE};\n"]
+    lines = ["PRAGMA journal_mode = WAL;\n", f"{_CREATE_MIGRATIONS_TABLE};\n"]
     for version, name, text in migrations():
         lines.append(f"-- Migration {name}\n\n{text.strip()}\n")
         lines.append(
@@ -69,47 +70,52 @@ class SqliteStore:
     """See `store.Store`."""
 
     def __init__(
-        self, path: Path, conflict: Literal["first", "last", "newest"] = "first", tables: tuple[OwnTable, ...] = ()
+        self,
+        path: Path,
+        conflict: Literal["first", "last", "newest"] = "first",
+        target_tables: tuple[TargetTable, ...] = (),
     ) -> None:
         self._path = path
-        self._tables = tables
+        self._target_tables = target_tables
         self._conflict: Literal["first", "last", "newest"] = conflict
 
     @property
-    def pool(self) -> None:
+    def pool_counters(self) -> None:
         """There is none."""
 
     @property
     def label(self) -> str:
         return f"SQLite {sqlite3.sqlite_version} at {self._path}"
 
-    def sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
-        return SqliteSink(self._path, self._conflict, self._tables)
+    def create_sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
+        return SqliteSink(self._path, self._conflict, self._target_tables)
 
     def check_schema(self) -> None:
         state = self.schema_state()
         if not state.database_exists:
             raise SinkMisconfigured(f"{self._path} does not exist", hint=INIT_HINT)
         if state.differences:
-            hint = INIT_HINT if state.pending else MEND_HINT
+            hint = INIT_HINT if state.pending_migrations else FIX_TABLE_HINT
             raise SinkMisconfigured(f"{self._path}: {'; '.join(state.differences)}", hint=hint)
-        if state.own_tables:
-            raise SinkMisconfigured(f"{self._path}: {'; '.join(state.own_tables)}", hint=OWN_TABLE_HINT)
+        if state.target_table_differences:
+            raise SinkMisconfigured(
+                f"{self._path}: {'; '.join(state.target_table_differences)}", hint=TARGET_TABLE_HINT
+            )
 
     def check_writable(self) -> None:
-        with connected(self._path) as connection:
+        with database_connection(self._path) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            for name in ("sensor_readings", *(table.name for table in self._tables)):
-                connection.execute(f"SELECT 1 FROM {own_tables.quoted(name)} LIMIT 1")  # noqa: S608 - quoted
+            for name in ("sensor_readings", *(table.name for table in self._target_tables)):
+                connection.execute(f"SELECT 1 FROM {own_tables.quote_identifier(name)} LIMIT 1")  # noqa: S608 - quoted
             connection.execute("ROLLBACK")
 
     def schema_state(self) -> SchemaState:
         if not self._path.exists():
             return SchemaState(False, (), tuple(name for _, name, _ in migrations()), ())
-        with connected(self._path, read_only=True) as connection:
-            return _state(connection, self._tables)
+        with database_connection(self._path, read_only=True) as connection:
+            return _read_schema_state(connection, self._target_tables)
 
-    def migrate(self) -> Migrated:
+    def migrate(self) -> MigrationResult:
         created = not self._path.exists()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,10 +123,10 @@ class SqliteStore:
             raise SinkMisconfigured(
                 f"cannot make the folder of {self._path}: {error.strerror}", hint="check database.path"
             ) from error
-        with connected(self._path, create=True) as connection:
+        with database_connection(self._path, create=True) as connection:
             connection.execute("BEGIN IMMEDIATE")  # two at once run one after the other
-            connection.execute(_MIGRATIONS_TABLE)
-            recorded = _recorded(connection)
+            connection.execute(_CREATE_MIGRATIONS_TABLE)
+            recorded = _applied_migrations(connection)
             now = [(version, name, text) for version, name, text in migrations() if version not in recorded]
             for version, name, text in now:
                 for statement in text.split(";\n"):
@@ -129,46 +135,52 @@ class SqliteStore:
                     "INSERT OR REPLACE INTO sensorsync_migrations (version, name) VALUES (?, ?)", (version, name)
                 )
             connection.execute("COMMIT")
-            return Migrated(created, tuple(name for _, name, _ in now), _state(connection, self._tables))
+            return MigrationResult(
+                created, tuple(name for _, name, _ in now), _read_schema_state(connection, self._target_tables)
+            )
 
-    def upkeep(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> Upkeep:
+    def maintain(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> MaintenanceReport:
         if partitions:
             raise ConfigurationError("SQLite has no partitions.")
-        return Upkeep(None) if retain is None else retention.upkeep(self._path, retain, dry_run=dry_run)
+        return (
+            MaintenanceReport(None)
+            if retain is None
+            else retention.delete_expired_readings(self._path, retain, dry_run=dry_run)
+        )
 
     def durability_warnings(self) -> list[str]:
-        if not self._tables:
+        if not self._target_tables:
             return []
-        with connected(self._path, read_only=True) as connection:
-            return own_tables.table_warnings(connection, self._tables)
+        with database_connection(self._path, read_only=True) as connection:
+            return own_tables.target_table_warnings(connection, self._target_tables)
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
-        with connected(self._path, read_only=True) as connection:
+        with database_connection(self._path, read_only=True) as connection:
             rows = connection.execute(
                 "SELECT device_id, event_id, metric, ts, value, payload FROM sensor_readings"
                 " WHERE device_id >= ? AND device_id < ? ORDER BY device_id, metric, ts, event_id",
-                key_range(run),
+                device_id_range(run),
             )
             yield from map(StoredRow._make, rows)
 
-    def count_run(self, run: str) -> int:
-        with connected(self._path, read_only=True) as connection:
+    def count_run_rows(self, run: str) -> int:
+        with database_connection(self._path, read_only=True) as connection:
             row = connection.execute(
-                "SELECT count(*) FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+                "SELECT count(*) FROM sensor_readings WHERE device_id >= ? AND device_id < ?", device_id_range(run)
             ).fetchone()
         return int(row[0])
 
-    def delete_run(self, run: str) -> int:
-        with connected(self._path) as connection:
+    def delete_run_rows(self, run: str) -> int:
+        with database_connection(self._path) as connection:
             return connection.execute(
-                "DELETE FROM sensor_readings WHERE device_id >= ? AND device_id < ?", key_range(run)
+                "DELETE FROM sensor_readings WHERE device_id >= ? AND device_id < ?", device_id_range(run)
             ).rowcount
 
     def close(self) -> None:
         """Nothing is kept open between calls."""
 
 
-def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
+def _applied_migrations(connection: sqlite3.Connection) -> dict[int, str]:
     there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
     if not there:
         return {}
@@ -179,8 +191,8 @@ def _recorded(connection: sqlite3.Connection) -> dict[int, str]:
     return {version: name for version, name in recorded.items() if version not in ours}
 
 
-def _state(connection: sqlite3.Connection, tables: Sequence[OwnTable]) -> SchemaState:
-    recorded = _recorded(connection)
+def _read_schema_state(connection: sqlite3.Connection, target_tables: Sequence[TargetTable]) -> SchemaState:
+    recorded = _applied_migrations(connection)
     known = {version for version, _, _ in migrations()}
     said = [
         f"migration {name} is not known to this version of sensorsync, a newer one has applied it"
@@ -202,5 +214,5 @@ def _state(connection: sqlite3.Connection, tables: Sequence[OwnTable]) -> Schema
         if key != READING_KEY:
             said.append(f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})")
     pending = tuple(name for version, name, _ in migrations() if version not in recorded)
-    own = tuple(own_tables.table_differences(connection, tables))
+    own = tuple(own_tables.target_table_differences(connection, target_tables))
     return SchemaState(True, tuple(recorded.values()), pending, tuple(said), own)

@@ -73,7 +73,7 @@ def configuration() -> dict[str, Any]:
     return {"mqtt": {"topics": ["#"]}, "mappings": mappings}
 
 
-def own_table() -> str:
+def target_table() -> str:
     """The statement that makes the own table, in its recipe's words."""
     found = re.search(r"CREATE TABLE .*?;", (FOLDER / "own-table.yaml").read_text(encoding="utf-8"), re.DOTALL)
     assert found

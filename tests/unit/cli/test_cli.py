@@ -17,9 +17,9 @@ import pytest
 import typer
 
 from sensorsync import __version__
-from sensorsync.cli.wiring import app, duration
+from sensorsync.cli.wiring import app, parse_duration_flag
 from sensorsync.config.loading import yaml_file
-from sensorsync.config.reference.keys import keys
+from sensorsync.config.reference.keys import setting_keys
 from sensorsync.console.results import RENDERERS
 from sensorsync.errors import BrokerError, UsageError
 from tests.in_process import Ended, run_here
@@ -49,7 +49,7 @@ def test_config_show_has_every_key_with_value_and_origin(cli: Cli, monkeypatch: 
     ended = cli("config", "show", "--json")
     data = ended.envelope["data"]
     assert (ended.code, ended.err, data["file"]) == (0, "", None)
-    assert set(data["settings"]) == set(keys())
+    assert set(data["settings"]) == set(setting_keys())
     assert data["settings"]["database.host"] == {"value": "db", "origin": "env DB_HOST"}
     assert data["settings"]["database.password"] == {"value": "***", "origin": "env DB_PASSWORD"}
     assert data["settings"]["mqtt.password"] == {"value": "(unset)", "origin": "default"}
@@ -151,9 +151,9 @@ def test_a_missing_configuration_file_is_one_sentence(cli: Cli, tmp_path: Path) 
 
 
 def test_a_flag_that_is_a_duration_takes_units_and_is_named_when_it_is_none() -> None:
-    assert (duration("--until-idle", "200ms"), duration("--until-idle", None)) == (0.2, None)
+    assert (parse_duration_flag("--until-idle", "200ms"), parse_duration_flag("--until-idle", None)) == (0.2, None)
     with pytest.raises(UsageError, match=r"^--until-idle: not a duration"):
-        duration("--until-idle", "soon")
+        parse_duration_flag("--until-idle", "soon")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_old_readings_of_a_file_are_deleted(tmp_path: Path, capsys: pytest.Captu
     devices = readings(40)
     with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
         ages = [timedelta(days=age) for age in (0, 89.9, 90.1, 20_000, -20_000)]
-        store.sink(0).write(
+        store.create_sink(0).write(
             [one._replace(ts=(now - age).isoformat(" ", "microseconds")) for one in devices for age in ages]
         )
     capsys.readouterr()
@@ -97,10 +97,10 @@ def test_many_old_readings_are_deleted_in_pieces(tmp_path: Path, monkeypatch: py
     assert main(["init-db"]) == 0
     monkeypatch.setattr(retention, "_PIECE", 3)
     with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
-        store.sink(0).write(
+        store.create_sink(0).write(
             [one._replace(device_id="d", ts=f"2001-01-01 00:00:00.{one.event_id[-1]:06}") for one in readings(10)]
         )
-        assert store.upkeep(timedelta(days=1), partitions=False, dry_run=False).deleted == 10
+        assert store.maintain(timedelta(days=1), partitions=False, dry_run=False).deleted == 10
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_on_a_terminal_it_asks(
     monkeypatch.setenv("SENSORSYNC_READING__MISSING_TS", "epoch")
     assert main(["init-db"]) == 0
     with closing(SqliteStore(tmp_path / "readings.sqlite")) as store:
-        store.sink(0).write([readings(1)[0]._replace(ts="1970-01-01 00:00:00.000000")])
+        store.create_sink(0).write([readings(1)[0]._replace(ts="1970-01-01 00:00:00.000000")])
     terminal = io.StringIO(f"{answer}\n")
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr("sys.stdin", terminal)

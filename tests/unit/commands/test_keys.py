@@ -13,16 +13,16 @@ import pytest
 
 from sensorsync.cli import main
 from sensorsync.commands import keys
-from sensorsync.config import Loaded, load
+from sensorsync.config import LoadedSettings, load
 from sensorsync.config.loading import yaml_file
 from sensorsync.errors import ConfigurationError, UsageError
-from sensorsync.messages.envelope import ALGORITHMS, generated
-from sensorsync.wiring import envelope, sealer
+from sensorsync.messages.envelope import ALGORITHMS, generate_key
+from sensorsync.wiring import envelope, message_encoder
 
 PAIRS = ("RS256", "PS256", "EdDSA")
 
 
-def loaded(folder: Path, *entries: dict[str, Any], **more: Any) -> Loaded:
+def loaded(folder: Path, *entries: dict[str, Any], **more: Any) -> LoadedSettings:
     environ = {"SENSORSYNC_SECURITY__KEYS": json.dumps(entries), "HOME": str(folder), **more}
     return load(None, {}, environ, folder)
 
@@ -53,10 +53,10 @@ def test_a_generated_key_is_in_files_of_mode_0600_and_not_in_the_result(tmp_path
 def test_the_settings_that_generate_prints_work(tmp_path: Path, algorithm: str) -> None:
     printed = keys.generate("k", algorithm, tmp_path).data["settings"]
     maker, opener = (loaded(tmp_path, printed[side]).settings.security for side in ("makes", "opens"))
-    seal = sealer(maker)
+    seal = message_encoder(maker)
     assert seal is not None
-    assert envelope(opener).open(seal(b"{}")) == b"{}"
-    assert (sealer(opener) is None) == (algorithm in PAIRS)
+    assert envelope(opener).verify_and_decrypt(seal(b"{}")) == b"{}"
+    assert (message_encoder(opener) is None) == (algorithm in PAIRS)
 
 
 def test_out_names_a_file_or_a_folder(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_list_names_every_key_that_is_wrong_and_shows_the_others(tmp_path: Path)
 
 
 def test_list_names_a_key_that_is_for_two_algorithms(tmp_path: Path) -> None:
-    text = generated("e", "A256GCM").material.decode()
+    text = generate_key("e", "A256GCM").material.decode()
     result = keys.show(
         loaded(tmp_path, {"id": "a", "secret": text}, {"id": "e", "algorithm": "A256GCM", "secret": text})
     )

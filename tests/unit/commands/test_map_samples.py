@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.commands.map_samples import MAX_LINE, BadLine, Sample, delivery_of, read_samples
+from sensorsync.commands.map_samples import MAX_LINE_BYTES, BadSampleLine, Sample, parse_sample, read_samples
 from sensorsync.deadletters import StoredLetter
-from sensorsync.deadletters.transfer import line_of
+from sensorsync.deadletters.transfer import letter_to_line
 from sensorsync.pipeline.contract import Delivery
 
 
 def message(**keys: object) -> Delivery:
-    return delivery_of(json.dumps({"topic": "a/b", **keys}).encode())
+    return parse_sample(json.dumps({"topic": "a/b", **keys}).encode())
 
 
 def complaint(line: bytes | str) -> str:
     with pytest.raises(ValueError) as error:
-        delivery_of(line.encode() if isinstance(line, str) else line)
+        parse_sample(line.encode() if isinstance(line, str) else line)
     return str(error.value)
 
 
@@ -111,7 +111,7 @@ def test_a_dead_letter_as_it_was_exported_is_a_sample() -> None:
         size=5,
         payload=b"231.7",
     )
-    assert delivery_of(line_of(letter)) == Delivery(
+    assert parse_sample(letter_to_line(letter)) == Delivery(
         "meters/7/power", b"231.7", 1, 1.0, None, {"content_type": "text/plain"}
     )
     assert "state" in complaint(b'{"letter": 1}')
@@ -120,15 +120,15 @@ def test_a_dead_letter_as_it_was_exported_is_a_sample() -> None:
 def test_bad_lines_have_their_number_and_the_others_are_read_all_the_same() -> None:
     good = b'{"topic": "a", "payload": "1"}\n'
     deep = b'{"topic": "a", "payload": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
-    lines = good + b"\n  \nno\n" + deep + b" " * (2 * MAX_LINE) + b"\n" + good.strip()
+    lines = good + b"\n  \nno\n" + deep + b" " * (2 * MAX_LINE_BYTES) + b"\n" + good.strip()
     first, second, third, fourth, last = read_samples(io.BytesIO(lines))
     assert isinstance(first, Sample)
     assert isinstance(last, Sample)
     assert (first.line, last.line) == (1, 7)
-    assert isinstance(second, BadLine)
+    assert isinstance(second, BadSampleLine)
     assert second.line == 4
-    assert third == BadLine(5, "it is nested too deeply")
-    assert fourth == BadLine(6, f"it has more than {MAX_LINE} bytes")
+    assert third == BadSampleLine(5, "it is nested too deeply")
+    assert fourth == BadSampleLine(6, f"it has more than {MAX_LINE_BYTES} bytes")
 
 
 @given(st.binary())

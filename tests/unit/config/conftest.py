@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.config import Loaded, load
+from sensorsync.config import LoadedSettings, load
 from sensorsync.config.loading import yaml_file
 
-Load = Callable[..., Loaded]
+Load = Callable[..., LoadedSettings]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def load_with(tmp_path: Path) -> Load:
         env: Mapping[str, str] | None = None,
         dotenv: str | None = None,
         flags: Mapping[str, object] | None = None,
-    ) -> Loaded:
+    ) -> LoadedSettings:
         if yaml is not None:
             (tmp_path / "sensorsync.yaml").write_text(yaml, encoding="utf-8")
         if dotenv is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sensorsync.config import Settings
-from sensorsync.config.checks import broker_exposure, database_exposure, is_loopback
+from sensorsync.config.checks import broker_cleartext_credentials, database_cleartext_credentials, is_loopback
 
 
 def settings(**values: Any) -> Settings:
@@ -17,8 +17,11 @@ def settings(**values: Any) -> Settings:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"])
 def test_what_stays_on_this_machine_is_no_exposure(host: str) -> None:
     assert is_loopback(host)
-    assert broker_exposure(settings(mqtt={"host": host, "password": "x"})) == []
-    assert database_exposure(settings(database={"host": host, "password": "x", "tls": {"mode": "disabled"}})) == []
+    assert broker_cleartext_credentials(settings(mqtt={"host": host, "password": "x"})) == []
+    assert (
+        database_cleartext_credentials(settings(database={"host": host, "password": "x", "tls": {"mode": "disabled"}}))
+        == []
+    )
 
 
 @pytest.mark.parametrize("host", ["broker", "127.0.0.1.example.com", "10.0.0.1", "localhost.example.com", "::2"])
@@ -27,21 +30,23 @@ def test_every_other_host_is_another_machine(host: str) -> None:
 
 
 def test_a_broker_password_without_tls_is_told() -> None:
-    (warning,) = broker_exposure(settings(mqtt={"host": "far", "username": "me", "password": "marker"}))
+    (warning,) = broker_cleartext_credentials(settings(mqtt={"host": "far", "username": "me", "password": "marker"}))
 
     assert warning == "mqtt.password goes to far unencrypted: set mqtt.tls.enabled or port 8883."
 
 
 @pytest.mark.parametrize("mqtt", [{"password": "x", "port": 8883}, {"username": "me"}, {}])
 def test_tls_or_no_password_is_no_exposure(mqtt: dict[str, Any]) -> None:
-    assert broker_exposure(settings(mqtt={"host": "far", **mqtt})) == []
+    assert broker_cleartext_credentials(settings(mqtt={"host": "far", **mqtt})) == []
 
 
 @pytest.mark.parametrize(
     ("mode", "words"), [("disabled", "goes to far unencrypted"), ("preferred", "may go to far unencrypted")]
 )
 def test_a_database_that_may_be_unencrypted_is_told(mode: str, words: str) -> None:
-    (warning,) = database_exposure(settings(database={"host": "far", "password": "marker", "tls": {"mode": mode}}))
+    (warning,) = database_cleartext_credentials(
+        settings(database={"host": "far", "password": "marker", "tls": {"mode": mode}})
+    )
 
     assert words in warning
     assert "verify-identity" in warning
@@ -60,4 +65,4 @@ def test_a_database_that_may_be_unencrypted_is_told(mode: str, words: str) -> No
     ],
 )
 def test_an_encrypted_or_local_database_is_no_exposure(database: dict[str, Any]) -> None:
-    assert database_exposure(settings(database={"host": "far", "password": "x", **database})) == []
+    assert database_cleartext_credentials(settings(database={"host": "far", "password": "x", **database})) == []

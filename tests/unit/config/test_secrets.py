@@ -122,7 +122,7 @@ def test_a_secret_in_the_wrong_shape_is_not_repeated(tmp_path: Path, yaml: str) 
     with pytest.raises(ConfigurationError) as caught:
         load(None, {}, {}, tmp_path)
     error = caught.value
-    assert MARKER not in f"{error} {error.hint} {error.__cause__!r} {error.parts}"
+    assert MARKER not in f"{error} {error.hint} {error.__cause__!r} {error.errors}"
 
 
 def test_git_does_not_take_the_passwords_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sensorsync.config import KeySettings, Settings
-from sensorsync.config.reference.keys import keys, sections
+from sensorsync.config.reference.keys import sections, setting_keys
 from sensorsync.config.settings import default_state_dir
 from sensorsync.messages.envelope import ALGORITHMS
 
@@ -38,7 +38,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_every_key_has_a_description_and_an_example_that_is_valid() -> None:
-    for key in keys().values():
+    for key in setting_keys().values():
         assert key.description.endswith("."), key.name
         assert key.example is not None, key.name
 
@@ -133,22 +133,26 @@ def test_the_first_key_signs_unless_another_is_named() -> None:
         settings(security={"keys": keys}).security,
         settings(security={"keys": keys, "signing_key": "b"}).security,
     )
-    assert first.signer is not None
-    assert named.signer is not None
-    assert (first.signer.id, named.signer.id, settings().security.signer) == ("a", "b", None)
+    assert first.signing_key_settings is not None
+    assert named.signing_key_settings is not None
+    assert (first.signing_key_settings.id, named.signing_key_settings.id, settings().security.signing_key_settings) == (
+        "a",
+        "b",
+        None,
+    )
 
 
 def test_what_a_key_is_for_says_whether_we_make_messages_with_it() -> None:
     secret = {"id": "s", "algorithm": "EdDSA", "secret_file": "/s.pem"}
     security = settings(security={"keys": [PUBLIC, CONTENT, secret, {**CONTENT, "id": "e2"}]}).security
-    assert security.signer is not None
-    assert security.encrypter is not None
-    assert (security.signer.id, security.encrypter.id) == ("s", "e")
+    assert security.signing_key_settings is not None
+    assert security.encryption_key_settings is not None
+    assert (security.signing_key_settings.id, security.encryption_key_settings.id) == ("s", "e")
     named = settings(security={"keys": [CONTENT, {**CONTENT, "id": "e2"}], "encryption_key": "e2"}).security
-    assert named.encrypter is not None
-    assert named.encrypter.id == "e2"
-    assert settings(security={"keys": [CONTENT], "encryption": "off"}).security.encrypter is None
-    assert settings(security={"keys": [PUBLIC]}).security.signer is None
+    assert named.encryption_key_settings is not None
+    assert named.encryption_key_settings.id == "e2"
+    assert settings(security={"keys": [CONTENT], "encryption": "off"}).security.encryption_key_settings is None
+    assert settings(security={"keys": [PUBLIC]}).security.signing_key_settings is None
 
 
 def test_the_algorithms_of_the_settings_are_those_of_the_envelope() -> None:

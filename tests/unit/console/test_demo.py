@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sensorsync.commands.demo import Progress
-from sensorsync.console.demo import View, render
+from sensorsync.commands.demo import DemoProgress
+from sensorsync.console.demo import DemoView, render
 
 DATA: dict[str, Any] = {
     "run": "r1",
@@ -73,11 +73,11 @@ def test_off_a_terminal_each_step_is_one_log_line(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     caplog.set_level(logging.INFO, logger="sensorsync")
-    with View() as view:
+    with DemoView() as view:
         for where in (
-            Progress("publishing", 10),
-            Progress("publishing", 10, acked=5),
-            Progress("auditing", 10, acked=10),
+            DemoProgress("publishing", 10),
+            DemoProgress("publishing", 10, acked=5),
+            DemoProgress("auditing", 10, acked=10),
         ):
             view.show(where)
     assert caplog.messages == ["publishing", "auditing"]
@@ -87,8 +87,8 @@ def test_on_a_terminal_two_bars_fill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with View() as view:
-        view.show(Progress("publishing", 10, acked=10, stored=4, parked=1, rate=1234.0))
+    with DemoView() as view:
+        view.show(DemoProgress("publishing", 10, acked=10, stored=4, parked=1, rate=1234.0))
     text = screen.getvalue()
     assert "acknowledged" in text
     assert "10/10" in text

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from sensorsync.cli import main
-from sensorsync.cli.wiring import app, moment
+from sensorsync.cli.wiring import app, parse_time_flag
 from sensorsync.console.dlq import inspect
 from sensorsync.deadletters import Criteria
 from sensorsync.errors import UsageError
@@ -156,13 +156,13 @@ def test_an_export_to_standard_output_leaves_no_room_for_an_envelope(full: Cli) 
 
 
 def test_a_time_is_rfc_3339_or_so_long_ago() -> None:
-    assert moment("--since", None) is None
-    assert moment("--since", "2026-01-02T03:00:00.25Z") == ARRIVAL
-    ago = moment("--since", "1h")
+    assert parse_time_flag("--since", None) is None
+    assert parse_time_flag("--since", "2026-01-02T03:00:00.25Z") == ARRIVAL
+    ago = parse_time_flag("--since", "1h")
     assert ago is not None
-    assert ago > moment("--since", "2h")  # type: ignore[operator]
+    assert ago > parse_time_flag("--since", "2h")  # type: ignore[operator]
     with pytest.raises(UsageError):
-        moment("--since", "")
+        parse_time_flag("--since", "")
 
 
 def test_show_has_a_line_for_each_cause_where_a_message_gives_several_rows(dlq: Cli) -> None:

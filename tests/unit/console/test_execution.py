@@ -11,8 +11,8 @@ import pytest
 
 from sensorsync.commands.result import CommandResult
 from sensorsync.console import logs
-from sensorsync.console.errors import with_causes
-from sensorsync.console.execution import Outcome, execute
+from sensorsync.console.errors import format_with_causes
+from sensorsync.console.execution import ResultOrCoroutine, execute
 from sensorsync.errors import (
     AlreadyRunningError,
     BrokerError,
@@ -33,7 +33,7 @@ Run = Callable[..., tuple[int, dict[str, Any]]]
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Execute with --json; the exit code and the one document on stdout."""
 
-    def run(work: Callable[[], Outcome]) -> tuple[int, dict[str, Any]]:
+    def run(work: Callable[[], ResultOrCoroutine]) -> tuple[int, dict[str, Any]]:
         code = execute("some command", work, as_json=True)
         captured = capsys.readouterr()
         assert captured.out.count("\n") == 1
@@ -43,8 +43,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def raising(error: BaseException) -> Callable[[], Outcome]:
-    def work() -> Outcome:
+def raising(error: BaseException) -> Callable[[], ResultOrCoroutine]:
+    def work() -> ResultOrCoroutine:
         raise error
 
     return work
@@ -108,7 +108,7 @@ def test_the_envelope_of_an_error(run: Run, error: SensorsyncError, exit_code: i
 
 def test_several_wrong_settings_are_several_errors(run: Run) -> None:
     parts = [ConfigurationError("a.", hint="A"), ConfigurationError("b.")]
-    code, envelope = run(raising(ConfigurationError("a. (and 1 more)", parts=parts)))
+    code, envelope = run(raising(ConfigurationError("a. (and 1 more)", errors=parts)))
     assert code == 2
     assert [(error["message"], error["hint"]) for error in envelope["errors"]] == [("a.", "A"), ("b.", None)]
 
@@ -146,7 +146,7 @@ def test_a_coroutine_is_run_to_its_end(run: Run) -> None:
 
 
 def test_people_get_the_sentence_its_causes_and_the_hint_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    def work() -> Outcome:
+    def work() -> ResultOrCoroutine:
         raise BrokerError("The broker could not be reached.", hint="Is it running?") from OSError("refused\x1b[2J")
 
     assert execute("subscribe", work, as_json=False) == 3
@@ -159,7 +159,7 @@ def test_a_cause_that_says_nothing_new_is_left_out() -> None:
     error = BrokerError("Could not connect: refused")
     error.__cause__ = OSError("refused")
     error.__cause__.__cause__ = TimeoutError()
-    assert with_causes(error) == "Could not connect: refused. Cause: TimeoutError."
+    assert format_with_causes(error) == "Could not connect: refused. Cause: TimeoutError."
 
 
 def test_where_stderr_carries_json_lines_an_error_is_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from sensorsync.commands.stress_publish import Progress
+from sensorsync.commands.stress_publish import PublishProgress
 from sensorsync.console import logs, stress_publish, subscribe
-from sensorsync.console.live import Course, LivePanel, Pace, Screen, board, screen
-from sensorsync.loadtest.counts import Counts
-from sensorsync.pipeline.counters import Meter, Status
-from sensorsync.service.live_status import Picture
+from sensorsync.console.live import LivePanel, RateEstimator, Screen, Sparkline, framed_rows, live_screen
+from sensorsync.loadtest.counts import PublishCounts
+from sensorsync.pipeline.counters import PipelineCounters, Snapshot
+from sensorsync.service.live_status import LiveStatus
 
 log = logging.getLogger("sensorsync.somewhere")
 
@@ -52,15 +52,15 @@ def open_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return terminal
 
 
-def status(**changes: Any) -> Status:
+def status(**changes: Any) -> Snapshot:
     """A busy moment."""
-    meter = Meter(0.0)
-    meter.landed, meter.settled, meter.received, meter.links = 987_654_321, 987_654_321, 987_700_000, 64
-    meter.retries = meter.reconnects = meter.sessions_lost = meter.duplicates = 1_234_567
+    meter = PipelineCounters(0.0)
+    meter.rows_stored, meter.settled, meter.received, meter.links = 987_654_321, 987_654_321, 987_700_000, 64
+    meter.retries = meter.reconnects = meter.sessions_lost = meter.redelivered_rows = 1_234_567
     meter.parked_by_reason.update(signature=999_999, not_a_reading=888_888, too_old=777_777, refused_by_database=6)
     for name, value in changes.items():
         setattr(meter, name, value)
-    return meter.status(1.0)
+    return meter.snapshot(1.0)
 
 
 def lines_of(renderable: Any, width: int, height: int) -> list[str]:
@@ -79,9 +79,9 @@ def test_no_line_of_the_panel_is_folded(monkeypatch: pytest.MonkeyPatch, width: 
     open_terminal(monkeypatch)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("LINES", str(height))
-    view = subscribe.View()
+    view = subscribe.SubscribeView()
     assert view.show is not None
-    view.show(Picture(status(), 123_456, 128_000, {number: status() for number in range(60)}))
+    view.show(LiveStatus(status(), 123_456, 128_000, {number: status() for number in range(60)}))
     lines = lines_of(drawn(view), width, height)
     assert {len(line) for line in lines} == {width}
     assert len(lines) <= height - 4
@@ -90,9 +90,9 @@ def test_no_line_of_the_panel_is_folded(monkeypatch: pytest.MonkeyPatch, width: 
 
 def test_a_few_processes_have_a_line_each_and_one_that_is_away_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
-    view = subscribe.View()
+    view = subscribe.SubscribeView()
     assert view.show is not None
-    view.show(Picture(status(), 5, 1280, {0: status(landed=17), 1: None}))
+    view.show(LiveStatus(status(), 5, 1280, {0: status(rows_stored=17), 1: None}))
     text = "\n".join(lines_of(drawn(view), 80, 24))
     assert "process 0" in text
     assert "17 stored" in text
@@ -103,24 +103,24 @@ def test_a_few_processes_have_a_line_each_and_one_that_is_away_says_so(monkeypat
 
 def test_without_a_connection_the_window_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
-    view = subscribe.View()
+    view = subscribe.SubscribeView()
     assert view.show is not None
-    view.show(Picture(status(links=0)))
+    view.show(LiveStatus(status(links=0)))
     assert "no connection to the broker" in "\n".join(lines_of(drawn(view), 80, 24))
 
 
 def test_before_the_first_picture_it_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
-    assert "starting" in "\n".join(lines_of(drawn(subscribe.View()), 80, 24))
+    assert "starting" in "\n".join(lines_of(drawn(subscribe.SubscribeView()), 80, 24))
 
 
 def test_the_panel_of_a_load_fits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
-    view = stress_publish.View()
-    counts = Counts(
+    view = stress_publish.StressPublishView()
+    counts = PublishCounts(
         sent=1_000_000, acked=999_000, failed=50, no_subscriber=50, retransmitted=9, reconnects=3, window=2048
     )
-    view.show(Progress("publishing", "r" * 60, 2_000_000, counts=counts, stored=12, processes=(counts, counts)))
+    view.show(PublishProgress("publishing", "r" * 60, 2_000_000, counts=counts, stored=12, processes=(counts, counts)))
     lines = lines_of(drawn(view), 80, 24)
     assert {len(line) for line in lines} == {80}
     text = "\n".join(lines)
@@ -130,7 +130,9 @@ def test_the_panel_of_a_load_fits_as_well(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_log_lines_scroll_above_the_panel_and_nothing_of_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    panel = LivePanel(Screen(), lambda: board("the title", [("name", "1", "")], "the foot"), replaces="status")
+    panel = LivePanel(
+        Screen(), lambda: framed_rows("the title", [("name", "1", "")], "the foot"), suppressed_event="status"
+    )
     panel.start(refresh=True)
     try:
         log.info("first")
@@ -153,7 +155,7 @@ def test_log_lines_scroll_above_the_panel_and_nothing_of_it_is_left(monkeypatch:
 
 def test_the_cursor_is_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    panel = LivePanel(Screen(), Text, replaces="status")
+    panel = LivePanel(Screen(), Text, suppressed_event="status")
     panel.start(refresh=True)
     panel.stop()
     assert "\x1b[?25" not in terminal.getvalue()
@@ -161,7 +163,9 @@ def test_the_cursor_is_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_a_narrower_window_the_lines_that_were_wrapped_anew_are_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    panel = LivePanel(Screen(), lambda: board("the title", [("name", "1", "")], "the foot"), replaces="status")
+    panel = LivePanel(
+        Screen(), lambda: framed_rows("the title", [("name", "1", "")], "the foot"), suppressed_event="status"
+    )
     panel.start(refresh=True)
     try:
         panel.refresh()
@@ -177,9 +181,9 @@ def test_in_a_narrower_window_the_lines_that_were_wrapped_anew_are_erased(monkey
 def test_colors_are_left_out_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
-    course = Course()
+    course = Sparkline()
     course.add(1.0)
-    found = screen()
+    found = live_screen()
     assert found is not None
     found.print(course)
     assert terminal.getvalue() == "█\n"
@@ -194,31 +198,31 @@ def test_where_a_panel_does_not_belong_there_is_none(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("TERM", "dumb")
     if name == "json":
         logs.configure("INFO", "json")
-    with subscribe.View(plain=name == "plain") as view:
+    with subscribe.SubscribeView(plain=name == "plain") as view:
         assert view.show is None
-    with stress_publish.View(plain=name == "plain") as other:
-        other.show(Progress("connecting", "r1", 10))
+    with stress_publish.StressPublishView(plain=name == "plain") as other:
+        other.show(PublishProgress("connecting", "r1", 10))
     assert "\x1b" not in terminal.getvalue()
     assert "╭" not in terminal.getvalue()
 
 
 def test_a_sparkline_goes_from_zero_to_the_highest_that_is_shown() -> None:
-    course = Course()
-    assert course.sparkline(5) == ""
+    course = Sparkline()
+    assert course.draw(5) == ""
     for value in (1000.0, 0.0, 1.0, 2.0, 4.0, 8.0):
         course.add(value)
-    assert course.sparkline(5) == "▁▂▃▅█"
-    assert course.sparkline(6) == "█▁▁▁▁▁"
+    assert course.draw(5) == "▁▂▃▅█"
+    assert course.draw(6) == "█▁▁▁▁▁"
 
 
 def test_a_course_of_nothing_is_flat() -> None:
-    course = Course()
+    course = Sparkline()
     course.add(0.0)
-    assert course.sparkline(5) == "▁"
+    assert course.draw(5) == "▁"
 
 
 def test_where_only_ascii_can_be_written_the_bars_are_ascii() -> None:
-    course = Course()
+    course = Sparkline()
     course.add(1.0)
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=file, width=20)
@@ -229,10 +233,10 @@ def test_where_only_ascii_can_be_written_the_bars_are_ascii() -> None:
 
 
 def test_the_pace_is_what_came_since_the_sample_before() -> None:
-    pace = Pace()
-    pace.sample(10.0, 500)
+    pace = RateEstimator()
+    pace.add(10.0, 500)
     assert pace.rate == 0.0
-    pace.sample(12.0, 700)
+    pace.add(12.0, 700)
     assert pace.rate == 100.0
-    pace.sample(13.0, 30)  # the process was started again
+    pace.add(13.0, 30)  # the process was started again
     assert pace.rate == 30.0

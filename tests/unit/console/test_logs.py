@@ -94,10 +94,10 @@ class Terminal(io.StringIO):
 
 
 def test_color_is_for_terminals_that_want_it() -> None:
-    assert logs.wants_color(Terminal(), {})
-    assert not logs.wants_color(io.StringIO(), {})
-    assert not logs.wants_color(Terminal(), {"NO_COLOR": "1"})
-    assert not logs.wants_color(Terminal(), {"TERM": "dumb"})
+    assert logs.use_color(Terminal(), {})
+    assert not logs.use_color(io.StringIO(), {})
+    assert not logs.use_color(Terminal(), {"NO_COLOR": "1"})
+    assert not logs.use_color(Terminal(), {"TERM": "dumb"})
 
 
 def test_on_a_terminal_the_level_is_colored(monkeypatch: pytest.MonkeyPatch) -> None:

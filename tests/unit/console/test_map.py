@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sensorsync.commands.map import MAX_MESSAGE
+from sensorsync.commands.map import MAX_PAYLOAD_BYTES
 from sensorsync.config.loading import yaml_file
 from sensorsync.console.map import render
-from sensorsync.messages.envelope import Key, sealing
+from sensorsync.messages.envelope import Key, envelope_encoder
 from tests.in_process import Ended, run_here
 
 CONFIG = """
@@ -145,7 +145,7 @@ def test_signed_messages_are_opened_like_in_subscribe(cli: Cli) -> None:
     secret = "s" * 32
     cli.config.write_text(f"{CONFIG}\nsecurity: {{signatures: required, keys: [{{id: k, secret: {secret}}}]}}\n")
     payload = json.dumps({"t": 21.5, "seen": SEEN}).encode()
-    seal = sealing(Key("k", secret.encode(), "HS256"), None)
+    seal = envelope_encoder(Key("k", secret.encode(), "HS256"), None)
     assert seal is not None
     assert "  mapping zigbee: 1 row" in lines(cli.message("zigbee/kitchen", seal(payload).decode()))
     assert "  no mapping was asked: 1 rejected" in lines(cli.message("zigbee/kitchen", payload.decode()))
@@ -168,10 +168,10 @@ def test_a_payload_can_be_a_file_or_standard_input(cli: Cli, monkeypatch: pytest
 
 
 def test_a_payload_that_no_broker_would_bring_is_refused(cli: Cli) -> None:
-    Path("p").write_bytes(b" " * (MAX_MESSAGE + 1))
+    Path("p").write_bytes(b" " * (MAX_PAYLOAD_BYTES + 1))
     ended = cli("--topic", "a", "--payload-file", "p")
     assert ended.code == 2
-    assert f"--payload-file: it has more than {MAX_MESSAGE} bytes" in ended.err
+    assert f"--payload-file: it has more than {MAX_PAYLOAD_BYTES} bytes" in ended.err
 
 
 def test_a_file_of_samples_names_its_lines_the_bad_ones_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sensorsync.commands.stress_publish import Progress
+from sensorsync.commands.stress_publish import PublishProgress
 from sensorsync.console import audit, stress_publish
 from sensorsync.loadtest.audit_tally import AuditReport, MissingRange
 
@@ -59,7 +59,9 @@ def test_a_whole_run_is_said_to_be_accounted_for() -> None:
 
 def test_missing_sequence_numbers_are_listed_by_client_and_the_list_is_bounded() -> None:
     ranges = tuple(MissingRange(client, 10 * n, 10 * n + 4) for client in range(30) for n in range(20))
-    report = replace(WHOLE, stored=0, missing=3000, missing_ranges=(MissingRange(0, 7, 7), *ranges[20:]), corrupt=1)
+    report = replace(
+        WHOLE, messages_stored=0, missing=3000, missing_ranges=(MissingRange(0, 7, 7), *ranges[20:]), corrupt=1
+    )
     text = rendered(audit.render, {**report.as_data(), "corrupt_examples": ["client 1, \x1b[31mseq 2"]})
     assert "client 0 misses 1: seq 7\n" in text
     assert "client 1 misses 100: seq 0-4, 10-14" in text
@@ -90,8 +92,8 @@ def test_without_a_terminal_a_line_is_logged_per_stage_and_then_every_few_second
     caplog.set_level(logging.INFO, "sensorsync")
     now = 0.0
     monkeypatch.setattr("sensorsync.console.stress_publish.time.monotonic", lambda: now)
-    where = Progress("publishing", "r1", 100)
-    with stress_publish.View() as view:
+    where = PublishProgress("publishing", "r1", 100)
+    with stress_publish.StressPublishView() as view:
         view.show(where)
         view.show(replace(where, sent=10, acked=9))
         now = 2.5

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sensorsync.cli import main
-from sensorsync.console.tune_db import render, value
+from sensorsync.console.tune_db import format_variable, render
 
 LINE: dict[str, Any] = {
     "variable": "sync_binlog",
@@ -108,7 +108,7 @@ def test_what_was_reverted_is_listed_and_what_was_not_says_why() -> None:
     ],
 )
 def test_sizes_have_their_unit(name: str, text: str, expected: str) -> None:
-    assert value(name, text) == expected
+    assert format_variable(name, text) == expected
 
 
 @pytest.mark.parametrize(

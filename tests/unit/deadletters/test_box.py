@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, identity
-from sensorsync.deadletters.file_system import file_system_of, warnings_for
+from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, message_identity
+from sensorsync.deadletters.file_system import file_system_type, file_system_warnings
 from sensorsync.errors import DeadLetterBoxError
-from sensorsync.pipeline.contract import BoxUnavailable, DeadLetter
+from sensorsync.pipeline.contract import DeadLetter, DeadLetterBoxUnavailable
 
 NOW = 1_767_322_800.25
 
@@ -71,7 +71,7 @@ def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
     (found,) = look(path)
     assert found == StoredLetter(
         id=1,
-        sha256=identity("sensors/Straße", b"\x00\xff not UTF-8", properties),
+        sha256=message_identity("sensors/Straße", b"\x00\xff not UTF-8", properties),
         state="parked",
         reason="database",
         errno=1406,
@@ -104,7 +104,7 @@ def test_a_redelivered_letter_is_one_letter_seen_twice(box: DeadLetters, path: P
 
 def test_the_same_payload_on_another_topic_is_another_letter(box: DeadLetters) -> None:
     assert box.park([letter(topic="a"), letter(topic="b")]) == 2
-    assert identity("ab", b"c") != identity("a", b"bc")
+    assert message_identity("ab", b"c") != message_identity("a", b"bc")
 
 
 @pytest.mark.parametrize("name", ["user_properties", "content_type"])
@@ -170,13 +170,13 @@ def test_a_full_box_parks_nothing_and_says_so(path: Path) -> None:
     box = DeadLetters(path, max_size=256 * 1024)
     box.open()
     batches = [[letter(payload=os.urandom(2000)) for _ in range(10)] for _ in range(20)]
-    with pytest.raises(BoxUnavailable, match="full"):
+    with pytest.raises(DeadLetterBoxUnavailable, match="full"):
         sum(box.park(batch) for batch in batches)
     there = len(look(path))
     assert 0 < there < 200
     assert there % 10 == 0, "a batch is parked as a whole or not at all"
     assert path.stat().st_size <= 256 * 1024
-    with pytest.raises(BoxUnavailable):
+    with pytest.raises(DeadLetterBoxUnavailable):
         box.park([letter(payload=os.urandom(200_000))])
     box.close()
 
@@ -188,7 +188,7 @@ def test_a_box_that_another_process_holds_is_unavailable_and_then_available(
     box._file._connection.execute("PRAGMA busy_timeout = 50")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(BoxUnavailable, match="locked"):
+    with pytest.raises(DeadLetterBoxUnavailable, match="locked"):
         box.park([letter()])
     other.execute("ROLLBACK")
     other.close()
@@ -198,7 +198,7 @@ def test_a_box_that_another_process_holds_is_unavailable_and_then_available(
 def test_a_closed_box_takes_nothing(box: DeadLetters) -> None:
     box.close()
     box.close()
-    with pytest.raises(BoxUnavailable, match="not open"):
+    with pytest.raises(DeadLetterBoxUnavailable, match="not open"):
         box.park([letter()])
 
 
@@ -220,7 +220,7 @@ def test_many_threads_and_boxes_park_into_one_file(path: Path) -> None:
         try:
             mine = [[letter(turn), letter(1000 + number * 10 + turn)] for turn in range(10)]
             new.extend(boxes[number % 2].park(batch) for batch in mine)
-        except BoxUnavailable as error:
+        except DeadLetterBoxUnavailable as error:
             errors.append(error)
 
     openers = [threading.Thread(target=box.open) for box in boxes]
@@ -301,7 +301,7 @@ def test_a_box_of_another_version_is_left_alone(box: DeadLetters, path: Path, ve
         other.execute(f"PRAGMA user_version = {version}")
     other.close()
     before = path.read_bytes()
-    for way in ("open", "open_read_only", "open_to_take_out"):
+    for way in ("open", "open_read_only", "open_for_changes"):
         with pytest.raises(DeadLetterBoxError, match=f"{words} of sensorsync has written it .format {version}"):
             getattr(DeadLetters(path), way)()
     assert path.read_bytes() == before
@@ -326,7 +326,7 @@ def test_looking_while_others_park_sees_what_is_committed(box: DeadLetters, path
 
 def test_letters_are_counted_by_reason_and_listed_latest_first(box: DeadLetters) -> None:
     box.park([letter(n, reason="json" if n % 3 else "signature", received_at=NOW + n) for n in range(9)])
-    assert box.counts() == [
+    assert box.reason_counts() == [
         ReasonCount("json", None, "parked", 6, 6, NOW + 1, NOW + 8),
         ReasonCount("signature", None, "parked", 3, 3, NOW, NOW + 6),
     ]
@@ -349,11 +349,11 @@ def test_every_letter_is_in_one_count(kinds: list[tuple[str, int | None, str]]) 
     with tempfile.TemporaryDirectory() as folder, closing(DeadLetters(Path(folder) / "box.sqlite")) as box:
         box.open()
         box.park([letter(n, reason=reason, errno=errno) for n, (reason, errno, _) in enumerate(kinds)])
-        with box._file.writing() as connection:
+        with box._file.write_transaction() as connection:
             states = [(state, n) for n, (_, _, state) in enumerate(kinds, 1)]
             connection.executemany("UPDATE letters SET state = ?, next_retry_at = id WHERE id = ?", states)
         due = Counter(kind for n, kind in enumerate(kinds, 1) if kind[2] == "parked" and n <= 5)
-        assert {count[:3]: (count.letters, count.due) for count in box.counts(now=5)} == {
+        assert {count[:3]: (count.letters, count.due) for count in box.reason_counts(now=5)} == {
             kind: (number, due[kind]) for kind, number in Counter(kinds).items()
         }
 
@@ -366,8 +366,8 @@ def test_what_is_filtered_and_counted_is_read_off_one_index(box: DeadLetters) ->
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
     chosen = Criteria("json", 1, "boiler", "a/+/b/#", NOW, NOW + 1, "parked")
-    box.counts(chosen)
-    box.numbers(chosen, due=NOW)
+    box.reason_counts(chosen)
+    box.ids(chosen, due=NOW)
     list(box.letters(chosen))
     connection.set_trace_callback(None)
     asked = [statement for statement in statements if statement.startswith("SELECT")]
@@ -379,10 +379,10 @@ def test_what_is_filtered_and_counted_is_read_off_one_index(box: DeadLetters) ->
 
 def test_one_letter_is_found_by_its_number(box: DeadLetters) -> None:
     box.park([letter(1), letter(2)])
-    found = box.letter(2)
+    found = box.get(2)
     assert found is not None
     assert found.payload == b"payload 2"
-    assert box.letter(3) is None
+    assert box.get(3) is None
 
 
 def test_a_number_is_never_given_again(box: DeadLetters) -> None:
@@ -397,7 +397,7 @@ def test_a_number_is_never_given_again(box: DeadLetters) -> None:
 
 
 def known(box: DeadLetters) -> int:
-    with box._file.reading() as connection:
+    with box._file.read_transaction() as connection:
         (number,) = connection.execute("SELECT count(*) FROM known").fetchone()
     return int(number)
 
@@ -405,9 +405,9 @@ def known(box: DeadLetters) -> int:
 def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -> None:
     for tidy in (False, True):
         assert box.park([letter(1), letter(2), letter(3)]) == 3
-        box.settle([found.id for found in box.letters()], [], NOW)
+        box.finish_batch([found.id for found in box.letters()], [], NOW)
         if tidy:
-            box.tidy()
+            box.compact()
             assert known(box) == 0
     assert box.park([letter(1), letter(1)]) == 1
     (found,) = box.letters()
@@ -417,8 +417,8 @@ def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -
 def test_letters_that_left_are_forgotten_once_they_are_more_than_half(box: DeadLetters) -> None:
     box.park([letter(n) for n in range(10)])
     for left, remembered in ((5, 10), (4, 4)):
-        box.settle(sorted(found.id for found in box.letters())[:-left], [], NOW)
-        box.tidy()
+        box.finish_batch(sorted(found.id for found in box.letters())[:-left], [], NOW)
+        box.compact()
         assert known(box) == remembered
     assert box.park([letter(n) for n in range(10)]) == 6
     assert sorted(found.seen for found in box.letters()) == [1] * 6 + [2] * 4
@@ -447,10 +447,10 @@ def test_whatever_leaves_and_comes_again_a_message_is_never_two_letters(steps: l
                 assert box.restore([away[payload]]) == (payload not in seen)
                 seen.setdefault(payload, 1)
             elif step == "settle":
-                box.settle([found.id for found in box.letters() if found.payload == payload], [], NOW)
+                box.finish_batch([found.id for found in box.letters() if found.payload == payload], [], NOW)
                 del seen[payload]
             else:
-                box.tidy()
+                box.compact()
             assert {found.payload: found.seen for found in box.letters()} == seen
 
 
@@ -464,7 +464,7 @@ PARK_OF_FORMAT_2 = """
 def park_as_format_2(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
     for number in numbers:
         payload = letter(number).payload
-        assert connection.execute(PARK_OF_FORMAT_2, (identity("a/b", payload), payload)).rowcount == 1
+        assert connection.execute(PARK_OF_FORMAT_2, (message_identity("a/b", payload), payload)).rowcount == 1
     connection.commit()
 
 
@@ -490,7 +490,7 @@ def test_a_box_of_format_2_can_be_looked_into_and_stays_as_it_is(former: sqlite3
     assert former.execute("PRAGMA user_version").fetchone() == (2,)
 
 
-@pytest.mark.parametrize("way", [DeadLetters.open, DeadLetters.open_to_take_out], ids=["put in", "take out"])
+@pytest.mark.parametrize("way", [DeadLetters.open, DeadLetters.open_for_changes], ids=["put in", "take out"])
 def test_a_box_of_format_2_keeps_its_letters_and_knows_them(
     way: Callable[[DeadLetters], object], former: sqlite3.Connection, path: Path
 ) -> None:
@@ -499,7 +499,7 @@ def test_a_box_of_format_2_keeps_its_letters_and_knows_them(
         if way is DeadLetters.open:
             assert box.park([letter(3), letter(10)]) == 1
         assert box.purge(Criteria()) in {10, 11}
-        box.tidy()
+        box.compact()
         assert (list(box.letters()), known(box)) == ([], 0)
     assert former.execute("PRAGMA user_version").fetchone() == (3,)
 
@@ -544,13 +544,13 @@ MOUNTS = """\
     ],
 )
 def test_a_place_where_letters_are_less_safe_is_warned_of(path: str, kind: str, words: str | None) -> None:
-    assert file_system_of(Path(path), MOUNTS) == kind
-    warnings = warnings_for(Path(path), kind)
+    assert file_system_type(Path(path), MOUNTS) == kind
+    warnings = file_system_warnings(Path(path), kind)
     assert len(warnings) == (words is not None)
     assert words is None or words in warnings[0]
 
 
 def test_a_containers_own_layer_is_warned_of(box: DeadLetters) -> None:
-    (warning,) = warnings_for(Path("/box"), "overlay")
+    (warning,) = file_system_warnings(Path("/box"), "overlay")
     assert "mount a volume" in warning
     assert isinstance(box.warnings(), list)

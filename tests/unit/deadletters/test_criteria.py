@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, device_of, topic_matches
+from sensorsync.deadletters import Criteria, DeadLetters, guess_device, topic_matches
 from sensorsync.messages.envelope import Key, Signer
-from sensorsync.messages.topics import covers
+from sensorsync.messages.topics import filter_matches
 from sensorsync.pipeline.contract import DeadLetter
 
 NOW = 1_767_322_800.0
@@ -39,7 +39,7 @@ def box(tmp_path: Path) -> Iterator[DeadLetters]:
             DeadLetter("other", b"\xff", 0, None, "encoding", None, "m", NOW + 5),
         ]
     )
-    with box._file.writing() as connection:
+    with box._file.write_transaction() as connection:
         connection.execute("UPDATE letters SET state = 'quarantined' WHERE id = 4")
     yield box
     box.close()
@@ -68,14 +68,14 @@ def box(tmp_path: Path) -> Iterator[DeadLetters]:
     ],
 )
 def test_a_letter_is_meant_when_it_fits_all_that_is_said(box: DeadLetters, criteria: Criteria, ids: list[int]) -> None:
-    assert box.numbers(criteria).tolist() == ids
+    assert box.ids(criteria).tolist() == ids
     assert [letter.id for letter in box.letters(criteria)] == ids[::-1]
-    assert sum(count.letters for count in box.counts(criteria)) == len(ids)
+    assert sum(count.letters for count in box.reason_counts(criteria)) == len(ids)
 
 
 def test_only_one_that_says_nothing_means_all() -> None:
-    assert Criteria().all
-    assert not replace(Criteria(), errno=0).all
+    assert Criteria().is_empty
+    assert not replace(Criteria(), errno=0).is_empty
 
 
 levels = st.sampled_from(["a", "b", "", "$x", "0", "%", "line\nbreak", "ü", "*", "a?", "[ab]"])
@@ -93,22 +93,22 @@ filters = st.builds(
 @example("a/+/b/#", ["a/x/b", "a/x/b/c", "a/x/y/b", "a/x/bc", "a//b/"])
 @example("+/[ab]/*", ["x/a/y", "x/[ab]/*", "$x/[ab]/*"])
 def test_topics_are_matched_as_a_broker_does_it(pattern: str, some: list[str]) -> None:
-    where, parameters = Criteria(topic=pattern).where()
+    where, parameters = Criteria(topic=pattern).sql_condition()
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.create_function("topic_matches", 2, topic_matches)
         connection.execute("CREATE TABLE letters (topic TEXT)")
         connection.executemany("INSERT INTO letters VALUES (?)", [(topic,) for topic in some])
         found = [topic for (topic,) in connection.execute(f"SELECT topic FROM letters WHERE {where}", parameters)]
-    assert found == [topic for topic in some if covers(pattern, topic)]
+    assert found == [topic for topic in some if filter_matches(pattern, topic)]
 
 
 def test_the_device_of_a_letter_is_taken_from_whatever_can_be_read() -> None:
     plain = b'{"device_id": "boiler", "ts": 1}'
     signed = Signer(Key("k", b"x" * 32)).sign(plain)
-    assert device_of("t", plain) == device_of("t", signed) == "boiler"
-    assert [device_of("t", odd) for odd in (b"", b"\xff", b"[1]", b'{"device_id": 7}', b"a.b.c", b"e.!.x")] == [
+    assert guess_device("t", plain) == guess_device("t", signed) == "boiler"
+    assert [guess_device("t", odd) for odd in (b"", b"\xff", b"[1]", b'{"device_id": 7}', b"a.b.c", b"e.!.x")] == [
         None
     ] * 6
-    assert device_of("plant/pump/t", plain, 1) == "pump"
-    assert device_of("plant", plain, 1) is None
-    assert device_of("t", b'{"device_id": "boiler", "x": "' + b"x" * 2**21 + b'"}') is None
+    assert guess_device("plant/pump/t", plain, 1) == "pump"
+    assert guess_device("plant", plain, 1) is None
+    assert guess_device("t", b'{"device_id": "boiler", "x": "' + b"x" * 2**21 + b'"}') is None

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.deadletters.letters import MAX_HISTORY
 from sensorsync.deadletters.lock import replay_lock
-from sensorsync.deadletters.replay import PATIENCE, LeaveInBox, Pace, Replay, RetryPolicy
+from sensorsync.deadletters.replay import MAX_BATCH_RETRIES, NullDeadLetterQueue, RateLimiter, Replay, RetryPolicy
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.pipeline import contract as pipeline
 from sensorsync.pipeline.contract import (
-    BatchRefused,
+    BatchRejected,
     DeadLetter,
     Delivery,
     Reading,
@@ -29,9 +29,9 @@ from sensorsync.pipeline.contract import (
     SinkMisconfigured,
     SinkUnavailable,
 )
-from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from sensorsync.pipeline.writer import BatchKept, BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 from sensorsync.storage.sqlite.store import SqliteStore
 from tests.rows import reading
 
@@ -52,7 +52,7 @@ class Sink:
             raise self.failures.pop(0)
         readings = [row for row in rows if isinstance(row, Reading)]
         if any(row.payload in self.poison for row in readings):
-            raise BatchRefused("no", errno=4025)
+            raise BatchRejected("no", errno=4025)
         self.rows += readings
         return len(readings)
 
@@ -80,20 +80,26 @@ def park(box: DeadLetters, *payloads: bytes, reason: str = "signature") -> None:
 
 
 def replay_of(box: DeadLetters, now: float = NOW, **options: object) -> Replay:
-    numbers = box.numbers(Criteria(state="parked"), due=now)
+    numbers = box.ids(Criteria(state="parked"), due=now)
     words: dict[str, object] = {"batch_size": 10, "batch_bytes": 10**6, **options}
     return Replay(box, numbers, POLICY, clock=lambda: now, **words)  # type: ignore[arg-type]
 
 
 def writer(replay: Replay, sink: pipeline.Sink) -> BatchWriter:
     return BatchWriter(
-        0, sink, LeaveInBox(), decode, backoff=Backoff(0.001, 0.001), pause=replay.pause, refusals=Refusals(10**9)
+        0,
+        sink,
+        NullDeadLetterQueue(),
+        decode,
+        backoff=Backoff(0.001, 0.001),
+        pause=replay.wait_before_retry,
+        breaker=RejectionBreaker(10**9),
     )
 
 
 def run(box: DeadLetters, sink: Sink, now: float = NOW, **options: object) -> Replay:
     replay = replay_of(box, now, **options)
-    replay.work(writer(replay, sink))
+    replay.run_worker(writer(replay, sink))
     return replay
 
 
@@ -105,7 +111,7 @@ def test_what_is_stored_leaves_the_box_and_what_is_refused_stays_with_one_attemp
     park(box, *(b"n%d" % number for number in range(25)), b"junk")
     sink = Sink(poison=[7])
     tally = run(box, sink).tally
-    assert (tally.stored, tally.refused, tally.quarantined) == (24, 2, 0)
+    assert (tally.stored, tally.rejected, tally.quarantined) == (24, 2, 0)
     assert dict(tally.reasons) == {"database": 1, "json": 1}
     junk, poison = whole(box)
     assert (junk.reason, junk.message, junk.errno, junk.attempts) == ("json", "still not JSON", None, 1)
@@ -124,17 +130,17 @@ def test_a_letter_waits_longer_after_each_attempt_and_is_given_up_after_the_last
         run(box, Sink(), now)
         (letter,) = whole(box)
         waits.append(letter.next_retry_at - now)
-        assert run(box, Sink(), letter.next_retry_at - 1).tally.tried == 0, "it is not due yet"
+        assert run(box, Sink(), letter.next_retry_at - 1).tally.attempted == 0, "it is not due yet"
         now = letter.next_retry_at
     assert waits == [60, 100]
     assert run(box, Sink(), now).tally.quarantined == 1
     (letter,) = whole(box)
     assert (letter.state, letter.attempts) == ("quarantined", 3)
     assert [past["attempt"] for past in letter.history] == [0, 1, 2]
-    assert run(box, Sink(), now + 10**6).tally.tried == 0
+    assert run(box, Sink(), now + 10**6).tally.attempted == 0
     # And: released, it begins anew.
     assert box.release(Criteria(state="quarantined")) == 1
-    assert run(box, Sink(), now).tally.refused == 1
+    assert run(box, Sink(), now).tally.rejected == 1
     assert whole(box)[0].attempts == 1
 
 
@@ -150,9 +156,9 @@ def test_an_outage_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) 
     park(box, *(b"n%d" % number for number in range(30)), b"junk")
     before = whole(box)
     replay = replay_of(box)
-    sink = Sink(*[SinkUnavailable("gone", errno=2006)] * (PATIENCE + 1))
+    sink = Sink(*[SinkUnavailable("gone", errno=2006)] * (MAX_BATCH_RETRIES + 1))
     with pytest.raises(BatchKept):
-        replay.work(writer(replay, sink))
+        replay.run_worker(writer(replay, sink))
     assert whole(box) == before
     assert sink.failures == []
 
@@ -166,15 +172,15 @@ def test_a_crash_between_commit_and_box_leaves_letters_whose_next_replay_changes
     store = SqliteStore(tmp_path / "readings.sqlite")
     store.migrate()
     with monkeypatch.context() as crashing:
-        crashing.setattr(DeadLetters, "settle", lambda *_: 1 / 0)
+        crashing.setattr(DeadLetters, "finish_batch", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            replay_into(box, store.sink(0))
-    assert store.count_run("run") == 10
+            replay_into(box, store.create_sink(0))
+    assert store.count_run_rows("run") == 10
     assert whole(box) == before
     # When: the next replay comes.
-    tally = replay_into(box, store.sink(0)).tally
+    tally = replay_into(box, store.create_sink(0)).tally
     # Then: no row is there twice, no letter is left, no attempt is counted twice.
-    assert (tally.stored, tally.duplicates, store.count_run("run")) == (10, 10, 10)
+    assert (tally.stored, tally.redelivered_rows, store.count_run_rows("run")) == (10, 10, 10)
     assert [letter.attempts for letter in whole(box)] == [1]
 
 
@@ -182,7 +188,7 @@ def replay_into(box: DeadLetters, sink: pipeline.Sink) -> Replay:
     replay = replay_of(box)
     working = writer(replay, sink)
     try:
-        replay.work(working)
+        replay.run_worker(working)
     finally:
         working.close()
     return replay
@@ -193,27 +199,27 @@ def test_a_missing_table_stops_it_and_leaves_every_letter_as_it_was(box: DeadLet
     before = whole(box)
     replay = replay_of(box)
     with pytest.raises(SinkMisconfigured):
-        replay.work(writer(replay, Sink(SinkMisconfigured("no table", errno=1146))))
+        replay.run_worker(writer(replay, Sink(SinkMisconfigured("no table", errno=1146))))
     assert whole(box) == before
 
 
 def test_a_lock_wait_is_survived(box: DeadLetters) -> None:
     park(box, b"n1")
-    assert run(box, Sink(*[SinkUnavailable("lock wait", errno=1205)] * PATIENCE)).tally.stored == 1
+    assert run(box, Sink(*[SinkUnavailable("lock wait", errno=1205)] * MAX_BATCH_RETRIES)).tally.stored == 1
 
 
 def test_one_that_fails_stops_the_others(box: DeadLetters) -> None:
     park(box, *(b"n%d" % number for number in range(30)))
     replay = replay_of(box)
     with pytest.raises(SinkMisconfigured):
-        replay.work(writer(replay, Sink(SinkMisconfigured("no table"))))
-    replay.work(writer(replay, Sink()))
-    assert (replay.tally.tried, replay.left) == (0, 20)
+        replay.run_worker(writer(replay, Sink(SinkMisconfigured("no table"))))
+    replay.run_worker(writer(replay, Sink()))
+    assert (replay.tally.attempted, replay.remaining) == (0, 20)
 
 
 def test_a_thousand_refused_in_a_row_are_no_systemic_failure(box: DeadLetters) -> None:
     park(box, *(b"n%d" % number for number in range(300)))
-    assert run(box, Sink(poison=range(300))).tally.refused == 300
+    assert run(box, Sink(poison=range(300))).tally.rejected == 300
 
 
 def test_a_broken_packet_is_refused_again_as_such_whatever_is_in_it(box: DeadLetters) -> None:
@@ -234,11 +240,11 @@ def test_letters_are_taken_a_bounded_number_of_bytes_at_once(box: DeadLetters) -
     park(box, *(b"n%0400d" % number for number in range(10)))
     batches = []
     replay = replay_of(box, batch_bytes=1000)
-    while numbers := replay._next().numbers:
+    while numbers := replay._next_batch().ids:
         batches.append(numbers)
     assert batches == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     replay = replay_of(box, batch_bytes=1)
-    assert len(replay._next().numbers) == 1, "one is always taken"
+    assert len(replay._next_batch().ids) == 1, "one is always taken"
 
 
 def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> None:
@@ -247,15 +253,15 @@ def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> N
     box.purge(Criteria(until=NOW))
     park(box, b"n99")
     sink = Sink()
-    replay.work(writer(replay, sink))
-    assert (replay.tally.tried, sink.rows, len(whole(box))) == (0, [], 1)
+    replay.run_worker(writer(replay, sink))
+    assert (replay.tally.attempted, sink.rows, len(whole(box))) == (0, [], 1)
 
 
 def test_what_is_parked_during_a_replay_waits_for_the_next(box: DeadLetters) -> None:
     park(box, b"n1")
     replay = replay_of(box)
     park(box, b"n2")
-    replay.work(writer(replay, Sink()))
+    replay.run_worker(writer(replay, Sink()))
     assert [letter.payload for letter in whole(box)] == [b"n2"]
 
 
@@ -263,7 +269,7 @@ def test_many_threads_take_each_letter_once(box: DeadLetters) -> None:
     park(box, *(b"n%d" % number for number in range(500)))
     replay = replay_of(box)
     sinks = [Sink() for _ in range(4)]
-    threads = [threading.Thread(target=replay.work, args=(writer(replay, sink),)) for sink in sinks]
+    threads = [threading.Thread(target=replay.run_worker, args=(writer(replay, sink),)) for sink in sinks]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -282,8 +288,8 @@ def test_a_stop_ends_it_after_the_batch(box: DeadLetters) -> None:
             replay.stop()
             return super().write(rows)
 
-    replay.work(writer(replay, Stopping()))
-    assert (replay.tally.stored, replay.left, len(whole(box))) == (10, 20, 20)
+    replay.run_worker(writer(replay, Stopping()))
+    assert (replay.tally.stored, replay.remaining, len(whole(box))) == (10, 20, 20)
 
 
 def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:
@@ -295,9 +301,9 @@ def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:
             park(box, b"n%0500d" % number)
     box.close()
     assert number > 10
-    assert box.open_to_take_out()
+    assert box.open_for_changes()
     assert run(box, Sink()).tally.stored == number
-    box.tidy()
+    box.compact()
     box.close()
     assert box.path.stat().st_size < 64 * 1024
 
@@ -307,28 +313,28 @@ def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:
 
 @given(st.integers(1, 5000), st.floats(0.1, 10_000), st.integers(1, 300))
 def test_a_rate_is_kept_to_within_one_batch(size: int, rate: float, batches: int) -> None:
-    pace, now, count = Pace(rate), 1000.0, 0
+    pace, now, count = RateLimiter(rate), 1000.0, 0
     for _ in range(batches):
-        now += pace.wait(now)
-        assert pace.wait(now) < 1e-6
-        took = pace.batch(size)
+        now += pace.delay(now)
+        assert pace.delay(now) < 1e-6
+        took = pace.batch_size(size)
         count += took
-        pace.took(took, now)
+        pace.batch_started(took, now)
     assert took <= max(1, min(size, rate))
     assert count - took <= rate * (now - 1000.0) + 1e-3
 
 
 def test_without_a_rate_nothing_is_waited_for() -> None:
-    pace = Pace(None)
-    pace.took(1000, 0.0)
-    assert (pace.batch(1000), pace.wait(0.0)) == (1000, 0.0)
+    pace = RateLimiter(None)
+    pace.batch_started(1000, 0.0)
+    assert (pace.batch_size(1000), pace.delay(0.0)) == (1000, 0.0)
 
 
 @given(st.integers(0, 500), st.floats(0.001, 1e5), st.floats(1, 1e3))
 def test_a_letter_is_always_tried_again_later_than_now_and_never_overflows(n: int, least: float, factor: float) -> None:
     policy = RetryPolicy(10**6, least, least * factor)
     letter = StoredLetter(*[0] * len(StoredLetter._fields))._replace(attempts=n)  # type: ignore[arg-type]
-    refusal = policy.refusal(letter, DeadLetter("t", b"", 1, None, "json", None, "m", 0.0), 0.0)
+    refusal = policy.rejection(letter, DeadLetter("t", b"", 1, None, "json", None, "m", 0.0), 0.0)
     assert least <= refusal.next_retry_at <= least * factor
 
 
@@ -345,7 +351,7 @@ def test_a_second_replay_of_the_same_box_is_refused_or_waits(tmp_path: Path) -> 
             async with replay_lock(path, stop, wait=True) as taken:
                 said.append(f"second {taken}")
 
-        with SoftStop() as stop:
+        with GracefulShutdown() as stop:
             async with replay_lock(path, stop, wait=False):
                 with pytest.raises(AlreadyRunningError, match="another replay"):
                     async with replay_lock(path, stop, wait=False):
@@ -355,7 +361,7 @@ def test_a_second_replay_of_the_same_box_is_refused_or_waits(tmp_path: Path) -> 
                 said.append("first")
             await waiting
             async with replay_lock(path, stop, wait=False):
-                stop.ask("SIGTERM")
+                stop.request("SIGTERM")
                 await second()
         return said
 
@@ -363,5 +369,5 @@ def test_a_second_replay_of_the_same_box_is_refused_or_waits(tmp_path: Path) -> 
 
 
 def test_nothing_due_is_no_work(box: DeadLetters) -> None:
-    assert box.numbers(Criteria(), due=NOW) == array("q")
-    assert run(box, Sink()).left == 0
+    assert box.ids(Criteria(), due=NOW) == array("q")
+    assert run(box, Sink()).remaining == 0

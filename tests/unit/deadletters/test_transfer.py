@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, Refusal, StoredLetter, identity
-from sensorsync.deadletters.transfer import letter_of, line_of
+from sensorsync.deadletters import Criteria, DeadLetters, ReplayRejection, StoredLetter, message_identity
+from sensorsync.deadletters.transfer import letter_from_line, letter_to_line
 from sensorsync.pipeline.contract import DeadLetter
 
 NOW = 1_767_322_800.25
@@ -30,7 +30,7 @@ def letters(draw: st.DrawFn) -> StoredLetter:
     properties = draw(st.none() | st.dictionaries(names, st.text(max_size=5) | st.lists(texts)))
     return StoredLetter(
         id=0,
-        sha256=identity(topic, payload, properties),
+        sha256=message_identity(topic, payload, properties),
         state=draw(st.sampled_from(["parked", "quarantined"])),
         reason=draw(texts),
         errno=draw(errnos),
@@ -60,9 +60,9 @@ def letters(draw: st.DrawFn) -> StoredLetter:
 
 @given(letters())
 def test_a_letter_comes_back_from_its_line_as_it_was(letter: StoredLetter) -> None:
-    line = line_of(letter)
+    line = letter_to_line(letter)
     assert line.count(b"\n") == 1
-    assert letter_of(line) == letter
+    assert letter_from_line(line) == letter
 
 
 def test_an_imported_box_is_the_exported_one_and_importing_again_changes_nothing(tmp_path: Path) -> None:
@@ -71,13 +71,15 @@ def test_an_imported_box_is_the_exported_one_and_importing_again_changes_nothing
     first.open()
     second.open()
     first.park([DeadLetter("t", bytes([n, 255]), 1, {"k": b"v"}, "json", None, "m", NOW + n) for n in range(5)])
-    taken = first.whole(first.numbers(Criteria()))
-    first.settle([taken[0].id], [Refusal(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9)
-    lines = [line_of(letter) for letter in first.letters()]
+    taken = first.get_many(first.ids(Criteria()))
+    first.finish_batch(
+        [taken[0].id], [ReplayRejection(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9
+    )
+    lines = [letter_to_line(letter) for letter in first.letters()]
     assert len(lines) == 4
     # When: it is imported, twice.
-    assert second.restore(map(letter_of, lines)) == 4
-    assert second.restore(map(letter_of, lines)) == 0
+    assert second.restore(map(letter_from_line, lines)) == 4
+    assert second.restore(map(letter_from_line, lines)) == 0
     # Then: only the numbers differ.
     original = {letter.sha256: letter._replace(id=0) for letter in first.letters()}
     assert {letter.sha256: letter._replace(id=0) for letter in second.letters()} == original
@@ -90,9 +92,9 @@ def test_what_was_imported_is_known_when_it_is_delivered_again(tmp_path: Path) -
     box.open()
     parked = DeadLetter("t", b"x", 1, None, "json", None, "m", NOW)
     box.park([parked])
-    (line,) = map(line_of, box.letters())
+    (line,) = map(letter_to_line, box.letters())
     box.purge(Criteria())
-    assert box.restore([letter_of(line)]) == 1
+    assert box.restore([letter_from_line(line)]) == 1
     assert box.park([parked]) == 0
     box.close()
 
@@ -128,9 +130,9 @@ def line(**changes: Any) -> bytes:
 )
 def test_a_line_that_is_no_letter_is_refused_with_the_reason(bad: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        letter_of(bad)
+        letter_from_line(bad)
 
 
 def test_a_letter_of_plain_numbers_is_a_letter() -> None:
     """As other programs write it: `0` for a time."""
-    assert letter_of(line(next_retry_at=0, first_seen=1)).first_seen == 1.0
+    assert letter_from_line(line(next_retry_at=0, first_seen=1)).first_seen == 1.0

@@ -36,7 +36,7 @@ class Load:
         self.mended: list[int] = []
         self._unanswered = 0
 
-    def count_run(self, run: str) -> int:
+    def count_run_rows(self, run: str) -> int:
         assert run == "some run"
         self.stored = min(TOTAL, self.stored + self.per_look)
         if self._unanswered:
@@ -59,21 +59,21 @@ class Load:
         self.restarts.append(self.stored)
         await self.start("")
 
-    def provoke(self, monkeypatch: pytest.MonkeyPatch, *, mosquitto: bool = False) -> drill.Drill:
+    def provoke(self, monkeypatch: pytest.MonkeyPatch, *, mosquitto: bool = False) -> drill.FaultInjection:
         monkeypatch.setattr(drill, "open_store", lambda _: self)
         monkeypatch.setattr(drill, "_POLL", 0.0)
-        made = drill.Drill(
+        made = drill.FaultInjection(
             cast(Sandbox, self),
             cast(Subscribers, self),
             DatabaseSettings(),
             "some run",
             TOTAL,
             services=SERVICES if mosquitto else {},
-            published=lambda: self.stored >= self.published,
-            fragile=not mosquitto,
-            tell=lambda _: None,
+            all_published=lambda: self.stored >= self.published,
+            embedded_broker=not mosquitto,
+            on_fault=lambda _: None,
         )
-        asyncio.run(made.provoke())
+        asyncio.run(made.run())
         return made
 
 
@@ -82,7 +82,7 @@ def test_faults_are_spread_over_the_load(monkeypatch: pytest.MonkeyPatch) -> Non
     made = load.provoke(monkeypatch)
     assert load.kills == pytest.approx([1600, 5200, 8800, 12_400, 16_000], abs=load.per_look)
     assert [fault.target for fault in made.faults] == ["one", "two", "one", "two", "one"]
-    assert made.left_out == []
+    assert made.skipped == []
 
 
 @pytest.mark.parametrize("silent", [0, 3])
@@ -94,7 +94,10 @@ def test_a_fault_waits_until_what_was_held_at_the_one_before_is_stored_and_spare
     load.provoke(monkeypatch)
     assert load.kills
     assert max(load.kills) <= TOTAL - 2000
-    assert all(then - mended >= drill.APART for mended, then in zip(load.mended, load.kills[1:], strict=False))
+    assert all(
+        then - mended >= drill.MIN_ROWS_BETWEEN_FAULTS
+        for mended, then in zip(load.mended, load.kills[1:], strict=False)
+    )
 
 
 def test_a_load_that_is_stored_during_the_first_restart_leaves_out_the_other_faults(
@@ -111,4 +114,4 @@ def test_the_broker_is_not_restarted_before_everything_is_published_and_then_at_
     load = Load(per_look=50, per_restart=0, published=TOTAL - 100)
     made = load.provoke(monkeypatch, mosquitto=True)
     assert load.restarts == [TOTAL - 100]
-    assert made.left_out == []
+    assert made.skipped == []

@@ -23,9 +23,9 @@ from sensorsync.demo import (
     Service,
     SubscriberLog,
 )
-from sensorsync.demo.child import LINE_LIMIT, child_environment
-from sensorsync.demo.sandbox import command_failed
-from sensorsync.demo.service import answers_connect
+from sensorsync.demo.child import MAX_LINE_BYTES, child_environment
+from sensorsync.demo.sandbox import failure_from_log
+from sensorsync.demo.service import accepts_mqtt_connect
 from sensorsync.errors import BrokerError, ConfigurationError, DatabaseError, ExitCode
 from tests.conftest import need
 from tests.services import DatabaseServer, Mosquitto, eventually
@@ -33,7 +33,7 @@ from tests.services import DatabaseServer, Mosquitto, eventually
 
 def python(tmp_path: Path, source: str, **more: object) -> Child:
     words = [sys.executable, "-c", textwrap.dedent(source)]
-    return Child("test", words, folder=tmp_path, log=tmp_path / "test.log", **more)  # type: ignore[arg-type]
+    return Child("test", words, folder=tmp_path, log_file=tmp_path / "test.log", **more)  # type: ignore[arg-type]
 
 
 async def ended(child: Child) -> int:
@@ -54,20 +54,20 @@ def test_a_childs_output_lines_and_exit_code_are_kept(tmp_path: Path) -> None:
     child = python(tmp_path, source, on_line=heard.append)
     assert asyncio.run(ended(child)) == 5
     assert child.output == "out\n"
-    assert heard == child.last_lines == ["one", "two"]
+    assert heard == child.last_log_lines == ["one", "two"]
     assert (tmp_path / "test.log").read_text() == "one\ntwo\n"
 
 
 def test_a_line_beyond_the_limit_does_not_stop_the_reading(tmp_path: Path) -> None:
-    child = python(tmp_path, f"import sys; sys.stderr.write('x' * {3 * LINE_LIMIT} + '\\nlast\\n')")
+    child = python(tmp_path, f"import sys; sys.stderr.write('x' * {3 * MAX_LINE_BYTES} + '\\nlast\\n')")
     assert asyncio.run(ended(child)) == 0
-    assert child.last_lines[-1] == "last"
+    assert child.last_log_lines[-1] == "last"
 
 
 def test_a_program_that_does_not_exist_ends_with_127(tmp_path: Path) -> None:
-    child = Child("no", ["/no/such/program"], folder=tmp_path, log=tmp_path / "log")
+    child = Child("no", ["/no/such/program"], folder=tmp_path, log_file=tmp_path / "log")
     assert asyncio.run(ended(child)) == 127
-    assert "No such file" in child.last_lines[-1]
+    assert "No such file" in child.last_log_lines[-1]
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ PARENT = """
     from sensorsync.demo import Child
 
     async def main(folder):
-        child = Child("sleep", ["sleep", "60"], folder=folder, log=folder / "log")
+        child = Child("sleep", ["sleep", "60"], folder=folder, log_file=folder / "log")
         await child.start()
         print(child.pid, flush=True)
         await child.wait()
@@ -126,10 +126,10 @@ def test_an_embedded_broker_answers_connect_and_listens_only_on_loopback(tmp_pat
     async def scenario() -> None:
         broker = EmbeddedBroker(tmp_path / "broker")
         await broker.start()
-        eventually(lambda: answers_connect(broker.port), "its answer")
+        eventually(lambda: accepts_mqtt_connect(broker.port), "its answer")
         assert 'listen = "127.0.0.1:' in (tmp_path / "broker" / "broker.toml").read_text()
         await broker.stop()
-        assert not answers_connect(broker.port)
+        assert not accepts_mqtt_connect(broker.port)
 
     asyncio.run(scenario())
 
@@ -159,7 +159,7 @@ def test_a_private_mosquitto_queues_without_bound(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = MosquittoBroker(tmp_path / "broker")
         await broker.start()
-        eventually(lambda: answers_connect(broker.port), "its answer")
+        eventually(lambda: accepts_mqtt_connect(broker.port), "its answer")
         assert "max_queued_messages 0" in (tmp_path / "broker" / "mosquitto.conf").read_text()
         await broker.stop()
 
@@ -172,7 +172,7 @@ def test_a_private_database_server_listens_on_a_socket_in_a_folder_of_ours_alone
     async def scenario() -> None:
         server = MysqlServer(tmp_path / "database")
         await server.start()
-        eventually(server.answers, "its greeting")
+        eventually(server.is_ready, "its greeting")
         assert server.folder.stat().st_mode & 0o777 == 0o700
         assert server.label in {"MariaDB", "MySQL"}
         await server.stop()
@@ -185,20 +185,20 @@ def test_a_private_database_server_listens_on_a_socket_in_a_folder_of_ours_alone
 def test_a_socket_path_that_is_too_long_is_replaced(tmp_path: Path) -> None:
     need(DatabaseServer)
     server = MysqlServer(tmp_path / ("x" * 100))
-    assert len(str(server.socket)) < 100
+    assert len(str(server.socket_path)) < 100
     asyncio.run(server.stop())
-    assert not server.socket.parent.exists()
+    assert not server.socket_path.parent.exists()
 
 
 class Broken(Service):
     """Says why, and ends."""
 
-    error = BrokerError
+    error_class = BrokerError
 
     async def prepare(self) -> list[str]:
         return [sys.executable, "-c", "print('address in use'); raise SystemExit(3)"]
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         return False
 
 
@@ -229,7 +229,7 @@ def test_a_command_runs_with_the_sandboxs_configuration_alone(tmp_path: Path, mo
 
     async def story(sandbox: Sandbox) -> None:
         sandbox.configure({"mqtt": {"port": 4321}})
-        assert sandbox.config.stat().st_mode & 0o777 == 0o600
+        assert sandbox.config_file.stat().st_mode & 0o777 == 0o600
         envelope = await sandbox.run("config", "show")
         settings = envelope["data"]["settings"]
         assert settings["mqtt.port"]["value"] == 4321
@@ -245,9 +245,9 @@ def test_waiting_ends_when_a_service_dies(tmp_path: Path) -> None:
         broker = EmbeddedBroker(tmp_path / "broker")
         await sandbox.start_service(broker)
         assert broker.child is not None
-        broker.child.send(signal.SIGKILL)
+        broker.child.send_signal(signal.SIGKILL)
         with pytest.raises(BrokerError, match="ended with -9"):
-            await sandbox.while_up(asyncio.sleep(30))
+            await sandbox.run_while_monitored(asyncio.sleep(30))
 
     in_sandbox(tmp_path, story)
 
@@ -256,7 +256,7 @@ def test_a_command_that_dies_is_reported_with_its_problem_and_exit_code(tmp_path
     record = '{"event": "problem", "code": "database", "message": "No table.", "hint": "init-db"}'
     child = python(tmp_path, f"import sys; print({record!r}, file=sys.stderr); sys.exit(4)")
     asyncio.run(ended(child))
-    failure = command_failed(child)
+    failure = failure_from_log(child)
     assert failure.exit_code is ExitCode.DATABASE
     assert [(one.code, one.message, one.hint) for one in failure.problems] == [("database", "No table.", "init-db")]
 
@@ -264,7 +264,7 @@ def test_a_command_that_dies_is_reported_with_its_problem_and_exit_code(tmp_path
 def test_a_command_that_is_killed_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     child = python(tmp_path, "import os, sys; print('busy', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)")
     asyncio.run(ended(child))
-    failure = command_failed(child)
+    failure = failure_from_log(child)
     assert failure.exit_code is ExitCode.UNEXPECTED
     assert "ended by signal 9: busy" in failure.problems[0].message
 
@@ -287,17 +287,17 @@ def status(received: int, landed: int, duplicates: int = 0, parked: int = 0) -> 
 def test_all_is_settled_once_each_message_is_stored_or_parked_redeliveries_not_counted() -> None:
     async def scenario() -> None:
         changes: list[int] = []
-        log = SubscriberLog(lambda log: changes.append(log.landed))
-        log.hear({"event": "connected"})
+        log = SubscriberLog(lambda log: changes.append(log.rows_stored))
+        log.handle_record({"event": "connected"})
         assert log.connected.is_set()
-        waiting = asyncio.create_task(log.settled(10))
-        log.hear(status(10, 9, duplicates=2))
+        waiting = asyncio.create_task(log.wait_until_settled(10))
+        log.handle_record(status(10, 9, duplicates=2))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        log.hear(status(12, 11, duplicates=2, parked=1))
+        log.handle_record(status(12, 11, duplicates=2, parked=1))
         async with asyncio.timeout(1):
             await waiting
-        log.hear({"event": "stopped", "stored": 11, "redelivered": 2, "parked": 1})
+        log.handle_record({"event": "stopped", "stored": 11, "redelivered": 2, "parked": 1})
         assert (changes, log.new_rows, log.parked) == ([9, 11], 9, 1)
 
     asyncio.run(scenario())
@@ -306,15 +306,16 @@ def test_all_is_settled_once_each_message_is_stored_or_parked_redeliveries_not_c
 def test_waiting_for_the_rest_ends_when_nothing_moves_any_more() -> None:
     async def scenario() -> None:
         log = SubscriberLog(lambda _: None)
-        log.hear(status(9, 9))
+        log.handle_record(status(9, 9))
         async with asyncio.timeout(5):
-            await log.settled(10, stall=0.05)
+            await log.wait_until_settled(10, stall_seconds=0.05)
 
     asyncio.run(scenario())
 
 
 def test_the_tether_refuses_a_parent_that_is_gone() -> None:
     done = subprocess.run(
-        [sys.executable, str(Path(sys.modules["sensorsync.demo.tether"].__file__ or "")), "1", "true"], check=False
+        [sys.executable, str(Path(sys.modules["sensorsync.demo.parent_death"].__file__ or "")), "1", "true"],
+        check=False,
     )
     assert done.returncode == (1 if sys.platform == "linux" and os.getpid() != 1 else 0)

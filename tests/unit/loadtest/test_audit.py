@@ -10,8 +10,8 @@ from typing import cast
 
 from sensorsync.config import Settings
 from sensorsync.deadletters import DeadLetters
-from sensorsync.loadtest import Messages, Run
-from sensorsync.loadtest.audit import audit, report_problem, rows_arrived
+from sensorsync.loadtest import GeneratedMessages, Run
+from sensorsync.loadtest.audit import audit, audit_problem, wait_for_rows
 from sensorsync.messages.envelope import Key, Signer
 from sensorsync.messages.reading import Reading, ReadingDecoder
 from sensorsync.pipeline.contract import DeadLetter
@@ -31,14 +31,16 @@ class FakeStore:
         assert run == RUN.id
         return iter(self._rows)
 
-    def count_run(self, run: str) -> int:
+    def count_run_rows(self, run: str) -> int:
         assert run == RUN.id
         return self._counts.pop(0) if len(self._counts) > 1 else self._counts[0]
 
 
 def payloads() -> list[bytes]:
     return [
-        payload for client in range(RUN.clients) for payload in Messages(RUN, client).take(100, time.time()).payloads
+        payload
+        for client in range(RUN.clients)
+        for payload in GeneratedMessages(RUN, client).take(100, time.time()).payloads
     ]
 
 
@@ -61,9 +63,9 @@ def test_letters_of_the_run_in_the_local_box_are_parked_and_not_missing(tmp_path
     box.close()
     store = FakeStore(rows=[row(payload) for payload in rest])
     report = audit(cast(Store, store), settings(tmp_path), RUN.id)
-    assert (report.stored, report.parked, report.missing) == (7, 2, 1)
+    assert (report.messages_stored, report.parked, report.missing) == (7, 2, 1)
     assert third
-    problem = report_problem(report)
+    problem = audit_problem(report)
     assert problem.message == "1 of 10 messages of run r1 are missing"
     assert "max_queued_messages" in str(problem.hint)
 
@@ -77,18 +79,18 @@ def test_without_a_box_or_with_a_broken_one_the_rows_are_audited_alone(tmp_path:
 
 def test_an_empty_database_is_told_apart(tmp_path: Path) -> None:
     report = audit(cast(Store, FakeStore()), settings(tmp_path), RUN.id)
-    assert report_problem(report).message == "no message of run r1 is stored"
+    assert audit_problem(report).message == "no message of run r1 is stored"
 
 
 def test_waiting_ends_when_all_rows_are_there() -> None:
     seen: list[int] = []
     store = cast(Store, FakeStore(3, 7, 10))
-    assert asyncio.run(rows_arrived(store, RUN.id, 10, seen.append)) == 10
+    assert asyncio.run(wait_for_rows(store, RUN.id, 10, seen.append)) == 10
     assert seen == [3, 7, 10]
 
 
 def test_waiting_ends_when_nothing_comes_any_more_and_not_while_something_does() -> None:
     seen: list[int] = []
     store = cast(Store, FakeStore(1, 2, 3, 4))
-    assert asyncio.run(rows_arrived(store, RUN.id, 10, seen.append, stalled=0.4)) == 4
+    assert asyncio.run(wait_for_rows(store, RUN.id, 10, seen.append, stall_seconds=0.4)) == 4
     assert seen[:4] == [1, 2, 3, 4]

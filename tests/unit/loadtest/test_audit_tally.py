@@ -8,7 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.loadtest import AuditReport, Messages, Run, Tally
+from sensorsync.loadtest import AuditReport, AuditTally, GeneratedMessages, Run
 from sensorsync.loadtest.audit_tally import MAX_RANGES, MissingRange, ranges_of_zeros
 from sensorsync.messages.reading import Reading, ReadingDecoder
 
@@ -18,26 +18,28 @@ RUN = Run("r20261124-2015-ab12", 20, 3)
 def rows(run: Run = RUN) -> list[Reading]:
     decoder = ReadingDecoder()
     payloads = [
-        payload for client in range(run.clients) for payload in Messages(run, client).take(run.messages, 1e9).payloads
+        payload
+        for client in range(run.clients)
+        for payload in GeneratedMessages(run, client).take(run.messages, 1e9).payloads
     ]
     found = [decoder.decode(payload, "t", 0.0) for payload in payloads]
     return [row for row in found if isinstance(row, Reading)]
 
 
 def tallied(found: list[Reading], run: Run | None = None, parked: tuple[bytes, ...] = ()) -> AuditReport:
-    tally = Tally(RUN.id, run)
+    tally = AuditTally(RUN.id, run)
     for row in found:
-        tally.row(row.device_id, row.event_id, row.metric, row.value, row.payload)
+        tally.add_row(row.device_id, row.event_id, row.metric, row.value, row.payload)
     for payload in parked:
-        tally.parked(payload)
+        tally.add_dead_letter(payload)
     return tally.report()
 
 
 def test_a_whole_run_is_complete_and_tells_its_size_itself() -> None:
     report = tallied(rows())
     assert report.complete
-    assert (report.messages, report.clients, report.stored, report.missing) == (20, 3, 20, 0)
-    assert (report.corrupt, report.duplicates, report.parked, report.likely_cause) == (0, 0, 0, None)
+    assert (report.messages, report.clients, report.messages_stored, report.missing) == (20, 3, 20, 0)
+    assert (report.corrupt, report.duplicate_rows, report.parked, report.likely_cause) == (0, 0, 0, None)
 
 
 def test_the_order_of_names_in_the_payload_does_not_matter() -> None:
@@ -55,7 +57,7 @@ def test_missing_messages_are_named_by_client_and_sequence_number() -> None:
     ]
     report = tallied(left)
     assert not report.complete
-    assert (report.stored, report.missing) == (16, 4)
+    assert (report.messages_stored, report.missing) == (16, 4)
     assert report.missing_ranges == (MissingRange(0, 0, 1), MissingRange(0, 6, 6), MissingRange(2, 3, 3))
     assert "max_queued_messages" in str(report.likely_cause)
     assert "max_mqueue_len" in str(report.likely_cause)
@@ -84,7 +86,7 @@ def test_a_row_that_differs_from_what_was_sent_is_corrupt_and_not_stored() -> No
         report = tallied([changed, *rest])
         assert not report.complete
         assert report.corrupt == 1
-        assert report.stored == 19
+        assert report.messages_stored == 19
         assert len(report.corrupt_examples) == 1
 
 
@@ -109,14 +111,14 @@ def test_a_run_whose_id_begins_with_ours_is_left_alone() -> None:
 def test_two_rows_for_one_message_are_duplicates() -> None:
     first, *rest = rows()
     report = tallied([first, first._replace(ts="2020-01-01 00:00:00.000000"), *rest])
-    assert (report.duplicates, report.stored, report.complete) == (1, 20, True)
+    assert (report.duplicate_rows, report.messages_stored, report.complete) == (1, 20, True)
 
 
 def test_what_is_parked_is_not_missing_unless_it_is_stored_it_is_not_counted_twice() -> None:
     first, second, *rest = rows()
     parked = (first.payload.encode(), second.payload.encode(), b"junk", b'{"run":"other"}', second.payload.encode())
     report = tallied([second, *rest], parked=parked)
-    assert (report.stored, report.parked, report.missing) == (19, 1, 0)
+    assert (report.messages_stored, report.parked, report.missing) == (19, 1, 0)
 
 
 def test_a_report_carries_a_bounded_number_of_ranges() -> None:
@@ -138,7 +140,7 @@ def test_whatever_the_devices_and_sizes_exactly_what_is_gone_is_missing(data: st
     places = [(place["client"], place["seq"]) for row in found for place in [orjson.loads(row.payload)]]
     named = {(one.client, seq) for one in report.missing_ranges for seq in range(one.first, one.last + 1)}
     assert named == {places[index] for index in gone}
-    assert (report.stored, report.corrupt) == (len(found) - len(gone), 0)
+    assert (report.messages_stored, report.corrupt) == (len(found) - len(gone), 0)
 
 
 def test_a_device_or_a_padding_that_is_not_the_messages_own_is_corrupt() -> None:
@@ -151,7 +153,7 @@ def test_a_device_or_a_padding_that_is_not_the_messages_own_is_corrupt() -> None
         first._replace(payload=first.payload.replace('"size":400', '"size":"400"')),
     ):
         report = tallied([*rest, changed])
-        assert (report.stored, report.corrupt, report.complete) == (19, 1, False)
+        assert (report.messages_stored, report.corrupt, report.complete) == (19, 1, False)
 
 
 @given(st.lists(st.integers(0, 3), max_size=50))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.loadtest import MAX_PAYLOAD, Messages, Run, is_run_id, new_run_id, topics_of
+from sensorsync.loadtest import MAX_PAYLOAD, GeneratedMessages, Run, is_run_id, new_run_id, topics_for_client
 from sensorsync.loadtest.messages import client_seed, event_id_tail, value_of
 from sensorsync.messages.reading import Reading, ReadingDecoder
 
@@ -27,7 +27,7 @@ def decoded(payload: bytes) -> Reading:
 
 
 def test_a_message_is_a_reading_with_its_place_in_the_run() -> None:
-    feed = Messages(RUN, 2)
+    feed = GeneratedMessages(RUN, 2)
     feed.take(1, NOW)
     (payload,) = feed.take(1, NOW).payloads
     found = decoded(payload)
@@ -43,11 +43,11 @@ def test_a_message_is_a_reading_with_its_place_in_the_run() -> None:
 
 
 def test_the_shares_of_the_clients_are_all_of_the_run_and_nearly_even() -> None:
-    assert [RUN.share(client) for client in range(3)] == [4, 3, 3]
+    assert [RUN.message_count(client) for client in range(3)] == [4, 3, 3]
     for client in range(3):
-        feed = Messages(RUN, client)
+        feed = GeneratedMessages(RUN, client)
         taken = [orjson.loads(payload)["seq"] for _ in range(3) for payload in feed.take(2, NOW).payloads]
-        assert taken == list(range(RUN.share(client)))
+        assert taken == list(range(RUN.message_count(client)))
         assert feed.exhausted
         assert feed.take(5, NOW).payloads == []
 
@@ -78,9 +78,9 @@ def test_every_device_has_messages_and_belongs_to_one_client_if_there_are_enough
     run = Run("r", 100 * clients, clients, devices)
     owners: dict[str, set[int]] = {}
     for client in range(clients):
-        found = [decoded(payload).device_id for payload in Messages(run, client).take(100, NOW).payloads]
+        found = [decoded(payload).device_id for payload in GeneratedMessages(run, client).take(100, NOW).payloads]
         assert found == [run.device_id(client, seq) for seq in range(100)]
-        assert len(set(found)) == run.devices_of(client)
+        assert len(set(found)) == run.device_count(client)
         for device in found:
             owners.setdefault(device, set()).add(client)
     assert set(owners) == {f"r-{number:05d}" for number in range(devices)}
@@ -90,16 +90,18 @@ def test_every_device_has_messages_and_belongs_to_one_client_if_there_are_enough
 @pytest.mark.parametrize("size", [1, 150, 1000, MAX_PAYLOAD])
 def test_a_message_has_its_size_at_least_and_little_more_and_a_subscriber_takes_it(size: int) -> None:
     run = Run("r", 2000, 2, 100_000, size)
-    plain = len(Messages(Run("r", 2000, 2, 100_000), 1).take(1, NOW).payloads[0])
-    for payload in Messages(run, 1).take(20 if size > 1000 else 1000, NOW).payloads:
+    plain = len(GeneratedMessages(Run("r", 2000, 2, 100_000), 1).take(1, NOW).payloads[0])
+    for payload in GeneratedMessages(run, 1).take(20 if size > 1000 else 1000, NOW).payloads:
         assert size <= len(payload) < max(size + 20, plain + 50)
         assert decoded(payload).payload
 
 
 def test_a_client_goes_through_the_topics_in_turn_and_all_clients_through_all_of_them() -> None:
-    assert list(itertools.islice(topics_of(1, 3, "a/b", None), 3)) == ["a/b"] * 3
-    assert list(itertools.islice(topics_of(1, 3, "a/b", 4), 4)) == ["a/b/1", "a/b/0", "a/b/3", "a/b/2"]
-    used = Counter(topic for client in range(8) for topic in itertools.islice(topics_of(client, 8, "t", 12), 30))
+    assert list(itertools.islice(topics_for_client(1, 3, "a/b", None), 3)) == ["a/b"] * 3
+    assert list(itertools.islice(topics_for_client(1, 3, "a/b", 4), 4)) == ["a/b/1", "a/b/0", "a/b/3", "a/b/2"]
+    used = Counter(
+        topic for client in range(8) for topic in itertools.islice(topics_for_client(client, 8, "t", 12), 30)
+    )
     assert used == {f"t/{number}": 20 for number in range(12)}
 
 

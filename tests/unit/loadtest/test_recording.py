@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sensorsync.loadtest import Recording
-from sensorsync.loadtest.recording import MAX_LINE
+from sensorsync.loadtest.recording import MAX_LINE_BYTES
 from sensorsync.messages.reading import ReadingDecoder
 
 
@@ -26,23 +26,23 @@ def test_lines_are_taken_as_they_stand_without_their_blanks(tmp_path: Path) -> N
     assert not made.exhausted
     assert made.take(2, 0.0).payloads == [line(1, 1), line(2, 2)]
     assert made.take(2, 0.0).payloads == [line(3, 3)]
-    assert (made.exhausted, made.take(2, 0.0).payloads, made.bad_count) == (True, [], 0)
+    assert (made.exhausted, made.take(2, 0.0).payloads, made.bad_line_count) == (True, [], 0)
     made.close()
 
 
 def test_bad_lines_are_left_out_and_named_by_their_number(tmp_path: Path) -> None:
-    made = recording(tmp_path, b"hello", line(1), b'{"device_id":"d"}', b"x" * (MAX_LINE + 5), line(2))
+    made = recording(tmp_path, b"hello", line(1), b'{"device_id":"d"}', b"x" * (MAX_LINE_BYTES + 5), line(2))
     assert made.take(9, 0.0).payloads == [line(1), line(2)]
-    assert [(bad.number, bad.reason) for bad in made.bad] == [(1, "json"), (3, "metric"), (4, "too_large")]
-    assert made.bad_count == 3
+    assert [(bad.number, bad.reason) for bad in made.first_bad_lines] == [(1, "json"), (3, "metric"), (4, "too_large")]
+    assert made.bad_line_count == 3
     made.close()
 
 
 def test_only_the_first_bad_lines_are_kept(tmp_path: Path) -> None:
     made = recording(tmp_path, *[b"junk"] * 500, line(1))
     assert made.take(9, 0.0).payloads == [line(1)]
-    assert made.bad_count == 500
-    assert len(made.bad) == 20
+    assert made.bad_line_count == 500
+    assert len(made.first_bad_lines) == 20
     made.close()
 
 

@@ -7,9 +7,9 @@ from sensorsync.messages.topics import (
     check_group,
     check_identifier,
     check_name,
-    covers,
-    includes,
-    overlap,
+    filter_includes,
+    filter_matches,
+    filters_overlap,
 )
 
 
@@ -66,7 +66,7 @@ def test_a_part_of_a_client_id_is_plain(bad: str) -> None:
     ],
 )
 def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: str, expected: bool) -> None:
-    assert covers(topic_filter, topic) is expected
+    assert filter_matches(topic_filter, topic) is expected
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: s
     ],
 )
 def test_two_filters_overlap_where_a_topic_fits_both(one: str, other: str, expected: bool) -> None:
-    assert overlap(one, other) is expected
-    assert overlap(other, one) is expected
+    assert filters_overlap(one, other) is expected
+    assert filters_overlap(other, one) is expected
 
 
 @pytest.mark.parametrize(
@@ -114,4 +114,4 @@ def test_two_filters_overlap_where_a_topic_fits_both(one: str, other: str, expec
     ],
 )
 def test_a_filter_includes_another_when_it_matches_all_of_its_topics(wide: str, narrow: str, expected: bool) -> None:
-    assert includes(wide, narrow) is expected
+    assert filter_includes(wide, narrow) is expected

@@ -23,8 +23,8 @@ def test_a_full_batch_leaves_even_if_no_writer_is_free() -> None:
     batcher = Batcher(3, 0.2)
     batcher.add(deliveries(4), 0.0)
 
-    assert left(batcher.take(0.0, writer_free=False, drained=False)) == (3, FlushReason.FULL)
-    assert batcher.take(0.0, writer_free=False, drained=False) is None
+    assert left(batcher.take(0.0, writer_free=False, input_drained=False)) == (3, FlushReason.FULL)
+    assert batcher.take(0.0, writer_free=False, input_drained=False) is None
     assert len(batcher) == 1
 
 
@@ -32,9 +32,9 @@ def test_a_small_batch_leaves_at_once_when_a_writer_is_free_and_nothing_more_is_
     batcher = Batcher(1000, 0.2)
     batcher.add(deliveries(20), 0.0)
 
-    assert batcher.take(0.0, writer_free=False, drained=True) is None
-    assert batcher.take(0.0, writer_free=True, drained=False) is None
-    assert left(batcher.take(0.0, writer_free=True, drained=True)) == (20, FlushReason.STALLED)
+    assert batcher.take(0.0, writer_free=False, input_drained=True) is None
+    assert batcher.take(0.0, writer_free=True, input_drained=False) is None
+    assert left(batcher.take(0.0, writer_free=True, input_drained=True)) == (20, FlushReason.STALLED)
 
 
 def test_in_a_stream_that_never_pauses_the_oldest_waits_for_the_timeout_at_most() -> None:
@@ -42,9 +42,9 @@ def test_in_a_stream_that_never_pauses_the_oldest_waits_for_the_timeout_at_most(
     batcher.add(deliveries(1), 10.0)
     batcher.add(deliveries(1), 10.15)
 
-    assert batcher.take(10.19, writer_free=True, drained=False) is None
+    assert batcher.take(10.19, writer_free=True, input_drained=False) is None
     assert batcher.due_in(10.19) == pytest.approx(0.01)
-    assert left(batcher.take(10.2, writer_free=True, drained=False)) == (2, FlushReason.LINGER)
+    assert left(batcher.take(10.2, writer_free=True, input_drained=False)) == (2, FlushReason.LINGER)
     assert batcher.due_in(10.2) is None
 
 
@@ -53,7 +53,7 @@ def test_what_stays_behind_keeps_its_own_time_of_arrival() -> None:
     batcher.add(deliveries(2), 0.0)
     batcher.add(deliveries(2), 0.5)
 
-    batcher.take(0.5, writer_free=False, drained=False)
+    batcher.take(0.5, writer_free=False, input_drained=False)
 
     assert batcher.due_in(0.5) == pytest.approx(1.0)
 
@@ -62,9 +62,9 @@ def test_when_stopping_everything_leaves() -> None:
     batcher = Batcher(3, 1.0)
     batcher.add(deliveries(4), 0.0)
 
-    assert left(batcher.take(0.0, writer_free=False, drained=False, stopping=True)) == (3, FlushReason.FULL)
-    assert left(batcher.take(0.0, writer_free=False, drained=False, stopping=True)) == (1, FlushReason.DRAIN)
-    assert batcher.take(0.0, writer_free=True, drained=True, stopping=True) is None
+    assert left(batcher.take(0.0, writer_free=False, input_drained=False, stopping=True)) == (3, FlushReason.FULL)
+    assert left(batcher.take(0.0, writer_free=False, input_drained=False, stopping=True)) == (1, FlushReason.DRAIN)
+    assert batcher.take(0.0, writer_free=True, input_drained=True, stopping=True) is None
 
 
 @given(
@@ -81,7 +81,7 @@ def test_for_any_schedule_everything_leaves_once_in_order_and_in_batches_of_at_m
         now += passed
         batcher.add(deliveries(count, came), now)
         came += count
-        batch = batcher.take(now, writer_free=writer_free, drained=drained)
+        batch = batcher.take(now, writer_free=writer_free, input_drained=drained)
         if batch is not None:
             assert 1 <= len(batch.deliveries) <= size
             out += batch.deliveries
@@ -90,6 +90,6 @@ def test_for_any_schedule_everything_leaves_once_in_order_and_in_batches_of_at_m
             assert due is not None
             assert due > 0
             assert not drained
-    while (batch := batcher.take(now, writer_free=False, drained=False, stopping=True)) is not None:
+    while (batch := batcher.take(now, writer_free=False, input_drained=False, stopping=True)) is not None:
         out += batch.deliveries
     assert out == deliveries(came)

@@ -6,12 +6,12 @@ import logging
 
 import pytest
 
-from sensorsync.messages.reading import Column, OwnTable, TableRow
+from sensorsync.messages.reading import Column, TableRow, TargetTable
 from sensorsync.pipeline import decoded_batch as module
-from sensorsync.pipeline.contract import BatchRefused, Delivery, FanOut, Reading, Rejected, Row
-from sensorsync.pipeline.decoded_batch import DecodedBatch, decoded
+from sensorsync.pipeline.contract import BatchRejected, Delivery, FanOut, Reading, Rejected, Row
+from sensorsync.pipeline.decoded_batch import DecodedBatch, decode_batch
 
-TABLE = OwnTable("states", (Column("machine", "text"), Column("note", "text")), ("machine",))
+TABLE = TargetTable("states", (Column("machine", "text"), Column("note", "text")), ("machine",))
 
 
 def delivery(text: str = "x", fault: str | None = None) -> Delivery:
@@ -29,28 +29,28 @@ def bad(message: str = "value is missing", reason: str = "value") -> Rejected:
 def said(*parts: Row | Rejected, refused: dict[int, str] | None = None) -> str:
     """What the letter of a message of these parts says."""
     batch = DecodedBatch()
-    batch.fan_out(0, FanOut(parts))
-    refusals = {row: BatchRefused(message) for row, message in (refused or {}).items()}
-    (letter,) = batch.letters([delivery()], refusals).values()
+    batch.add_fan_out(0, FanOut(parts))
+    refusals = {row: BatchRejected(message) for row, message in (refused or {}).items()}
+    (letter,) = batch.dead_letters([delivery()], refusals).values()
     return letter.message
 
 
 def test_rows_know_the_message_that_they_come_from() -> None:
     batch = DecodedBatch()
-    batch.one(0, row("a"))
-    batch.fan_out(1, FanOut((row("b"), bad(), row("c"))))
-    batch.rejected(2, bad())
-    batch.one(3, TableRow(TABLE, ("press", None), None))
+    batch.add_row(0, row("a"))
+    batch.add_fan_out(1, FanOut((row("b"), bad(), row("c"))))
+    batch.add_rejected(2, bad())
+    batch.add_row(3, TableRow(TABLE, ("press", None), None))
     assert [one.event_id for one in batch.rows if isinstance(one, Reading)] == [b"a", b"b", b"c"]
-    assert batch.places == [0, 1, 1, 3]
-    assert list(batch.letters([delivery(str(number)) for number in range(4)])) == [1, 2]
+    assert batch.message_indices == [0, 1, 1, 3]
+    assert list(batch.dead_letters([delivery(str(number)) for number in range(4)])) == [1, 2]
 
 
 def test_a_letter_has_the_whole_message_and_the_reason_of_its_first_fault() -> None:
     batch = DecodedBatch()
-    batch.fan_out(0, FanOut((row("a"), row("b"), bad("ts is no time", "ts"))))
-    refused = {1: BatchRefused("too long", errno=1406)}
-    letter = batch.letters([delivery("whole")], refused)[0]
+    batch.add_fan_out(0, FanOut((row("a"), row("b"), bad("ts is no time", "ts"))))
+    refused = {1: BatchRejected("too long", errno=1406)}
+    letter = batch.dead_letters([delivery("whole")], refused)[0]
     assert (letter.payload, letter.properties, letter.received_at) == (b"whole", {"content_type": "x"}, 100.0)
     assert (letter.reason, letter.errno) == ("database", 1406)
     assert letter.message == "rejected 2 of 3 rows, the others are stored: [1] too long; [2] ts is no time"
@@ -64,9 +64,9 @@ def test_indices_count_the_parts_of_the_message_and_not_its_rows() -> None:
 
 def test_a_message_of_one_row_is_told_as_it_is() -> None:
     batch = DecodedBatch()
-    batch.one(0, row("a"))
-    batch.rejected(1, bad("not JSON", "json"))
-    letters = batch.letters([delivery(), delivery()], {0: BatchRefused("too long", errno=1406)})
+    batch.add_row(0, row("a"))
+    batch.add_rejected(1, bad("not JSON", "json"))
+    letters = batch.dead_letters([delivery(), delivery()], {0: BatchRejected("too long", errno=1406)})
     assert [(letters[place].reason, letters[place].message) for place in (0, 1)] == [
         ("database", "too long"),
         ("json", "not JSON"),
@@ -96,16 +96,16 @@ def test_spans_beyond_a_hundred_are_counted() -> None:
 
 def test_a_message_that_gives_neither_a_row_nor_a_reason_is_parked_and_not_dropped() -> None:
     batch = DecodedBatch()
-    batch.fan_out(0, FanOut(()))
-    assert batch.letters([delivery()])[0].reason == "internal"
+    batch.add_fan_out(0, FanOut(()))
+    assert batch.dead_letters([delivery()])[0].reason == "internal"
 
 
 def test_a_packet_that_was_no_mqtt_is_not_decoded() -> None:
     def never(delivery: Delivery) -> Row:
         raise AssertionError
 
-    (batch,) = decoded([delivery(fault="not UTF-8")], never)
-    assert batch.letters([delivery()])[0].reason == "mqtt"
+    (batch,) = decode_batch([delivery(fault="not UTF-8")], never)
+    assert batch.dead_letters([delivery()])[0].reason == "mqtt"
 
 
 def test_a_bug_while_decoding_is_logged_and_becomes_the_fault_of_its_message(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,9 +113,9 @@ def test_a_bug_while_decoding_is_logged_and_becomes_the_fault_of_its_message(cap
         return row("good") if delivery.payload == b"x" else row(str(1 / 0))
 
     with caplog.at_level(logging.ERROR):
-        (batch,) = decoded([delivery("bug"), delivery()], decode)
-    assert (len(batch.rows), batch.places) == (1, [1])
-    letter = batch.letters([delivery("bug"), delivery()])[0]
+        (batch,) = decode_batch([delivery("bug"), delivery()], decode)
+    assert (len(batch.rows), batch.message_indices) == (1, [1])
+    letter = batch.dead_letters([delivery("bug"), delivery()])[0]
     assert letter.reason == "internal"
     assert "ZeroDivisionError" in letter.message
     assert [record.__dict__["event"] for record in caplog.records] == ["decode_failed"]
@@ -134,25 +134,25 @@ def test_what_fans_out_far_is_decoded_in_parts_and_no_message_is_torn(
     def decode(delivery: Delivery) -> Row | FanOut | Rejected:
         return part if delivery.payload == b"6" else FanOut((part,) * 4)
 
-    monkeypatch.setattr(module, "PART_ROWS", 8)
-    by_rows = [batch.places for batch in decoded(deliveries, decode)]
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 8)
+    by_rows = [batch.message_indices for batch in decode_batch(deliveries, decode)]
     assert by_rows == [[0] * 4 + [1] * 4, [2] * 4 + [3] * 4, [4] * 4 + [5] * 4, [6]]
 
-    monkeypatch.setattr(module, "PART_ROWS", 10_000)
-    monkeypatch.setattr(module, "PART_TEXT", 12 * 50)
-    by_text = [batch.places for batch in decoded(deliveries, decode)]
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 10_000)
+    monkeypatch.setattr(module, "MAX_PART_CHARACTERS", 12 * 50)
+    by_text = [batch.message_indices for batch in decode_batch(deliveries, decode)]
     assert by_text == [[0] * 4 + [1] * 4 + [2] * 4, [3] * 4 + [4] * 4 + [5] * 4, [6]]
 
 
 def test_what_is_rejected_in_thousands_is_kept_no_longer_than_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [delivery(str(number)) for number in range(5)]
-    monkeypatch.setattr(module, "PART_ROWS", 8)
-    parts = list(decoded(deliveries, lambda _: FanOut((bad(),) * 4)))
-    assert [list(part.faults) for part in parts] == [[0, 1], [2, 3], [4]]
-    assert [place for part in parts for place in part.letters(deliveries)] == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 8)
+    parts = list(decode_batch(deliveries, lambda _: FanOut((bad(),) * 4)))
+    assert [list(part.rejections) for part in parts] == [[0, 1], [2, 3], [4]]
+    assert [place for part in parts for place in part.dead_letters(deliveries)] == [0, 1, 2, 3, 4]
 
 
 def test_a_batch_of_plain_readings_is_one_part_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_ROWS", 8)
-    (batch,) = decoded([delivery()] * 20, lambda _: row("a"))
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 8)
+    (batch,) = decode_batch([delivery()] * 20, lambda _: row("a"))
     assert len(batch.rows) == 20

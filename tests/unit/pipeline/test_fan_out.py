@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.deadletters.replay import LeaveInBox
-from sensorsync.messages.reading import Column, OwnTable, TableRow
+from sensorsync.deadletters.replay import NullDeadLetterQueue
+from sensorsync.messages.reading import Column, TableRow, TargetTable
 from sensorsync.pipeline import contract as pipeline
 from sensorsync.pipeline import decoded_batch as module
 from sensorsync.pipeline.contract import (
-    BatchRefused,
-    BoxUnavailable,
+    BatchRejected,
     DeadLetter,
+    DeadLetterBoxUnavailable,
     Delivery,
     FanOut,
     Rejected,
@@ -26,11 +26,11 @@ from sensorsync.pipeline.contract import (
     SinkUnavailable,
     WriteReport,
 )
-from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from sensorsync.pipeline.writer import BatchKept, BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from tests.letters import rejected_rows
 
-TABLE = OwnTable("parts", (Column("message", "integer"), Column("part", "integer")), ("message", "part"))
+TABLE = TargetTable("parts", (Column("message", "integer"), Column("part", "integer")), ("message", "part"))
 
 Key = tuple[int, int]
 """(message, index of the part): what makes a row this row."""
@@ -80,14 +80,16 @@ class Table:
         fault = self.faults.pop(0) if self.faults else ""
         self.in_doubt |= fault.endswith("lost")
         if fault in {"outage", "deadlock", "commit lost"}:
-            raise SinkUnavailable(fault, prompt=fault == "deadlock", ambiguous=fault == "commit lost")
+            raise SinkUnavailable(
+                fault, retry_immediately=fault == "deadlock", commit_outcome_unknown=fault == "commit lost"
+            )
         found = {(row.values[0], row.values[1]) for row in rows if isinstance(row, TableRow)}
         if found & self.poison:
-            raise BatchRefused("poison", errno=4025)
+            raise BatchRejected("poison", errno=4025)
         new = len(found - self.rows)
         self.rows |= found  # type: ignore[arg-type]
         if fault == "answer lost":
-            raise SinkUnavailable(fault, ambiguous=True)
+            raise SinkUnavailable(fault, commit_outcome_unknown=True)
         return new
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class Box:
     def park(self, letters: Sequence[DeadLetter]) -> int:
         if self.faults:
             self.faults -= 1
-            raise BoxUnavailable("disk full")
+            raise DeadLetterBoxUnavailable("disk full")
         self.letters |= {letter.payload: letter for letter in letters}
         return len(letters)
 
@@ -115,10 +117,10 @@ def writer(
     *,
     decoder: pipeline.Decoder = decode,
     pause: Callable[[float], bool] = lambda _: True,
-    refusals: Refusals | None = None,
+    refusals: RejectionBreaker | None = None,
 ) -> BatchWriter:
     backoff = Backoff(0.1, 1.0)
-    return BatchWriter(0, table, box, decoder, backoff=backoff, pause=pause, refusals=refusals or Refusals())
+    return BatchWriter(0, table, box, decoder, backoff=backoff, pause=pause, breaker=refusals or RejectionBreaker())
 
 
 def test_a_message_of_five_rows_of_which_the_database_refuses_one_is_parked_and_four_are_stored() -> None:
@@ -130,18 +132,23 @@ def test_a_message_of_five_rows_of_which_the_database_refuses_one_is_parked_and_
     assert table.rows == keys(messages, "good")
     (letter,) = box.letters.values()
     assert letter.message == "rejected 1 of 5 rows, the others are stored: [2] poison"
-    assert (report.stored, report.rows, report.duplicates, list(report.rejected)) == (2, 10, 0, [1])
+    assert (report.messages_stored, report.rows_stored, report.redelivered_rows, list(report.rejected)) == (
+        2,
+        10,
+        0,
+        [1],
+    )
 
 
 def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_database_and_not_hundreds() -> None:
     messages = [["poison"] * 300, ["poison"] * 300, ["poison"]]
     table, box = Table(poison=keys(messages, "poison")), Box()
-    refusals = Refusals(limit=3)
+    refusals = RejectionBreaker(limit=3)
     work = writer(table, box, pause=lambda _: False, refusals=refusals)
 
     work.write([delivery(0, messages[0])])
     work.write([delivery(1, messages[1])])
-    assert not refusals.systemic
+    assert not refusals.is_open
     assert [letter.message for letter in box.letters.values()] == ["rejected all 300 rows: [0-299] poison"] * 2
 
     with pytest.raises(BatchKept):
@@ -152,7 +159,7 @@ def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_databas
 def test_a_good_row_beside_the_poison_says_that_the_database_is_well() -> None:
     messages = [["poison", "good", "poison"]] * 50
     table, box = Table(poison=keys(messages, "poison")), Box()
-    writer(table, box, pause=lambda _: False, refusals=Refusals(limit=2)).write(
+    writer(table, box, pause=lambda _: False, refusals=RejectionBreaker(limit=2)).write(
         [delivery(number, parts) for number, parts in enumerate(messages)]
     )
     assert len(box.letters) == 50
@@ -168,11 +175,11 @@ def test_a_long_run_of_poison_behind_a_good_row_does_not_keep_the_batch_for_ever
         [delivery(number, parts) for number, parts in enumerate(messages)]
     )
 
-    assert (report.stored, report.rows, report.duplicates, len(box.letters)) == (1, 3, 0, 500)
+    assert (report.messages_stored, report.rows_stored, report.redelivered_rows, len(box.letters)) == (1, 3, 0, 500)
 
 
 def test_a_batch_that_is_kept_for_its_refusals_is_parked_once_another_writer_stores_a_row() -> None:
-    table, box, refusals = Table(poison={(number, 0) for number in range(200)}), Box(), Refusals()
+    table, box, refusals = Table(poison={(number, 0) for number in range(200)}), Box(), RejectionBreaker()
     other = writer(table, box, refusals=refusals)
     waits: list[float] = []
 
@@ -189,7 +196,7 @@ def test_a_batch_that_is_kept_for_its_refusals_is_parked_once_another_writer_sto
 
 
 def test_a_batch_in_parts_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_ROWS", 10)
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 10)
     messages = [["good", "poison", "good"] if number % 4 == 0 else ["good"] * 3 for number in range(20)]
     table, box = Table(poison=keys(messages, "poison")), Box()
     table.rows = {(1, 1), (19, 0)}
@@ -197,14 +204,14 @@ def test_a_batch_in_parts_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     report = writer(table, box).write([delivery(number, parts) for number, parts in enumerate(messages)])
 
     assert table.rows == keys(messages, "good")
-    assert (report.stored, report.rows, report.duplicates) == (15, 55, 2)
+    assert (report.messages_stored, report.rows_stored, report.redelivered_rows) == (15, 55, 2)
     assert list(report.rejected) == [0, 4, 8, 12, 16]
     assert [report.rejected[place] for place in report.rejected] == list(box.letters.values())
-    assert writer(Table(), Box()).write([delivery(number, ["good"] * 3) for number in range(20)]).attempts == 1
+    assert writer(Table(), Box()).write([delivery(number, ["good"] * 3) for number in range(20)]).transactions == 1
 
 
 def test_a_stop_between_two_parts_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_ROWS", 4)
+    monkeypatch.setattr(module, "MAX_PART_ROWS", 4)
     deliveries = [delivery(number, ["good", "bad", "good"]) for number in range(4)]
     table, box = Table(faults=["", "outage"]), Box()
     with pytest.raises(BatchKept):
@@ -213,7 +220,7 @@ def test_a_stop_between_two_parts_settles_nothing(monkeypatch: pytest.MonkeyPatc
     assert box.letters == {}
 
     report = writer(table, box).write(deliveries)
-    assert (report.rows, report.duplicates, len(box.letters)) == (8, 4, 4)
+    assert (report.rows_stored, report.redelivered_rows, len(box.letters)) == (8, 4, 4)
 
 
 kinds = st.sampled_from(["good", "good", "good", "bad", "poison"])
@@ -259,7 +266,7 @@ def test_for_any_messages_faults_and_stops_every_row_and_every_message_has_exact
             good = {key for key in keys(sent, "good") if key[0] == number}
             assert good <= table.rows
             assert (place in report.rejected) == (one.payload in box.letters) == (set(parts) != {"good"})
-        assert report.stored + len(report.rejected) == len(batch)
+        assert report.messages_stored + len(report.rejected) == len(batch)
 
     assert table.rows == keys(sent, "good")
     expected = {delivery(number, parts).payload for number, parts in enumerate(sent) if set(parts) != {"good"}}
@@ -269,10 +276,10 @@ def test_for_any_messages_faults_and_stops_every_row_and_every_message_has_exact
         if len(parts) > 1:
             assert rejected_rows(letter.message) == [index for index, kind in enumerate(parts) if kind != "good"]
     occurrences = Counter(json.loads(one.payload)[0] for one in deliveries)
-    assert sum(report.rows for report in reports) == sum(occurrences[number] for number, _ in keys(sent, "good"))
+    assert sum(report.rows_stored for report in reports) == sum(occurrences[number] for number, _ in keys(sent, "good"))
     if not (stops or table.in_doubt):  # else nobody knows whose rows they are that are found
         redelivered = sum(occurrences[number] - 1 for number, _ in keys(sent, "good"))
-        assert sum(report.duplicates for report in reports) == redelivered
+        assert sum(report.redelivered_rows for report in reports) == redelivered
 
     replay_of_the_letters(sent, table, box)
 
@@ -282,13 +289,13 @@ def replay_of_the_letters(sent: Sequence[Message], table: Table, box: Box) -> No
     table.faults = []
     letters = [Delivery(one.topic, one.payload, one.qos, one.received_at, None) for one in box.letters.values()]
     before = set(table.rows)
-    report = writer(table, LeaveInBox(), refusals=Refusals(10**9)).write(letters)
+    report = writer(table, NullDeadLetterQueue(), refusals=RejectionBreaker(10**9)).write(letters)
     assert table.rows == before
     assert len(report.rejected) == len(letters)
-    assert report.rows == report.duplicates
+    assert report.rows_stored == report.redelivered_rows
 
     table.poison = set()
-    report = writer(table, LeaveInBox(), decoder=decode_all).write(letters)
-    assert (report.stored, report.rejected) == (len(letters), {})
+    report = writer(table, NullDeadLetterQueue(), decoder=decode_all).write(letters)
+    assert (report.messages_stored, report.rejected) == (len(letters), {})
     assert table.rows - before == keys(sent, "bad", "poison", "bug")
-    assert report.rows - report.duplicates == len(table.rows) - len(before)
+    assert report.rows_stored - report.redelivered_rows == len(table.rows) - len(before)

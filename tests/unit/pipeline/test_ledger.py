@@ -11,12 +11,12 @@ from sensorsync.pipeline.ledger import AckLedger
 
 def opened() -> AckLedger:
     ledger = AckLedger(0)
-    ledger.open_epoch()
+    ledger.start_epoch()
     return ledger
 
 
 def take(ledger: AckLedger, packet_id: int, payload: bytes = b"", *, dup: bool = False) -> AckToken:
-    token = ledger.issue(packet_id, dup, "t", payload or str(packet_id).encode())
+    token = ledger.issue_token(packet_id, dup, "t", payload or str(packet_id).encode())
     assert token is not None
     return token
 
@@ -34,7 +34,7 @@ def test_a_late_ack_is_not_sent_on_a_new_connection() -> None:
     ledger = opened()
     old = take(ledger, 5, b"old")
 
-    ledger.open_epoch()
+    ledger.start_epoch()
     new = take(ledger, 5, b"new")
 
     assert ledger.settle([old]) == []
@@ -46,23 +46,23 @@ def test_deliveries_of_dead_epochs_are_counted_until_they_are_settled() -> None:
     tokens = [take(ledger, packet_id) for packet_id in range(1, 6)]
     ledger.settle(tokens[2:3])
 
-    ledger.open_epoch()
+    ledger.start_epoch()
 
-    assert (ledger.in_flight, ledger.orphans) == (0, 4)
+    assert (ledger.in_flight, ledger.stale_deliveries) == (0, 4)
     ledger.settle(tokens[:2])
-    assert ledger.orphans == 2
+    assert ledger.stale_deliveries == 2
 
 
 def test_a_resend_of_an_unsettled_message_is_recognised_as_a_copy() -> None:
     ledger = opened()
     token = take(ledger, 7, b"x")
 
-    assert ledger.is_copy(7, "t", b"x")
-    assert not ledger.is_copy(7, "t", b"y")
-    assert not ledger.is_copy(7, "u", b"x")
-    assert not ledger.is_copy(8, "t", b"x")
+    assert ledger.is_resend_of_unsettled(7, "t", b"x")
+    assert not ledger.is_resend_of_unsettled(7, "t", b"y")
+    assert not ledger.is_resend_of_unsettled(7, "u", b"x")
+    assert not ledger.is_resend_of_unsettled(8, "t", b"x")
     assert ledger.settle([token]) == [7]
-    assert not ledger.is_copy(7, "t", b"x")
+    assert not ledger.is_resend_of_unsettled(7, "t", b"x")
 
 
 def test_a_packet_id_reused_before_its_ack_is_acknowledged_once_after_the_last() -> None:
@@ -78,7 +78,7 @@ def test_a_duplicate_of_an_acknowledged_id_is_written_but_not_acknowledged() -> 
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
 
-    assert ledger.issue(7, True, "t", b"one") is None
+    assert ledger.issue_token(7, True, "t", b"one") is None
     # ... but the id's next owner is no duplicate, and is owed an answer.
     assert ledger.settle([take(ledger, 7, b"two")]) == [7]
 
@@ -95,7 +95,7 @@ def test_after_a_reconnect_a_redelivery_is_owed_an_ack_whatever_its_dup_flag() -
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
 
-    ledger.open_epoch()
+    ledger.start_epoch()
 
     assert ledger.settle([take(ledger, 7, b"one", dup=True)]) == [7]
 
@@ -128,14 +128,14 @@ def test_for_any_schedule_the_acks_of_an_epoch_are_a_prefix_of_its_arrivals(data
             open_tokens = [token for token in open_tokens if token not in chosen]
             acked += ledger.settle(chosen)
         elif step == "reconnect":
-            ledger.open_epoch()
+            ledger.start_epoch()
             arrived, acked = [], []
         assert acked == arrived[: len(acked)]
         assert ledger.in_flight == len(arrived) - len(acked)
-        assert ledger.orphans == sum(token.epoch != ledger.epoch for token in open_tokens)
+        assert ledger.stale_deliveries == sum(token.epoch != ledger.epoch for token in open_tokens)
     acked += ledger.settle(open_tokens)
     assert acked == arrived
-    assert (ledger.in_flight, ledger.orphans) == (0, 0)
+    assert (ledger.in_flight, ledger.stale_deliveries) == (0, 0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=80))
@@ -145,7 +145,7 @@ def test_with_ids_reused_at_will_no_id_is_acknowledged_while_its_latest_message_
     ledger = opened()
     unsettled: list[AckToken] = []
     for number, (packet_id, duplicate, settle_oldest) in enumerate(steps):
-        token = ledger.issue(packet_id, duplicate, "t", str(number).encode())
+        token = ledger.issue_token(packet_id, duplicate, "t", str(number).encode())
         if token is not None:
             unsettled.append(token)
         if settle_oldest and unsettled:

@@ -10,8 +10,8 @@ import pytest
 
 from sensorsync.pipeline.batcher import Batch
 from sensorsync.pipeline.contract import Delivery, FlushReason, WriteReport
-from sensorsync.pipeline.worker_pool import Crew
-from sensorsync.pipeline.writer import BatchWriter, Refusals
+from sensorsync.pipeline.worker_pool import WriterPool
+from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from tests.pipelines import Box, Database, decode
 
@@ -35,7 +35,9 @@ class DeadlyInbox(queue.SimpleQueue[Batch | None]):
 
 
 def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
-    return BatchWriter(number, Database(), Box(), decode, backoff=Backoff(0.01, 0.05), pause=pause, refusals=Refusals())
+    return BatchWriter(
+        number, Database(), Box(), decode, backoff=Backoff(0.01, 0.05), pause=pause, breaker=RejectionBreaker()
+    )
 
 
 def test_a_writer_that_dies_after_it_gave_its_batch_back_does_not_lose_it_a_second_time(
@@ -45,17 +47,17 @@ def test_a_writer_that_dies_after_it_gave_its_batch_back_does_not_lose_it_a_seco
     async def scenario() -> None:
         returned: list[WriteReport | None] = []
         died: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        crew = Crew(
+        crew = WriterPool(
             1,
             make_writer,
-            returned=lambda batch, report: returned.append(report),
-            died=died.set_result,
+            on_returned=lambda batch, report: returned.append(report),
+            on_failed=died.set_result,
         )
         monkeypatch.setattr(crew, "_inbox", DeadlyInbox())
         crew.start()
-        crew.give(BATCH)
+        crew.submit(BATCH)
         assert isinstance(await asyncio.wait_for(died, 5), Death)
         assert crew.idle
-        assert [report is not None and report.stored for report in returned] == [1]
+        assert [report is not None and report.messages_stored for report in returned] == [1]
 
     asyncio.run(scenario())

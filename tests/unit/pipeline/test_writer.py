@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.pipeline.contract import (
-    BatchRefused,
-    BoxUnavailable,
+    BatchRejected,
     DeadLetter,
+    DeadLetterBoxUnavailable,
     Delivery,
     Reading,
     Rejected,
@@ -20,7 +20,7 @@ from sensorsync.pipeline.contract import (
     SinkMisconfigured,
     SinkUnavailable,
 )
-from sensorsync.pipeline.writer import BatchKept, BatchWriter, Refusals
+from sensorsync.pipeline.writer import BatchKept, BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 
 
@@ -52,7 +52,7 @@ class FakeSink:
             raise self.faults.pop(0)
         ids = [row.event_id.decode() for row in rows if isinstance(row, Reading)]
         if self.poison & set(ids):
-            raise BatchRefused("poison", errno=1406)
+            raise BatchRejected("poison", errno=1406)
         new = set(ids) - self.stored
         self.stored |= new
         return len(new)
@@ -69,7 +69,7 @@ class FakeBox:
     def park(self, letters: Sequence[DeadLetter]) -> int:
         if self.faults:
             self.faults -= 1
-            raise BoxUnavailable("disk full")
+            raise DeadLetterBoxUnavailable("disk full")
         self.letters += letters
         return len(letters)
 
@@ -79,7 +79,7 @@ def writer(
     box: FakeBox,
     *,
     pause: Callable[[float], bool] = lambda _: True,
-    refusals: Refusals | None = None,
+    refusals: RejectionBreaker | None = None,
     wait_for_database: bool = False,
 ) -> BatchWriter:
     return BatchWriter(
@@ -89,7 +89,7 @@ def writer(
         decode,
         backoff=Backoff(0.1, 1.0),
         pause=pause,
-        refusals=refusals or Refusals(),
+        breaker=refusals or RejectionBreaker(),
         wait_for_database=wait_for_database,
     )
 
@@ -101,7 +101,7 @@ def test_a_bad_message_is_parked_with_its_reason_and_the_rest_of_its_batch_is_st
 
     assert sink.stored == {"a", "b"}
     assert [(letter.reason, letter.payload) for letter in box.letters] == [("json", b"garbage")]
-    assert (report.stored, list(report.rejected)) == (2, [1])
+    assert (report.messages_stored, list(report.rejected)) == (2, [1])
 
 
 def test_an_exception_while_decoding_parks_that_message_with_its_traceback() -> None:
@@ -122,7 +122,7 @@ def test_a_poison_row_is_found_by_halving_and_the_others_are_stored() -> None:
     assert len(sink.stored) == 999
     assert [letter.payload for letter in box.letters] == [b"13"]
     assert box.letters[0].errno == 1406
-    assert report.attempts <= 1 + 2 * 10  # log2(1000) = 10
+    assert report.transactions <= 1 + 2 * 10  # log2(1000) = 10
 
 
 def test_an_outage_keeps_the_batch_and_parks_nothing() -> None:
@@ -132,7 +132,7 @@ def test_an_outage_keeps_the_batch_and_parks_nothing() -> None:
 
     assert sink.stored == {"a"}
     assert box.letters == []
-    assert report.attempts == 51
+    assert report.transactions == 51
 
 
 def test_a_stop_during_an_outage_leaves_the_batch_unacknowledged() -> None:
@@ -153,7 +153,7 @@ def test_a_deadlock_is_retried_at_once_and_only_then_with_a_wait() -> None:
         waits.append(seconds)
         return True
 
-    sink = FakeSink(faults=[SinkUnavailable("deadlock", errno=1213, prompt=True)] * 6)
+    sink = FakeSink(faults=[SinkUnavailable("deadlock", errno=1213, retry_immediately=True)] * 6)
     writer(sink, FakeBox(), pause=pause).write([delivery("a")])
 
     assert len(waits) == 1
@@ -184,21 +184,21 @@ def test_a_misconfigured_database_stops_the_writer_unless_it_shall_wait() -> Non
         writer(FakeSink(faults=[fault]), FakeBox()).write([delivery("a")])
 
     sink = FakeSink(faults=[fault])
-    assert writer(sink, FakeBox(), wait_for_database=True).write([delivery("a")]).stored == 1
+    assert writer(sink, FakeBox(), wait_for_database=True).write([delivery("a")]).messages_stored == 1
 
 
 def test_rows_found_after_a_commit_of_unknown_outcome_are_not_counted_as_redelivered() -> None:
-    sink = FakeSink(stored={"a", "b"}, faults=[SinkUnavailable("lost", errno=2013, ambiguous=True)])
+    sink = FakeSink(stored={"a", "b"}, faults=[SinkUnavailable("lost", errno=2013, commit_outcome_unknown=True)])
 
     report = writer(sink, FakeBox()).write([delivery("a"), delivery("b")])
 
-    assert (report.stored, report.duplicates) == (2, 0)
+    assert (report.messages_stored, report.redelivered_rows) == (2, 0)
 
 
 def test_rows_that_were_there_before_count_as_duplicates() -> None:
     report = writer(FakeSink(stored={"a"}), FakeBox()).write([delivery("a"), delivery("b")])
 
-    assert (report.stored, report.duplicates) == (2, 1)
+    assert (report.messages_stored, report.redelivered_rows) == (2, 1)
 
 
 def test_a_database_that_refuses_everything_keeps_the_rows_instead_of_parking_them() -> None:
@@ -212,11 +212,11 @@ def test_a_database_that_refuses_everything_keeps_the_rows_instead_of_parking_th
     report = writer(sink, box, pause=mended).write([delivery(text) for text in sorted(everything)])
 
     assert box.letters == []
-    assert report.stored == 100
+    assert report.messages_stored == 100
 
 
 def test_refusals_are_systemic_over_batches_and_one_stored_row_ends_that() -> None:
-    refusals = Refusals(limit=3)
+    refusals = RejectionBreaker(limit=3)
     sink, box = FakeSink(poison={"p1", "p2", "p3", "p4"}), FakeBox()
     work = writer(sink, box, refusals=refusals, pause=lambda _: False)
 
@@ -227,7 +227,7 @@ def test_refusals_are_systemic_over_batches_and_one_stored_row_ends_that() -> No
     assert len(box.letters) == 2
 
     work.write([delivery("p4"), delivery("good")])
-    assert not refusals.systemic
+    assert not refusals.is_open
     assert len(box.letters) == 3
 
 
@@ -255,8 +255,8 @@ def test_for_any_batch_and_any_faults_every_message_has_exactly_one_fate(
     texts = [f"{kind}-{number}" for number, kind in enumerate(batch)]
     made: dict[str, Exception] = {
         "outage": SinkUnavailable("gone"),
-        "deadlock": SinkUnavailable("deadlock", prompt=True),
-        "ambiguous": SinkUnavailable("lost", ambiguous=True),
+        "deadlock": SinkUnavailable("deadlock", retry_immediately=True),
+        "ambiguous": SinkUnavailable("lost", commit_outcome_unknown=True),
     }
     sink = FakeSink(poison={t for t in texts if t.startswith("poison")}, faults=[made[f] for f in faults])
     box = FakeBox(faults=box_faults)
@@ -265,5 +265,5 @@ def test_for_any_batch_and_any_faults_every_message_has_exactly_one_fate(
 
     assert sink.stored == {t for t in texts if t.startswith("good")}
     assert sorted(letter.payload.decode() for letter in box.letters) == sorted(set(texts) - sink.stored)
-    assert report.stored + len(report.rejected) == len(texts)
+    assert report.messages_stored + len(report.rejected) == len(texts)
     assert all(texts[index].encode() == letter.payload for index, letter in report.rejected.items())

@@ -18,10 +18,10 @@ import yaml
 from dotenv import dotenv_values
 
 from sensorsync.config import Settings, load
-from sensorsync.config.loading.environment import CONFIG_VARIABLE, OWN_KEYS
-from sensorsync.config.reference.keys import keys
+from sensorsync.config.loading.environment import CONFIG_VARIABLE, KEY_VARIABLES
+from sensorsync.config.reference.keys import setting_keys
 from sensorsync.config.sections.units import parse_duration
-from sensorsync.service.supervisor.supervision import KILL_SECONDS
+from sensorsync.service.supervisor.supervision import KILL_DELAY
 from tests.unit.project.test_docs_commands import complaint
 
 ROOT = Path(__file__).parents[3]
@@ -37,10 +37,12 @@ SCRIPTS = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.is_file() and path.suffix in {".sh", ""} and path.read_bytes()[:2] == b"#!"
 ]
-STOP_SECONDS = Settings().pipeline.stop_timeout + KILL_SECONDS
+STOP_SECONDS = Settings().pipeline.stop_timeout + KILL_DELAY
 
 
-VARIABLES = {variable for key in keys().values() for variable in (*key.aliases, key.variable)} | set(OWN_KEYS)
+VARIABLES = {variable for key in setting_keys().values() for variable in (*key.aliases, key.variable)} | set(
+    KEY_VARIABLES
+)
 
 
 def tool(name: str) -> str:
@@ -125,7 +127,7 @@ def test_systemd_accepts_the_units_and_finds_little_that_they_may_do(tmp_path: P
 def test_the_example_of_env_has_every_well_known_name_and_no_unknown_one() -> None:
     known = {*VARIABLES, CONFIG_VARIABLE}
     ours, _, for_docker = EXAMPLE.partition("-- for Docker alone")
-    assert {alias for key in keys().values() for alias in key.aliases} <= names_in(ours) <= known
+    assert {alias for key in setting_keys().values() for alias in key.aliases} <= names_in(ours) <= known
     assert names_in(for_docker) & known == set()
 
 
@@ -286,7 +288,7 @@ def settings_of(unit: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
 def test_a_unit_sets_only_what_there_is(unit: Path) -> None:
     assert complaint(dict(settings_of(unit))["ExecStart"]) is None
-    known = {key.variable for key in keys().values()}
+    known = {key.variable for key in setting_keys().values()}
     named = [value.partition("=")[0] for name, value in settings_of(unit) if name == "Environment"]
     named += re.findall(r"(?m)^#Environment=(\w+)", unit.read_text())
     assert named

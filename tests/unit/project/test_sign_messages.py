@@ -54,14 +54,14 @@ def made(folder: Path, program: str, message: bytes) -> bytes:
 @pytest.mark.parametrize("program", SIGNING)
 def test_what_the_page_signs_is_verified(folder: Path, security: SecuritySettings, program: str) -> None:
     assert security.signatures == "required"
-    assert envelope(security).open(made(folder, program, MESSAGE)) == MESSAGE
+    assert envelope(security).verify_and_decrypt(made(folder, program, MESSAGE)) == MESSAGE
 
 
 @pytest.mark.parametrize("program", ENCRYPTING)
 def test_what_the_page_encrypts_is_decrypted(folder: Path, security: SecuritySettings, program: str) -> None:
     token = made(folder, program, made(folder, "eddsa.py", MESSAGE))
     strict = security.model_copy(update={"encryption": "required"})
-    assert envelope(strict).open(token) == MESSAGE
+    assert envelope(strict).verify_and_decrypt(token) == MESSAGE
     assert token != made(folder, program, made(folder, "eddsa.py", MESSAGE))
 
 
@@ -78,7 +78,7 @@ def test_what_the_page_signs_in_c_is_verified(folder: Path, security: SecuritySe
         done = subprocess.run(
             [folder / "hs256"], cwd=folder, input=message, capture_output=True, check=True, timeout=30
         )
-        assert envelope(security).open(done.stdout) == message
+        assert envelope(security).verify_and_decrypt(done.stdout) == message
 
 
 def test_every_program_of_the_page_is_run_by_a_test() -> None:

@@ -10,16 +10,16 @@ import sys
 
 import pytest
 
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 
 
 def test_the_first_signal_asks_to_stop_and_the_first_reason_counts() -> None:
     async def scenario() -> None:
-        with SoftStop() as stop:
-            assert not stop.asked
+        with GracefulShutdown() as stop:
+            assert not stop.requested
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.wait_for(stop.wait(), 5)
-            stop.ask("idle")
+            stop.request("idle")
             assert stop.reason == "SIGTERM"
 
     asyncio.run(scenario())
@@ -27,9 +27,9 @@ def test_the_first_signal_asks_to_stop_and_the_first_reason_counts() -> None:
 
 SECOND_SIGNAL = """
 import asyncio, os, signal, threading
-from sensorsync.runtime.shutdown import SoftStop
+from sensorsync.runtime.shutdown import GracefulShutdown
 async def main():
-    with SoftStop() as stop:
+    with GracefulShutdown() as stop:
         print("ready", flush=True)
         await stop.wait()
         print("asked", flush=True)

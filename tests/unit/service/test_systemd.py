@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.runtime.shutdown import SoftStop
-from sensorsync.service.systemd import ServiceManager, keep_told
+from sensorsync.runtime.shutdown import GracefulShutdown
+from sensorsync.service.systemd import SystemdNotifier, notify_loop
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ async def told(server: socket.socket, *lines: str) -> None:
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "tcp://somewhere"])
 def test_without_a_socket_of_this_machine_nobody_is_told(address: str) -> None:
-    assert ServiceManager.of({"NOTIFY_SOCKET": address}) is None
-    assert ServiceManager.of({}) is None
+    assert SystemdNotifier.from_environment({"NOTIFY_SOCKET": address}) is None
+    assert SystemdNotifier.from_environment({}) is None
 
 
 @pytest.mark.parametrize(
@@ -51,35 +51,35 @@ def test_without_a_socket_of_this_machine_nobody_is_told(address: str) -> None:
 def test_signs_of_life_come_three_times_as_often_as_they_must_and_only_from_who_is_meant(
     environ: dict[str, str], beat: float | None
 ) -> None:
-    manager = ServiceManager.of({"NOTIFY_SOCKET": "/run/systemd/notify", **environ})
+    manager = SystemdNotifier.from_environment({"NOTIFY_SOCKET": "/run/systemd/notify", **environ})
     assert manager is not None
-    assert manager.beat == beat
+    assert manager.watchdog_interval == beat
 
 
 def test_a_service_manager_that_does_not_listen_is_no_trouble(tmp_path: Path, systemd: socket.socket) -> None:
-    ServiceManager(str(tmp_path / "nobody")).tell("READY=1")
-    full = ServiceManager(str(tmp_path / "notify"))
+    SystemdNotifier(str(tmp_path / "nobody")).notify("READY=1")
+    full = SystemdNotifier(str(tmp_path / "notify"))
     for _ in range(10_000):  # its queue is full after a few hundred: that must not block
-        full.tell("WATCHDOG=1")
+        full.notify("WATCHDOG=1")
 
 
 def test_an_abstract_socket_is_understood() -> None:
     name = f"sensorsync-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind("\0" + name)
-        ServiceManager("@" + name).tell("READY=1")
+        SystemdNotifier("@" + name).notify("READY=1")
         assert server.recv(100) == b"READY=1"
 
 
 async def _ready_alive_and_stopping(server: socket.socket, address: str) -> None:
     is_ready = False
-    with SoftStop() as stop:
-        manager = ServiceManager(address, beat=0.01)
-        telling = asyncio.create_task(keep_told(manager, stop, lambda: is_ready, lambda: "450 stored"))
+    with GracefulShutdown() as stop:
+        manager = SystemdNotifier(address, watchdog_interval=0.01)
+        telling = asyncio.create_task(notify_loop(manager, stop, lambda: is_ready, lambda: "450 stored"))
         await told(server, "WATCHDOG=1", "STATUS=450 stored", "WATCHDOG=1")
         is_ready = True
         await told(server, "READY=1", "WATCHDOG=1")
-        stop.ask("test")
+        stop.request("test")
         await told(server, "STOPPING=1", "WATCHDOG=1")
         telling.cancel()
 
@@ -91,9 +91,9 @@ def test_ready_comes_once_it_is_stopping_once_asked_and_signs_of_life_all_the_wh
 
 
 async def _stopped_before_ready(server: socket.socket, address: str) -> list[str]:
-    with SoftStop() as stop:
-        stop.ask("test")
-        telling = asyncio.create_task(keep_told(ServiceManager(address, 0.01), stop, lambda: True, lambda: ""))
+    with GracefulShutdown() as stop:
+        stop.request("test")
+        telling = asyncio.create_task(notify_loop(SystemdNotifier(address, 0.01), stop, lambda: True, lambda: ""))
         await told(server, "STOPPING=1", "WATCHDOG=1", "WATCHDOG=1")
         telling.cancel()
     heard = []

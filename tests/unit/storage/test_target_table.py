@@ -9,22 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.messages.reading import Column, OwnTable
-from sensorsync.messages.reading.rows import Kind
+from sensorsync.messages.reading import Column, TargetTable
+from sensorsync.messages.reading.rows import ColumnKind
 from sensorsync.pipeline.contract import Row
-from sensorsync.storage.mysql.own_tables import MySqlDialect
-from sensorsync.storage.target_table import FoundColumn, FoundKey, FoundTable, differences, grouped, warnings
-from tests.own_tables import ALARMS, STATE, alarm, state
+from sensorsync.storage.mysql.target_tables import MySqlDialect
+from sensorsync.storage.target_table import ColumnInfo, TableInfo, UniqueKeyInfo, differences, group_by_table, warnings
 from tests.rows import reading
+from tests.target_tables import ALARMS, STATE, alarm, state
 
-TABLE = OwnTable("t", (Column("k", "text"), Column("at", "time"), Column("v", "number")), key=("k", "at"))
-FIT = FoundTable(
+TABLE = TargetTable("t", (Column("k", "text"), Column("at", "time"), Column("v", "number")), key=("k", "at"))
+FIT = TableInfo(
     (
-        FoundColumn("k", "varchar(64)", nullable=False, filled=False, collation="utf8mb4_bin"),
-        FoundColumn("at", "datetime(6)", nullable=False, filled=False),
-        FoundColumn("v", "double"),
+        ColumnInfo("k", "varchar(64)", nullable=False, has_default=False, collation="utf8mb4_bin"),
+        ColumnInfo("at", "datetime(6)", nullable=False, has_default=False),
+        ColumnInfo("v", "double"),
     ),
-    (FoundKey("PRIMARY", ("k", "at")),),
+    (UniqueKeyInfo("PRIMARY", ("k", "at")),),
 )
 rows = st.lists(
     st.builds(lambda make, number: make(number), st.sampled_from([reading, state, alarm]), st.integers(0, 9))
@@ -33,7 +33,7 @@ rows = st.lists(
 
 @given(rows)
 def test_a_batch_is_sorted_out_by_table_in_the_order_of_their_names(batch: list[Row]) -> None:
-    groups = grouped(batch)
+    groups = group_by_table(batch)
     names = ["sensor_readings" if group.table is None else group.table.name for group in groups]
     assert names == sorted(set(names))
     for table, found in groups:
@@ -43,18 +43,18 @@ def test_a_batch_is_sorted_out_by_table_in_the_order_of_their_names(batch: list[
 
 def test_a_group_is_made_for_a_table_and_not_for_a_name() -> None:
     other = replace(STATE)
-    assert [group.table for group in grouped([state(1), state(1, other), alarm(1)])] == [ALARMS, STATE, other]
+    assert [group.table for group in group_by_table([state(1), state(1, other), alarm(1)])] == [ALARMS, STATE, other]
 
 
-def said(found: FoundTable | None, table: OwnTable = TABLE) -> list[str]:
+def said(found: TableInfo | None, table: TargetTable = TABLE) -> list[str]:
     return differences(table, found, MySqlDialect())
 
 
-def with_columns(*columns: FoundColumn, keys: Sequence[FoundKey] = ()) -> FoundTable:
+def with_columns(*columns: ColumnInfo, keys: Sequence[UniqueKeyInfo] = ()) -> TableInfo:
     """The table that is fit, with other columns of these names, or more, and more keys."""
     names = {column.name: column for column in columns}
     kept = [names.pop(column.name, column) for column in FIT.columns]
-    return FoundTable((*kept, *names.values()), (*FIT.keys, *keys))
+    return TableInfo((*kept, *names.values()), (*FIT.keys, *keys))
 
 
 def test_a_table_that_is_fit_has_no_differences() -> None:
@@ -63,8 +63,8 @@ def test_a_table_that_is_fit_has_no_differences() -> None:
 
 
 def test_a_name_knows_no_case() -> None:
-    upper = FoundTable(
-        tuple(replace(column, name=column.name.upper()) for column in FIT.columns), (FoundKey("u", ("at", "k")),)
+    upper = TableInfo(
+        tuple(replace(column, name=column.name.upper()) for column in FIT.columns), (UniqueKeyInfo("u", ("at", "k")),)
     )
     assert said(upper) == []
 
@@ -74,8 +74,9 @@ def test_a_missing_key_is_named_with_the_statement_that_adds_it() -> None:
     assert line == (
         "t has no unique key of exactly the columns (k, at): run ALTER TABLE `t` ADD UNIQUE KEY `sensorsync_identity` (`k`,`at`)"
     )
-    taken = FoundTable(
-        (*FIT.columns, FoundColumn("id", "int", always_new=True)), (FoundKey("sensorsync_identity", ("id",)),)
+    taken = TableInfo(
+        (*FIT.columns, ColumnInfo("id", "int", default_is_unique=True)),
+        (UniqueKeyInfo("sensorsync_identity", ("id",)),),
     )
     assert "ADD UNIQUE KEY `sensorsync_identity_`" in said(taken)[0]
 
@@ -83,39 +84,42 @@ def test_a_missing_key_is_named_with_the_statement_that_adds_it() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        FoundKey("u", ("k",)),
-        FoundKey("u", ("k", "at", "v")),
-        FoundKey("u", ("k", "at"), whole=False),
+        UniqueKeyInfo("u", ("k",)),
+        UniqueKeyInfo("u", ("k", "at", "v")),
+        UniqueKeyInfo("u", ("k", "at"), compares_whole_columns=False),
     ],
     ids=["fewer", "more", "prefix"],
 )
-def test_a_key_of_other_columns_or_of_prefixes_is_not_the_declared_one(key: FoundKey) -> None:
+def test_a_key_of_other_columns_or_of_prefixes_is_not_the_declared_one(key: UniqueKeyInfo) -> None:
     assert said(replace(FIT, keys=(key,)))[0].startswith("t has no unique key of exactly")
 
 
 @pytest.mark.parametrize(
     ("key", "refused"),
     [
-        (FoundKey("u", ("v",)), True),
-        (FoundKey("u", ("k",)), True),
-        (FoundKey("u", ("k", "v")), True),
-        (FoundKey("u", ("k", "at", "v"), whole=False), True),
-        (FoundKey("u", ("serial",)), True),
-        (FoundKey("u", ("k", "at", "v")), False),
-        (FoundKey("u", ("id",)), False),
-        (FoundKey("u", ("v", "id")), False),
+        (UniqueKeyInfo("u", ("v",)), True),
+        (UniqueKeyInfo("u", ("k",)), True),
+        (UniqueKeyInfo("u", ("k", "v")), True),
+        (UniqueKeyInfo("u", ("k", "at", "v"), compares_whole_columns=False), True),
+        (UniqueKeyInfo("u", ("serial",)), True),
+        (UniqueKeyInfo("u", ("k", "at", "v")), False),
+        (UniqueKeyInfo("u", ("id",)), False),
+        (UniqueKeyInfo("u", ("v", "id")), False),
     ],
 )
 def test_another_unique_key_is_refused_unless_no_new_row_can_meet_another_one_there(
-    key: FoundKey, refused: bool
+    key: UniqueKeyInfo, refused: bool
 ) -> None:
-    more = (FoundColumn("serial", "int", nullable=False), FoundColumn("id", "int", nullable=False, always_new=True))
+    more = (
+        ColumnInfo("serial", "int", nullable=False),
+        ColumnInfo("id", "int", nullable=False, default_is_unique=True),
+    )
     lines = said(with_columns(*more, keys=[key]))
     assert bool(lines) == refused
     assert all("another unique key, u (" in line and "change the wrong row" in line for line in lines)
 
 
-FITS: dict[Kind | None, tuple[str, ...]] = {
+FITS: dict[ColumnKind | None, tuple[str, ...]] = {
     "number": ("double", "float", "decimal(10,2)"),
     "integer": ("int(11)", "tinyint(4)", "bigint unsigned", "decimal(20,0)", "double"),
     "boolean": ("tinyint(1)", "bit(1)", "int"),
@@ -137,10 +141,10 @@ TYPES = {type_ for types in FITS.values() for type_ in types} | {
 
 
 @pytest.mark.parametrize("kind", FITS)
-def test_a_kind_fits_the_types_that_keep_all_of_its_values(kind: Kind | None) -> None:
-    fitting = {type_ for type_ in TYPES if MySqlDialect().fits(kind, FoundColumn("c", type_))}
+def test_a_kind_fits_the_types_that_keep_all_of_its_values(kind: ColumnKind | None) -> None:
+    fitting = {type_ for type_ in TYPES if MySqlDialect().can_store(kind, ColumnInfo("c", type_))}
     texts = {"varchar(1)", "char(9)", "text", "longtext", "varchar(9)", "varchar(25)", "varchar(26)"}
-    also: dict[Kind | None, set[str]] = {
+    also: dict[ColumnKind | None, set[str]] = {
         "text": texts,
         "json": texts,
         None: texts | {"float", "decimal(10,2)", "decimal(20,0)"},
@@ -155,27 +159,27 @@ def test_a_kind_fits_the_types_that_keep_all_of_its_values(kind: Kind | None) ->
 @pytest.mark.parametrize(
     ("column", "words", "statement"),
     [
-        (FoundColumn("v", "int"), "t.v is int, which does not hold numbers with a fraction", "MODIFY `v` DOUBLE NULL"),
+        (ColumnInfo("v", "int"), "t.v is int, which does not hold numbers with a fraction", "MODIFY `v` DOUBLE NULL"),
         (
-            FoundColumn("at", "bigint", nullable=False),
+            ColumnInfo("at", "bigint", nullable=False),
             "t.at is bigint, which does not hold times",
             "MODIFY `at` DATETIME(6) NOT NULL",
         ),
         (
-            FoundColumn("k", "varchar(64)", collation="utf8mb4_general_ci"),
+            ColumnInfo("k", "varchar(64)", collation="utf8mb4_general_ci"),
             "t.k is in the key but may be NULL",
             "MODIFY `k` varchar(64) COLLATE utf8mb4_general_ci NOT NULL",
         ),
         (
-            FoundColumn("site", "int", nullable=False, filled=False),
+            ColumnInfo("site", "int", nullable=False, has_default=False),
             "t.site is not mapped but demands a value",
             "MODIFY `site` int NULL",
         ),
-        (FoundColumn("v", "double", generated=True), "t.v is a generated column", None),
+        (ColumnInfo("v", "double", generated=True), "t.v is a generated column", None),
     ],
 )
 def test_a_column_that_is_not_fit_is_named_with_what_mends_it(
-    column: FoundColumn, words: str, statement: str | None
+    column: ColumnInfo, words: str, statement: str | None
 ) -> None:
     (line,) = said(with_columns(column))
     assert line.startswith(words)
@@ -184,20 +188,20 @@ def test_a_column_that_is_not_fit_is_named_with_what_mends_it(
 
 def test_a_column_that_is_filled_or_computed_by_the_database_needs_no_mapping() -> None:
     more = (
-        FoundColumn("id", "int", nullable=False),
-        FoundColumn("day", "date", nullable=False, filled=False, generated=True),
+        ColumnInfo("id", "int", nullable=False),
+        ColumnInfo("day", "date", nullable=False, has_default=False, generated=True),
     )
     assert said(with_columns(*more)) == []
 
 
 def test_a_column_without_a_type_in_the_mapping_is_not_rounded_without_a_word() -> None:
     table = replace(TABLE, columns=(*TABLE.columns[:2], Column("v", None)))
-    (line,) = said(with_columns(FoundColumn("v", "int")), table)
+    (line,) = said(with_columns(ColumnInfo("v", "int")), table)
     assert line == "t.v is int, which does not hold numbers and texts: say its `type` in the mapping"
 
 
 def test_a_long_text_in_the_key_gets_a_length_before_the_key_is_added() -> None:
-    found = FoundTable((FoundColumn("k", "text", nullable=False), *FIT.columns[1:]), ())
+    found = TableInfo((ColumnInfo("k", "text", nullable=False), *FIT.columns[1:]), ())
     column, key = said(found)
     assert column.endswith("MODIFY `k` VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL")
     assert "ADD UNIQUE KEY" in key
@@ -213,33 +217,33 @@ def test_a_table_that_is_missing_gets_a_suggestion() -> None:
 
 
 def test_of_a_view_nothing_else_is_said() -> None:
-    assert said(FoundTable((), (), ("t is a view",))) == ["t is a view"]
+    assert said(TableInfo((), (), ("t is a view",))) == ["t is a view"]
 
 
 @pytest.mark.parametrize(
     ("column", "words"),
     [
         (
-            FoundColumn("k", "varchar(9)", collation="utf8mb4_general_ci"),
+            ColumnInfo("k", "varchar(9)", collation="utf8mb4_general_ci"),
             "t.k is in the key of its mapping and has the collation",
         ),
-        (FoundColumn("k", "varchar(9)", collation="utf8mb4_0900_ai_ci"), "differ only in case or accents"),
-        (FoundColumn("at", "datetime(3)"), "keeps 3 of 6 digits"),
-        (FoundColumn("at", "timestamp"), "keeps 0 of 6 digits"),
-        (FoundColumn("k", "float"), "is float: it rounds"),
-        (FoundColumn("k", "decimal(6,2)"), "is decimal(6,2): it rounds"),
-        (FoundColumn("k", "double(9,3)"), "is double(9,3): it rounds"),
-        (FoundColumn("k", "double"), None),
-        (FoundColumn("v", "float"), None),
-        (FoundColumn("v", "enum('off','on')"), "t.v is enum('off','on'): a text of digits"),
-        (FoundColumn("k", "varchar(9)", collation="utf8mb4_0900_as_cs"), None),
-        (FoundColumn("k", "varchar(9)", collation="utf8mb4_nopad_bin"), None),
-        (FoundColumn("v", "varchar(9)", collation="utf8mb4_general_ci"), None),
-        (FoundColumn("v", "datetime"), None),
+        (ColumnInfo("k", "varchar(9)", collation="utf8mb4_0900_ai_ci"), "differ only in case or accents"),
+        (ColumnInfo("at", "datetime(3)"), "keeps 3 of 6 digits"),
+        (ColumnInfo("at", "timestamp"), "keeps 0 of 6 digits"),
+        (ColumnInfo("k", "float"), "is float: it rounds"),
+        (ColumnInfo("k", "decimal(6,2)"), "is decimal(6,2): it rounds"),
+        (ColumnInfo("k", "double(9,3)"), "is double(9,3): it rounds"),
+        (ColumnInfo("k", "double"), None),
+        (ColumnInfo("v", "float"), None),
+        (ColumnInfo("v", "enum('off','on')"), "t.v is enum('off','on'): a text of digits"),
+        (ColumnInfo("k", "varchar(9)", collation="utf8mb4_0900_as_cs"), None),
+        (ColumnInfo("k", "varchar(9)", collation="utf8mb4_nopad_bin"), None),
+        (ColumnInfo("v", "varchar(9)", collation="utf8mb4_general_ci"), None),
+        (ColumnInfo("v", "datetime"), None),
     ],
 )
 def test_where_two_identities_or_values_could_count_as_one_there_is_a_warning(
-    column: FoundColumn, words: str | None
+    column: ColumnInfo, words: str | None
 ) -> None:
     lines = warnings(TABLE, with_columns(column), MySqlDialect())
     assert len(lines) == (words is not None)

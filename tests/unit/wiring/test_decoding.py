@@ -10,10 +10,10 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
-from sensorsync.messages.envelope import Key, generated
+from sensorsync.messages.envelope import Key, generate_key
 from sensorsync.messages.reading import Row, TableRow
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected
-from sensorsync.wiring import mappings, message_decoder, sealer, signing_key, unchecked_envelope
+from sensorsync.wiring import envelope_without_signature_check, mappings, message_decoder, message_encoder, signing_key
 
 BOILER = {
     "name": "boiler",
@@ -78,7 +78,7 @@ def decoded(
 
 def test_plain_and_signed_messages_become_the_same_reading() -> None:
     chosen = settings(security={"keys": [{"id": "a", "secret": SECRET}]})
-    seal = sealer(chosen.security)
+    seal = message_encoder(chosen.security)
     assert seal is not None
     signed = decoded(chosen, seal(PLAIN))
     assert isinstance(signed, Reading)
@@ -110,7 +110,7 @@ class TestAMessageThatAMappingIsFor:
         chosen = settings(**MAPPED)
         found = decoded(chosen, b'{"t": "2026-01-02T03:04:05Z"}', "machines/m1")
         assert isinstance(found, TableRow)
-        assert (found.table,) == chosen.own_tables
+        assert (found.table,) == chosen.target_tables
         assert found.values[:2] == ("m1", "2026-01-02 03:04:05.000000")
 
     def test_is_rejected_in_the_name_of_the_mapping_and_not_read_in_our_own_format(self) -> None:
@@ -119,10 +119,10 @@ class TestAMessageThatAMappingIsFor:
         assert (found.reason, found.message.partition(":")[0]) == ("json", "boiler")
 
     def test_is_verified_and_decrypted_first(self) -> None:
-        secret = generated("e", "A256GCM")
+        secret = generate_key("e", "A256GCM")
         keys = [{"id": "a", "secret": SECRET}, {"id": "e", "algorithm": "A256GCM", "secret": text(secret)}]
         chosen = settings(security={"signatures": "required", "keys": keys}, **MAPPED)
-        seal = sealer(chosen.security)
+        seal = message_encoder(chosen.security)
         assert seal is not None
         assert decoded(chosen, seal(STATE), "boilers/b1/state") == decoded(
             settings(**MAPPED), STATE, "boilers/b1/state"
@@ -203,18 +203,18 @@ def test_we_sign_with_the_first_key_or_with_the_one_that_is_named() -> None:
     chosen = signing_key(named.security)
     assert chosen is not None
     assert chosen.id == "b"
-    assert sealer(settings().security) is None
+    assert message_encoder(settings().security) is None
 
 
 def test_the_policy_of_encryption_reaches_the_decoder() -> None:
-    secret = generated("e", "A256GCM")
+    secret = generate_key("e", "A256GCM")
     chosen = settings(
         security={"encryption": "required", "keys": [{"id": "e", "algorithm": "A256GCM", "secret": text(secret)}]}
     )
     found = decoded(chosen, PLAIN)
     assert isinstance(found, Rejected)
     assert found.reason == "encryption"
-    seal = sealer(chosen.security)
+    seal = message_encoder(chosen.security)
     assert seal is not None
     assert isinstance(decoded(chosen, seal(PLAIN)), Reading)
 
@@ -223,21 +223,21 @@ def test_the_policy_of_encryption_reaches_the_decoder() -> None:
 def test_who_signs_has_the_private_key_in_a_file_and_who_verifies_the_public_one(
     tmp_path: Path, algorithm: str
 ) -> None:
-    pair = generated("d", algorithm)
+    pair = generate_key("d", algorithm)
     private, public = tmp_path / "d.pem", tmp_path / "d.pub.pem"
     private.write_bytes(pair.material)
     public.write_text(pair.public_pem or "")
     device = settings(security={"keys": [{"id": "d", "algorithm": algorithm, "secret_file": str(private)}]})
     for half in ({"public_key_file": str(public)}, {"public_key": pair.public_pem}):
         central = settings(security={"signatures": "required", "keys": [{"id": "d", "algorithm": algorithm, **half}]})
-        seal = sealer(device.security)
+        seal = message_encoder(device.security)
         assert seal is not None
         assert isinstance(decoded(central, seal(PLAIN)), Reading)
-        assert sealer(central.security) is None
+        assert message_encoder(central.security) is None
 
 
 def test_a_half_of_a_pair_in_the_place_of_the_other_is_an_error(tmp_path: Path) -> None:
-    pair = generated("d", "EdDSA")
+    pair = generate_key("d", "EdDSA")
     assert pair.public_pem is not None
     private = tmp_path / "d.pem"
     private.write_bytes(pair.material)
@@ -249,7 +249,7 @@ def test_a_half_of_a_pair_in_the_place_of_the_other_is_an_error(tmp_path: Path) 
 
 
 def test_one_key_for_two_algorithms_and_a_file_that_is_no_key_are_errors(tmp_path: Path) -> None:
-    secret = text(generated("e", "A256GCM"))
+    secret = text(generate_key("e", "A256GCM"))
     twice = [{"id": "a", "secret": secret}, {"id": "b", "algorithm": "A256GCM", "secret": secret}]
     with pytest.raises(ConfigurationError, match="one algorithm"):
         message_decoder(settings(security={"keys": twice}))
@@ -262,13 +262,17 @@ def test_one_key_for_two_algorithms_and_a_file_that_is_no_key_are_errors(tmp_pat
 def test_dead_letters_are_opened_unchecked_and_decrypted() -> None:
     keys = [
         {"id": "a", "secret": SECRET},
-        {"id": "e", "algorithm": "A256GCM", "secret": text(generated("e", "A256GCM"))},
+        {"id": "e", "algorithm": "A256GCM", "secret": text(generate_key("e", "A256GCM"))},
         {"id": "gone", "algorithm": "EdDSA", "public_key_file": "/nowhere"},
     ]
     security = settings(security={"signatures": "required", "keys": keys}).security
-    seal = sealer(settings(security={"keys": keys[:2]}).security)
+    seal = message_encoder(settings(security={"keys": keys[:2]}).security)
     assert seal is not None
-    assert unchecked_envelope(security).open(seal(PLAIN)) == unchecked_envelope(security).open(PLAIN) == PLAIN
+    assert (
+        envelope_without_signature_check(security).verify_and_decrypt(seal(PLAIN))
+        == envelope_without_signature_check(security).verify_and_decrypt(PLAIN)
+        == PLAIN
+    )
 
 
 def test_a_key_may_stand_in_a_file_and_blanks_at_its_end_do_not_count(tmp_path: Path) -> None:
@@ -287,6 +291,6 @@ def test_a_key_file_that_is_missing_or_empty_is_an_error_of_the_configuration(
     if content is not None:
         file.write_text(content)
     chosen = settings(security={"keys": [{"id": "a", "secret_file": str(file)}]})
-    for use in (lambda: sealer(chosen.security), lambda: message_decoder(chosen)):
+    for use in (lambda: message_encoder(chosen.security), lambda: message_decoder(chosen)):
         with pytest.raises(ConfigurationError):
             use()

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.config import Settings
-from sensorsync.messages.reading import REASONS
+from sensorsync.messages.reading import REJECTION_REASONS
 from sensorsync.pipeline.contract import Delivery, FanOut, Reading, Rejected, Row
-from sensorsync.wiring import message_decoder, sealer
+from sensorsync.wiring import message_decoder, message_encoder
 from tests.bad_input import GOOD
 
 SIGNED = Settings.model_validate(
@@ -31,7 +31,7 @@ def delivery(payload: bytes) -> Delivery:
 
 def check(outcome: Row | FanOut | Rejected) -> None:
     if isinstance(outcome, Rejected):
-        assert outcome.reason in REASONS
+        assert outcome.reason in REJECTION_REASONS
         assert outcome.message
         return
     assert isinstance(outcome, Reading)
@@ -56,7 +56,7 @@ def test_a_reading_with_any_fields_has_one_outcome(fields: dict[str, object]) ->
 
 @given(st.data())
 def test_a_damaged_signed_message_is_never_taken(data: st.DataObject) -> None:
-    seal = sealer(SIGNED.security)
+    seal = message_encoder(SIGNED.security)
     assert seal is not None
     token = bytearray(seal(json.dumps(GOOD).encode()))
     decode = message_decoder(SIGNED)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Protocol, assert_never
 
-from sensorsync.messages.mapping.formats.csv_text import Csv
-from sensorsync.messages.mapping.formats.influx import Influx
-from sensorsync.messages.mapping.formats.json_text import Json
-from sensorsync.messages.mapping.formats.senml import Senml
-from sensorsync.messages.mapping.formats.value import Value
+from sensorsync.messages.mapping.formats.csv_text import CsvFormat
+from sensorsync.messages.mapping.formats.influx import InfluxFormat
+from sensorsync.messages.mapping.formats.json_text import JsonFormat
+from sensorsync.messages.mapping.formats.senml import SenmlFormat
+from sensorsync.messages.mapping.formats.value import ValueFormat
 from sensorsync.messages.mapping.model import FormatSpec
 
 
 class Format(Protocol):
     """Bytes -> document. Thread-safe."""
 
-    records: bool
+    has_records: bool
     """Whether a document is a list of records, each an element of its own."""
 
     def parse(self, payload: bytes) -> Any:
@@ -27,18 +27,18 @@ class Format(Protocol):
         ...
 
 
-def make(spec: FormatSpec) -> Format:
+def create_format(spec: FormatSpec) -> Format:
     """The format that a mapping asks for."""
     match spec.name:
         case "json":
-            return Json()
+            return JsonFormat()
         case "value":
-            return Value()
+            return ValueFormat()
         case "senml":
-            return Senml()
+            return SenmlFormat()
         case "csv":
-            return Csv(spec.delimiter, spec.columns)
+            return CsvFormat(spec.delimiter, spec.columns)
         case "influx":
-            return Influx(spec.precision)
+            return InfluxFormat(spec.precision)
         case _:
             assert_never(spec.name)

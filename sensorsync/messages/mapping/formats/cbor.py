@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import cbor2
 
-from sensorsync.messages.reading.fields import kind
-from sensorsync.messages.reading.model import MAX_NESTING, Fault
+from sensorsync.messages.reading.fields import json_type_name
+from sensorsync.messages.reading.model import MAX_NESTING, DecodeError
 
 _LABELS: Final = {
     -6: "bs", -5: "bv", -4: "bu", -3: "bt", -2: "bn", -1: "bver",
@@ -19,7 +19,7 @@ _LABELS: Final = {
 """RFC 8428, table 4."""
 
 
-class _Tags(dict[int, Callable[[Any, bool], Any]]):
+class _TagDecoders(dict[int, Callable[[Any, bool], Any]]):
     """What a tag makes of what it stands before. Those that are not here are refused.
 
     Left to itself, the library would compile regular expressions, parse e-mail and follow references for whoever sends them.
@@ -36,12 +36,12 @@ def _decimal_fraction(pair: Any, _immutable: bool) -> float:
     return float(f"{pair[1]}e{pair[0]}")
 
 
-_TAGS: Final = _Tags({4: _decimal_fraction, 55799: lambda item, _immutable: item})
+_TAGS: Final = _TagDecoders({4: _decimal_fraction, 55799: lambda item, _immutable: item})
 """55799 says that this is CBOR, and changes nothing (section 3.4.6)."""
 _READ_SIZE: Final = 4096
 
 
-def pack_of(payload: bytes) -> Any:
+def parse_pack(payload: bytes) -> Any:
     """What the payload says; of an array of maps each label that SenML has by its name in JSON, `vd` as base64url. Raises Fault.
 
     Numbers may be infinite or no number, and types wrong: whoever reads the fields looks.
@@ -52,20 +52,24 @@ def pack_of(payload: bytes) -> Any:
         pack = decoder.decode()
     except cbor2.CBORDecodeError as error:
         if "nesting" in str(error):
-            raise Fault("nesting", f"the payload is nested deeper than {MAX_NESTING} levels") from None
-        raise Fault("format", f"the payload is not SenML's CBOR: {error.__cause__ or error}") from None
+            raise DecodeError("nesting", f"the payload is nested deeper than {MAX_NESTING} levels") from None
+        raise DecodeError("format", f"the payload is not SenML's CBOR: {error.__cause__ or error}") from None
     if stream.read(1):
-        raise Fault("format", f"the payload goes on after its CBOR ends (byte {stream.tell() - 1})")
-    return [_named(record) if type(record) is dict else record for record in pack] if type(pack) is list else pack
+        raise DecodeError("format", f"the payload goes on after its CBOR ends (byte {stream.tell() - 1})")
+    return (
+        [_with_json_labels(record) if type(record) is dict else record for record in pack]
+        if type(pack) is list
+        else pack
+    )
 
 
-def _named(record: dict[Any, Any]) -> dict[str, Any]:
+def _with_json_labels(record: dict[Any, Any]) -> dict[str, Any]:
     named = {}
     for label, value in record.items():
         name = _LABELS.get(label) if type(label) is int else label
         if name == "vd":
             if type(value) is not bytes:
-                raise Fault("format", f"vd is {kind(value)}, not a byte string")
+                raise DecodeError("format", f"vd is {json_type_name(value)}, not a byte string")
             named[name] = base64.urlsafe_b64encode(value).rstrip(b"=").decode()
         elif type(name) is str:
             named[name] = value

@@ -7,11 +7,11 @@ import io
 from collections.abc import Sequence
 
 from sensorsync.messages.mapping.model import MAX_ROWS
-from sensorsync.messages.reading.model import Fault
-from sensorsync.messages.reading.text import utf8
+from sensorsync.messages.reading.model import DecodeError
+from sensorsync.messages.reading.text import decode_utf8
 
 
-class Csv:
+class CsvFormat:
     """A document is a list of `{name of the column: text of the field}`. Numbers stay texts: `type: number` reads them.
 
     Without `columns` the first line names them. Every other line has as many fields as there are columns. Quotation marks are as in
@@ -19,7 +19,7 @@ class Csv:
     is a list of one record.
     """
 
-    records = True
+    has_records = True
 
     def __init__(self, delimiter: str = ",", columns: Sequence[str] = ()) -> None:
         self._delimiter = delimiter
@@ -27,7 +27,7 @@ class Csv:
 
     def parse(self, payload: bytes) -> list[dict[str, str]]:
         lines = csv.reader(
-            io.StringIO(utf8(payload), newline=""),
+            io.StringIO(decode_utf8(payload), newline=""),
             delimiter=self._delimiter,
             skipinitialspace=self._delimiter != " ",  # a quotation mark may follow the blank of `1, "a"`
             strict=True,
@@ -43,24 +43,26 @@ class Csv:
                     columns = _header(fields)
                     continue
                 if len(fields) != len(columns):
-                    raise Fault(
+                    raise DecodeError(
                         "format", f"line {lines.line_num}: {_count(fields)}, but there are {len(columns)} columns"
                     )
                 if len(found) == MAX_ROWS:
-                    raise Fault("too_large", f"line {lines.line_num}: a message may have {MAX_ROWS} records at most")
+                    raise DecodeError(
+                        "too_large", f"line {lines.line_num}: a message may have {MAX_ROWS} records at most"
+                    )
                 found.append(dict(zip(columns, fields, strict=True)))
         except csv.Error as error:
-            raise Fault("format", f"line {lines.line_num}: {error}") from None
+            raise DecodeError("format", f"line {lines.line_num}: {error}") from None
         if not found:
-            raise Fault("format", "the payload has no record" if columns else "the payload is empty")
+            raise DecodeError("format", "the payload has no record" if columns else "the payload is empty")
         return found
 
 
 def _header(names: list[str]) -> list[str]:
     if not all(names):
-        raise Fault("format", "the first line, which names the columns, leaves one without a name")
+        raise DecodeError("format", "the first line, which names the columns, leaves one without a name")
     if len(set(names)) != len(names):
-        raise Fault("format", "the first line, which names the columns, has a name twice")
+        raise DecodeError("format", "the first line, which names the columns, has a name twice")
     return names
 
 

@@ -11,8 +11,8 @@ import re
 from typing import Any, Final, Literal
 
 from sensorsync.messages.mapping.model import MAX_ROWS
-from sensorsync.messages.reading.model import Fault
-from sensorsync.messages.reading.text import utf8
+from sensorsync.messages.reading.model import DecodeError
+from sensorsync.messages.reading.text import decode_utf8
 
 # The possessive `++` and `*+` (Python 3.11) never give back what they took: a backslash that escapes is never read as one that does
 # not, and the time is linear.
@@ -43,7 +43,7 @@ _NANOSECONDS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000
 Scalar = float | int | bool | str
 
 
-class Influx:
+class InfluxFormat:
     """A document is a list of records, one for each field of each line, in the order of the payload.
 
     For example::
@@ -55,28 +55,28 @@ class Influx:
     over. A tag or a field that occurs twice in a line is a Fault, and so is a line break within a string.
     """
 
-    records = True
+    has_records = True
 
     def __init__(self, precision: Literal["ns", "us", "ms", "s"] = "ns") -> None:
         self._unit = _NANOSECONDS[precision]
 
     def parse(self, payload: bytes) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for number, line in enumerate(utf8(payload).split("\n"), 1):
+        for number, line in enumerate(decode_utf8(payload).split("\n"), 1):
             point = line.strip(" \t\r")
             if not point or point[0] == "#":
                 continue
             try:
-                found += self._records(point)
-            except Fault as fault:
-                raise Fault(fault.rejected.reason, f"line {number}: {fault.rejected.message}") from None
+                found += self._parse_point(point)
+            except DecodeError as fault:
+                raise DecodeError(fault.rejection.reason, f"line {number}: {fault.rejection.message}") from None
             if len(found) > MAX_ROWS:
-                raise Fault("too_large", f"line {number}: a message may have {MAX_ROWS} fields at most")
+                raise DecodeError("too_large", f"line {number}: a message may have {MAX_ROWS} fields at most")
         if not found:
-            raise Fault("format", "the payload has no point")
+            raise DecodeError("format", "the payload has no point")
         return found
 
-    def _records(self, point: str) -> list[dict[str, Any]]:
+    def _parse_point(self, point: str) -> list[dict[str, Any]]:
         measurement, tags, at = _series(point)
         fields, at = _fields(point, at)
         time = self._time(point[at:].strip(" "))
@@ -89,10 +89,10 @@ class Influx:
         if not text:
             return None
         if _TIME.fullmatch(text) is None:
-            raise Fault("format", f"{_short(text)} is no time stamp")
+            raise DecodeError("format", f"{_short(text)} is no time stamp")
         time = int(text) * self._unit if len(text) <= _MOST_DIGITS else math.inf
         if abs(time) > _LAST_TIME:
-            raise Fault("format", f"the time stamp {_short(text)} is out of range")
+            raise DecodeError("format", f"the time stamp {_short(text)} is out of range")
         return int(time)
 
 
@@ -100,16 +100,16 @@ def _series(point: str) -> tuple[str, dict[str, str], int]:
     """Measurement, tags, and where the fields begin."""
     match = _MEASUREMENT.match(point)
     if match is None:
-        raise Fault("format", "the measurement is missing")
+        raise DecodeError("format", "the measurement is missing")
     tags: dict[str, str] = {}
     at = match.end()
     while point.startswith(",", at):
         key, at = _key(point, at + 1, "tag")
         value = _TAG_VALUE.match(point, at)
         if value is None:
-            raise Fault("format", f"the tag {_short(key)} is empty")
+            raise DecodeError("format", f"the tag {_short(key)} is empty")
         if key in tags:
-            raise Fault("format", f"the tag {_short(key)} occurs twice")
+            raise DecodeError("format", f"the tag {_short(key)} occurs twice")
         tags[key] = _unescaped(_ESCAPED_IN_NAME, value[0])
         at = value.end()
     return _unescaped(_ESCAPED_IN_MEASUREMENT, match[0]), tags, _after_blanks(point, at)
@@ -122,7 +122,7 @@ def _fields(point: str, at: int) -> tuple[dict[str, Scalar], int]:
         key, at = _key(point, at, "field")
         value, at = _value(point, at, key)
         if key in fields:
-            raise Fault("format", f"the field {_short(key)} occurs twice")
+            raise DecodeError("format", f"the field {_short(key)} occurs twice")
         fields[key] = value
         if not point.startswith(",", at):
             return fields, at if at == len(point) else _after_blanks(point, at)
@@ -132,14 +132,14 @@ def _fields(point: str, at: int) -> tuple[dict[str, Scalar], int]:
 def _key(point: str, at: int, what: str) -> tuple[str, int]:
     match = _KEY.match(point, at)
     if match is None:
-        raise Fault("format", f"a {what} (key=value) is expected at character {at}")
+        raise DecodeError("format", f"a {what} (key=value) is expected at character {at}")
     return _unescaped(_ESCAPED_IN_NAME, match[1]), match.end()
 
 
 def _after_blanks(point: str, at: int) -> int:
     blanks = _BLANKS.match(point, at)
     if blanks is None:
-        raise Fault("format", f"a comma or a blank is expected at character {at}")
+        raise DecodeError("format", f"a comma or a blank is expected at character {at}")
     return blanks.end()
 
 
@@ -147,11 +147,11 @@ def _value(point: str, at: int, key: str) -> tuple[Scalar, int]:
     if point.startswith('"', at):
         string = _STRING.match(point, at)
         if string is None:
-            raise Fault("format", f"the text of the field {_short(key)} does not end on its line")
+            raise DecodeError("format", f"the text of the field {_short(key)} does not end on its line")
         return _unescaped(_ESCAPED_IN_STRING, string[1]), string.end()
     bare = _BARE.match(point, at)
     if bare is None:
-        raise Fault("format", f"the field {_short(key)} is empty")
+        raise DecodeError("format", f"the field {_short(key)} is empty")
     return _scalar(bare[0], key), bare.end()
 
 
@@ -159,20 +159,20 @@ def _scalar(text: str, key: str) -> float | int | bool:
     if _FLOAT.fullmatch(text):
         number = float(text)
         if math.isinf(number):
-            raise Fault("nan", f"the field {_short(key)} is beyond the range of a double")
+            raise DecodeError("nan", f"the field {_short(key)} is beyond the range of a double")
         return number
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     integer = _INTEGER.fullmatch(text)
     if integer is None:
-        raise Fault(
+        raise DecodeError(
             "format",
             f"the field {_short(key)} is {_short(text)}: neither a number, true, false nor a text in double quotes",
         )
     digits, kind = integer.groups()
     lowest, highest = _RANGES[kind]
     if len(digits) > _MOST_DIGITS or not lowest <= int(digits) <= highest:
-        raise Fault("format", f"the field {_short(key)} is {_short(text)}, which is out of range")
+        raise DecodeError("format", f"the field {_short(key)} is {_short(text)}, which is out of range")
     return int(digits)
 
 

@@ -7,23 +7,23 @@ from typing import Any
 import orjson
 
 from sensorsync.messages.reading.fields import check_nesting
-from sensorsync.messages.reading.model import MAX_NESTING, Fault
-from sensorsync.messages.reading.text import not_json, utf8
+from sensorsync.messages.reading.model import MAX_NESTING, DecodeError
+from sensorsync.messages.reading.text import decode_utf8, json_rejection
 
 
-class Json:
+class JsonFormat:
     """As strict as the decoder of plain readings: UTF-8, no NaN, MAX_NESTING levels at most.
 
     Of a name that occurs twice the last one counts. An integer beyond 64 bits becomes the nearest double.
     """
 
-    records = False
+    has_records = False
 
     def parse(self, payload: bytes) -> Any:
         try:
             document = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
-            raise Fault(*not_json(utf8(payload), error)) from None
+            raise DecodeError(*json_rejection(decode_utf8(payload), error)) from None
         # What has not that many brackets is not nested deeper; counting them costs a fraction of looking.
         if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and isinstance(document, dict | list):
             check_nesting(document)

@@ -6,8 +6,8 @@ import re
 
 import orjson
 
-from sensorsync.messages.reading.model import Fault
-from sensorsync.messages.reading.text import utf8
+from sensorsync.messages.reading.model import DecodeError
+from sensorsync.messages.reading.text import decode_utf8
 
 _BLANKS = " \t\r\n\v\f\0"
 """Removed at both ends. NUL, because devices programmed in C send the one that ends their string."""
@@ -15,25 +15,26 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
 """RFC 8259, section 6."""
 
 
-def written(payload: bytes) -> str:
+def payload_text(payload: bytes) -> str:
     """The payload as a text, whether it is a number or not: `1.10` stays `1.10`. Raises Fault."""
-    return utf8(payload).strip(_BLANKS)
+    return decode_utf8(payload).strip(_BLANKS)
 
 
-class Value:
+class ValueFormat:
     """`231.7` -> 231.7, `12` -> 12, `"on"` -> on, and whatever else as it is: `ON`, `true`, `+5`, `nan`, `12 V` are texts.
 
-    `true` stays a text, because devices write it in as many ways as `on`; what it means is for the mapping to say. `nan`, which some
+    `true` stays a text, because devices write it in as many ways as `is_on`; what it means is for the mapping to say. `nan`, which
+    some
     send when a sensor fails, is a text too. A number beyond the range of a double is a Fault, an integer beyond 64 bits becomes
     the nearest double. Nothing but blanks is a Fault.
     """
 
-    records = False
+    has_records = False
 
     def parse(self, payload: bytes) -> str | int | float:
-        text = written(payload)
+        text = payload_text(payload)
         if not text:
-            raise Fault("format", "the payload is empty")
+            raise DecodeError("format", "the payload is empty")
         is_number = _NUMBER.fullmatch(text) is not None
         if not is_number and text[0] != '"':
             return text
@@ -41,6 +42,6 @@ class Value:
             found: str | int | float = orjson.loads(text)
         except orjson.JSONDecodeError:
             if is_number:
-                raise Fault("nan", "the number is beyond the range of a double") from None
+                raise DecodeError("nan", "the number is beyond the range of a double") from None
             return text  # a text that begins with a quotation mark, such as inches or a quotation
         return found

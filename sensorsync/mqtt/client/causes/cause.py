@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Chapter(StrEnum):
+class GuideSection(StrEnum):
     """Where the troubleshooting guide tells of it."""
 
     NETWORK = "network"
@@ -26,16 +26,16 @@ class Cause:
 
     key: str
     """A stable word for machines."""
-    chapter: Chapter
-    cause: str
+    section: GuideSection
+    description: str
     """What is wrong, without a full stop: it stands after "broker x: " and before details."""
     hint: str | None
     """What helps, without a full stop; None when nothing but waiting does."""
-    lasting: bool = True
+    permanent: bool = True
     """It will be so again until somebody mends it: connecting again is of no use."""
-    lacking: bool = False
+    insufficient: bool = False
     """The broker lets us in, but what it does is not enough (exit code 5, not 3)."""
-    seen: str = ""
+    typical_messages: str = ""
     """How logs and other programs word it."""
-    code: int | None = None
+    reason_code: int | None = None
     """The broker's reason code (MQTT 5.0, section 2.4)."""

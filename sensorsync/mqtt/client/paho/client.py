@@ -14,34 +14,34 @@ from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client, WebsocketConne
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
 
-from sensorsync.mqtt.client.broken_packets import BrokenPublish, broken_publish
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, parse_broken_publish
 from sensorsync.mqtt.client.causes import CAUSES
 from sensorsync.mqtt.client.errors import BrokerUnavailable
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.client.paho.packets import connect_properties
 
 
-class DialledClient(Client):
+class PahoClient(Client):
     """paho's client, with two repairs.
 
     Where a handshake fails, paho forgets to close the socket. And it hangs up on a PUBLISH whose properties are broken, which would
     come again with every new connection.
     """
 
-    making: socket.socket | None = None
+    pending_socket: socket.socket | None = None
     """The socket that paho has not got yet."""
-    on_broken: Callable[[BrokenPublish], None]
+    on_broken_publish: Callable[[BrokenPublish], None]
 
-    def give_up(self) -> None:
+    def abort_handshake(self) -> None:
         """End a handshake that is under way in another thread. That one closes the socket: its number could be another's at once."""
-        if self.making is not None and self.socket() is None:
+        if self.pending_socket is not None and self.socket() is None:
             with suppress(OSError):
-                self.making.shutdown(socket.SHUT_RDWR)
+                self.pending_socket.shutdown(socket.SHUT_RDWR)
 
-    def clear_up(self) -> None:
+    def close_pending_socket(self) -> None:
         """Close what is left of a handshake that failed."""
-        if self.making is not None and self.socket() is None:
-            self.making.close()
+        if self.pending_socket is not None and self.socket() is None:
+            self.pending_socket.close()
 
     def _handle_publish(self) -> MQTTErrorCode:
         try:
@@ -49,21 +49,21 @@ class DialledClient(Client):
         except MalformedPacket as error:
             five = self._protocol == MQTTProtocolVersion.MQTTv5
             frame = bytes((self._in_packet["command"], 0)) + self._in_packet["packet"]  # its length is known without
-            broken = broken_publish(memoryview(frame), str(error)) if five else None
+            broken = parse_broken_publish(memoryview(frame), str(error)) if five else None
             if broken is None:
                 raise
-            self.on_broken(broken)
+            self.on_broken_publish(broken)
             return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _create_socket_connection(self) -> socket.socket:
-        self.making = super()._create_socket_connection()
-        return self.making
+        self.pending_socket = super()._create_socket_connection()
+        return self.pending_socket
 
 
-def make_client(options: ConnectOptions) -> DialledClient:
+def make_client(options: ConnectOptions) -> PahoClient:
     """A client that acknowledges nothing and connects again by itself never: both are the link's to decide."""
     five = options.protocol == "5"
-    client = DialledClient(
+    client = PahoClient(
         CallbackAPIVersion.VERSION2,
         options.client_id,
         clean_session=None if five else options.clean_start,
@@ -78,14 +78,14 @@ def make_client(options: ConnectOptions) -> DialledClient:
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     if options.tls is not None:
-        named = _Named(options.tls, options.server_name or options.host, client)
+        named = _ServerNameContext(options.tls, options.server_name or options.host, client)
         client.tls_set_context(cast(ssl.SSLContext, named))
     if options.websocket_path is not None:
         client.ws_set_options(options.websocket_path)
     return client
 
 
-async def dial(client: DialledClient, options: ConnectOptions) -> None:
+async def connect_in_thread(client: PahoClient, options: ConnectOptions) -> None:
     """TCP, TLS, the WebSocket's handshake, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerUnavailable.
 
     A thread of its own, and a daemon: a pool's would hold up the end of the process while a broker does not answer.
@@ -95,7 +95,7 @@ async def dial(client: DialledClient, options: ConnectOptions) -> None:
 
     def finish(error: BaseException | None) -> None:
         if outcome.done():  # nobody waits any more
-            hang_up(client)
+            close_socket(client)
         elif error is not None:
             outcome.set_exception(error)
         else:
@@ -106,18 +106,18 @@ async def dial(client: DialledClient, options: ConnectOptions) -> None:
         try:
             _connect(client, options)
         except BaseException as failure:  # noqa: BLE001 - it is raised on the event loop
-            client.clear_up()
+            client.close_pending_socket()
             error = failure
         try:
             loop.call_soon_threadsafe(finish, error)
         except RuntimeError:  # the loop is closed, and whoever waited is gone
-            hang_up(client)
+            close_socket(client)
 
-    threading.Thread(target=work, name=f"dial {options.where}", daemon=True).start()
+    threading.Thread(target=work, name=f"dial {options.address}", daemon=True).start()
     await outcome
 
 
-def hang_up(client: Client) -> None:
+def close_socket(client: Client) -> None:
     """Close the socket without a DISCONNECT. The client must not be used afterwards; paho has no word for this."""
     sock = client.socket()
     client.on_socket_close = client.on_socket_register_write = client.on_socket_unregister_write = None
@@ -125,7 +125,7 @@ def hang_up(client: Client) -> None:
         sock.close()
 
 
-def _connect(client: DialledClient, options: ConnectOptions) -> None:
+def _connect(client: PahoClient, options: ConnectOptions) -> None:
     five = options.protocol == "5"
     try:
         outcome = client.connect(
@@ -136,20 +136,20 @@ def _connect(client: DialledClient, options: ConnectOptions) -> None:
             properties=connect_properties(options) if five else None,
         )
     except WebsocketConnectionError as error:
-        raise _no_websocket(options, str(error)) from error
+        raise _websocket_refused_error(options, str(error)) from error
     except (ValueError, LookupError) as error:
         # ssl.CertificateError is a ValueError, too. What else raises these is paho's reading of the HTTP answer.
         if options.websocket_path is None or isinstance(error, OSError):
             raise
-        raise _no_websocket(options, "the answer is not HTTP") from error
+        raise _websocket_refused_error(options, "the answer is not HTTP") from error
     sock = client.socket()
     if outcome != MQTTErrorCode.MQTT_ERR_SUCCESS or sock is None:
         raise ConnectionResetError("the connection was closed before CONNECT was sent")
     if options.websocket_path is not None:
-        _mend(sock)
+        _fix_partial_sends(sock)
 
 
-def _mend(websocket: Any) -> None:
+def _fix_partial_sends(websocket: Any) -> None:
     """A repair: paho forgets a packet of which a WebSocket took only a part (`send` returns 0 then), and garbles the next one.
 
     Told that it would block, it comes back with the same packet, and the WebSocket goes on where it was.
@@ -165,15 +165,17 @@ def _mend(websocket: Any) -> None:
     websocket.send = send_whole
 
 
-def _no_websocket(options: ConnectOptions, said: str) -> BrokerUnavailable:
+def _websocket_refused_error(options: ConnectOptions, detail: str) -> BrokerUnavailable:
     cause = CAUSES["websocket_refused"]
-    return BrokerUnavailable(f"broker {options.where}{options.websocket_path}: {cause.cause} ({said})", cause=cause)
+    return BrokerUnavailable(
+        f"broker {options.address}{options.websocket_path}: {cause.description} ({detail})", cause=cause
+    )
 
 
-class _Named:
+class _ServerNameContext:
     """As much of an ssl.SSLContext as paho uses. paho checks the certificate for the host that it dials, and nothing else."""
 
-    def __init__(self, context: ssl.SSLContext, server_name: str, client: DialledClient) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str, client: PahoClient) -> None:
         self._context = context
         self._server_name = server_name
         self._client = client
@@ -181,5 +183,7 @@ class _Named:
 
     def wrap_socket(self, sock: Any, *, server_hostname: str, **options: Any) -> ssl.SSLSocket:  # noqa: ARG002 - paho's call
         """A TLS socket that wants the certificate of our name."""
-        made = self._client.making = self._context.wrap_socket(sock, server_hostname=self._server_name, **options)
+        made = self._client.pending_socket = self._context.wrap_socket(
+            sock, server_hostname=self._server_name, **options
+        )
         return made

@@ -22,49 +22,49 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from sensorsync.mqtt.client.broken_packets import BrokenPublish, Received
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, ReceivedPacket
 from sensorsync.mqtt.client.paho import packets as translate
-from sensorsync.mqtt.client.paho.client import DialledClient
+from sensorsync.mqtt.client.paho.client import PahoClient
 
-_NO_FILTER = "sensorsync/ping"
+_PING_FILTER = "sensorsync/ping"
 
 
-class Exchange:
+class PacketTranslator:
     """Of one client. It has no word for a ping whose answer is told; we say it by an UNSUBSCRIBE of a filter that we never had, which
     must be answered, too ([MQTT-3.10.4-4], in 3.1.1 [MQTT-3.10.4-5]).
     """
 
-    def __init__(self, client: DialledClient) -> None:
-        self.arrived: list[Received] = []
+    def __init__(self, client: PahoClient) -> None:
+        self.received: list[ReceivedPacket] = []
         self.unacknowledged: set[int] = set()
         """Packet ids of deliveries that wait for our PUBACK."""
         self._acknowledged: set[int] = set()
         """Packet ids that had one: a resend that crossed it gets no second one."""
-        self.ending: int | None = None
+        self.disconnect_reason: int | None = None
         """Reason code with which paho gave the connection up by itself."""
         self._client = client
-        self._five = client.protocol == MQTTProtocolVersion.MQTTv5
-        self._our_ids: dict[int, int] = {}
+        self._is_mqtt5 = client.protocol == MQTTProtocolVersion.MQTTv5
+        self._publisher_packet_ids: dict[int, int] = {}
         """Packet id of a PUBLISH as paho chose it -> as the publisher knows it."""
-        self._pings: set[int] = set()
-        self._faults = _Faults()
-        client.enable_logger(self._faults)
+        self._ping_packet_ids: set[int] = set()
+        self._error_log = _LastErrorLogger()
+        client.enable_logger(self._error_log)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.on_broken = self._on_broken
+        client.on_broken_publish = self._on_broken_publish
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_unsubscribe = self._on_unsubscribe
 
     @property
-    def fault(self) -> Exception | None:
+    def last_error(self) -> Exception | None:
         """What went wrong with the socket last."""
-        return self._faults.last
+        return self._error_log.last_error
 
-    def take(self) -> list[Received]:
+    def take_received(self) -> list[ReceivedPacket]:
         """What has arrived since the last time."""
-        arrived, self.arrived = self.arrived, []
+        arrived, self.received = self.received, []
         return arrived
 
     def send(self, packets: Sequence[Packet]) -> None:
@@ -76,23 +76,23 @@ class Exchange:
                     words = (packet.topic, packet.payload, int(packet.qos), packet.retain)
                     while (info := client.publish(*words)).rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
                         pass  # 65,535 messages ago it chose this id, too, and that one is not acknowledged yet: the next
-                    self._our_ids[info.mid] = packet.packet_id or 0
+                    self._publisher_packet_ids[info.mid] = packet.packet_id or 0
                 case PubAckPacket():
                     client.ack(packet.packet_id, 1)
                     self.unacknowledged.discard(packet.packet_id)
                     self._acknowledged.add(packet.packet_id)
                 case SubscribePacket():
-                    client.subscribe([self._subscription(one) for one in packet.topic_filters])
+                    client.subscribe([self._paho_subscription(one) for one in packet.topic_filters])
                 case UnsubscribePacket():
                     client.unsubscribe(packet.patterns)
                 case PingReqPacket():
-                    _, packet_id = client.unsubscribe(_NO_FILTER)
-                    self._pings.add(packet_id or 0)
+                    _, packet_id = client.unsubscribe(_PING_FILTER)
+                    self._ping_packet_ids.add(packet_id or 0)
                 case _:
                     raise TypeError(f"{type(packet).__name__} is not sent this way")
 
-    def _subscription(self, one: TopicFilter) -> tuple[str, Any]:
-        if not self._five:
+    def _paho_subscription(self, one: TopicFilter) -> tuple[str, Any]:
+        if not self._is_mqtt5:
             return one.pattern, int(one.max_qos)
         options = SubscribeOptions(
             int(one.max_qos), one.no_local, one.retain_as_published, retainHandling=int(one.retain_handling)
@@ -104,48 +104,48 @@ class Exchange:
     def _on_connect(
         self, _: Client, __: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
-        self.arrived.append(translate.connack(flags, reason, properties))
+        self.received.append(translate.connack(flags, reason, properties))
 
     def _on_message(self, _: Client, __: Any, message: MQTTMessage) -> None:
-        self.arrived.append(translate.publish(message))
+        self.received.append(translate.publish(message))
         if message.qos and not (message.dup and message.mid in self._acknowledged):
             self.unacknowledged.add(message.mid)
 
-    def _on_broken(self, broken: BrokenPublish) -> None:
-        self.arrived.append(broken)
+    def _on_broken_publish(self, broken: BrokenPublish) -> None:
+        self.received.append(broken)
 
     def _on_publish(self, _: Client, __: Any, packet_id: int, reason: ReasonCode, ___: Properties) -> None:
-        self.arrived.append(translate.puback(self._our_ids.pop(packet_id), reason))
+        self.received.append(translate.puback(self._publisher_packet_ids.pop(packet_id), reason))
 
     def _on_subscribe(
         self, _: Client, __: Any, packet_id: int, reasons: list[ReasonCode], ___: Properties | None
     ) -> None:
-        self.arrived.append(translate.suback(packet_id, reasons))
+        self.received.append(translate.suback(packet_id, reasons))
 
     def _on_unsubscribe(
         self, _: Client, __: Any, packet_id: int, reasons: list[ReasonCode], ___: Properties | None
     ) -> None:
-        if packet_id in self._pings:
-            self._pings.discard(packet_id)
-            self.arrived.append(PingRespPacket())
+        if packet_id in self._ping_packet_ids:
+            self._ping_packet_ids.discard(packet_id)
+            self.received.append(PingRespPacket())
         else:
-            self.arrived.append(translate.unsuback(packet_id, reasons))
+            self.received.append(translate.unsuback(packet_id, reasons))
 
     def _on_disconnect(
         self, _: Client, __: Any, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.arrived.append(translate.disconnect(reason, properties))
-        elif self.ending is None:
-            self.ending = reason.value
+            self.received.append(translate.disconnect(reason, properties))
+        elif self.disconnect_reason is None:
+            self.disconnect_reason = reason.value
 
 
-class _Faults(logging.Logger):
+class _LastErrorLogger(logging.Logger):
     """Keeps the last fault: what went wrong with a socket, paho tells to nobody but its log."""
 
     def __init__(self) -> None:
         super().__init__("paho", logging.ERROR)
-        self.last: Exception | None = None
+        self.last_error: Exception | None = None
 
     def handle(self, record: logging.LogRecord) -> None:
-        self.last = next((one for one in record.args or () if isinstance(one, Exception)), self.last)
+        self.last_error = next((one for one in record.args or () if isinstance(one, Exception)), self.last_error)

@@ -27,10 +27,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from sensorsync.mqtt.client.broken_packets import BrokenPublish, Received
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, ReceivedPacket
 from sensorsync.mqtt.client.options import ConnectOptions
 
-_LARGEST_PACKET = 0xFFFFFFF
+_MAX_PACKET_SIZE = 0xFFFFFFF
 """paho states no larger Maximum Packet Size."""
 
 
@@ -40,7 +40,7 @@ def connect_properties(options: ConnectOptions) -> Properties:
     found.SessionExpiryInterval = options.session_expiry_seconds
     found.ReceiveMaximum = options.receive_maximum
     if options.max_packet_size is not None:
-        found.MaximumPacketSize = min(_LARGEST_PACKET, options.max_packet_size)
+        found.MaximumPacketSize = min(_MAX_PACKET_SIZE, options.max_packet_size)
     return found
 
 
@@ -58,23 +58,23 @@ def connack(flags: ConnectFlags, reason: ReasonCode, properties: Properties | No
     return ConnAckPacket(
         session_present=flags.session_present,
         reason_code=ConnAckReasonCode(reason.value),
-        session_expiry_interval=_get(properties, "SessionExpiryInterval"),
-        assigned_client_id=_get(properties, "AssignedClientIdentifier"),
-        server_keep_alive=_get(properties, "ServerKeepAlive"),
-        server_reference=_get(properties, "ServerReference"),
-        reason_str=_get(properties, "ReasonString"),
-        receive_max=_get(properties, "ReceiveMaximum", 65535),
-        topic_alias_max=_get(properties, "TopicAliasMaximum", 0),
-        max_qos=QoS(_get(properties, "MaximumQoS", 2)),
-        retain_available=bool(_get(properties, "RetainAvailable", 1)),
-        max_packet_size=_get(properties, "MaximumPacketSize"),
-        wildcard_subscription_available=bool(_get(properties, "WildcardSubscriptionAvailable", 1)),
-        subscription_id_available=bool(_get(properties, "SubscriptionIdentifierAvailable", 1)),
-        shared_subscription_available=bool(_get(properties, "SharedSubscriptionAvailable", 1)),
+        session_expiry_interval=_property(properties, "SessionExpiryInterval"),
+        assigned_client_id=_property(properties, "AssignedClientIdentifier"),
+        server_keep_alive=_property(properties, "ServerKeepAlive"),
+        server_reference=_property(properties, "ServerReference"),
+        reason_str=_property(properties, "ReasonString"),
+        receive_max=_property(properties, "ReceiveMaximum", 65535),
+        topic_alias_max=_property(properties, "TopicAliasMaximum", 0),
+        max_qos=QoS(_property(properties, "MaximumQoS", 2)),
+        retain_available=bool(_property(properties, "RetainAvailable", 1)),
+        max_packet_size=_property(properties, "MaximumPacketSize"),
+        wildcard_subscription_available=bool(_property(properties, "WildcardSubscriptionAvailable", 1)),
+        subscription_id_available=bool(_property(properties, "SubscriptionIdentifierAvailable", 1)),
+        shared_subscription_available=bool(_property(properties, "SharedSubscriptionAvailable", 1)),
     )
 
 
-def publish(message: MQTTMessage) -> Received:
+def publish(message: MQTTMessage) -> ReceivedPacket:
     """PUBLISH; with a topic that MQTT does not allow it is a BrokenPublish, as in the native engine. Packet id 0 raises ValueError."""
     packet_id = message.mid if message.qos else None
     if packet_id == 0:
@@ -88,10 +88,10 @@ def publish(message: MQTTMessage) -> Received:
             retain=bool(message.retain),
             packet_id=packet_id,
             duplicate=bool(message.dup),
-            content_type=_get(properties, "ContentType"),
-            response_topic=_get(properties, "ResponseTopic"),
-            correlation_data=_get(properties, "CorrelationData"),
-            user_properties=[(name, value) for name, value in _get(properties, "UserProperty", ())],
+            content_type=_property(properties, "ContentType"),
+            response_topic=_property(properties, "ResponseTopic"),
+            correlation_data=_property(properties, "CorrelationData"),
+            user_properties=[(name, value) for name, value in _property(properties, "UserProperty", ())],
         )
     except UnicodeDecodeError as error:
         legible = error.object.decode(errors="backslashreplace")
@@ -119,10 +119,10 @@ def disconnect(reason: ReasonCode, properties: Properties | None) -> DisconnectP
     """DISCONNECT by the broker, which MQTT 3.1.1 does not have."""
     return DisconnectPacket(
         reason_code=DisconnectReasonCode(reason.value),
-        reason_str=_get(properties, "ReasonString"),
-        server_reference=_get(properties, "ServerReference"),
+        reason_str=_property(properties, "ReasonString"),
+        server_reference=_property(properties, "ServerReference"),
     )
 
 
-def _get(properties: Properties | None, name: str, default: Any = None) -> Any:
+def _property(properties: Properties | None, name: str, default: Any = None) -> Any:
     return getattr(properties, name, default)

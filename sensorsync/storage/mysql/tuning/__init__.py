@@ -5,32 +5,32 @@ The advice is a pure function of the server's variables, the memory and a profil
 
 from __future__ import annotations
 
-from sensorsync.storage.mysql.tuning.advice import UNTOUCHED, advise, notes
-from sensorsync.storage.mysql.tuning.change import Outcome, Status, apply, revert
-from sensorsync.storage.mysql.tuning.fragment import fragment
-from sensorsync.storage.mysql.tuning.measurement import Measured, measure
+from sensorsync.storage.mysql.tuning.advice import UNTOUCHED_NOTE, advise, notes
+from sensorsync.storage.mysql.tuning.change import VariableResult, VariableStatus, apply, revert
+from sensorsync.storage.mysql.tuning.measurement import Measurement, measure
+from sensorsync.storage.mysql.tuning.my_cnf_snippet import my_cnf_snippet
 from sensorsync.storage.mysql.tuning.product import Product
-from sensorsync.storage.mysql.tuning.server import TunedServer, identity, tuned
-from sensorsync.storage.mysql.tuning.situation import Advice, Profile, Situation
+from sensorsync.storage.mysql.tuning.server import TunedServer, open_tuned_server, server_identity
+from sensorsync.storage.mysql.tuning.tuning_input import Advice, Profile, TuningInput
 from sensorsync.storage.mysql.tuning.undo import UndoFile
 
 __all__ = [
-    "UNTOUCHED",
+    "UNTOUCHED_NOTE",
     "Advice",
-    "Measured",
-    "Outcome",
+    "Measurement",
     "Product",
     "Profile",
-    "Situation",
-    "Status",
     "TunedServer",
+    "TuningInput",
     "UndoFile",
+    "VariableResult",
+    "VariableStatus",
     "advise",
     "apply",
-    "fragment",
-    "identity",
     "measure",
+    "my_cnf_snippet",
     "notes",
+    "open_tuned_server",
     "revert",
-    "tuned",
+    "server_identity",
 ]

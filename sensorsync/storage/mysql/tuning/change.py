@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from sensorsync.errors import IncompleteError
-from sensorsync.storage.mysql.tuning.server import Identity, Refused, TunedServer
-from sensorsync.storage.mysql.tuning.situation import Advice
-from sensorsync.storage.mysql.tuning.undo import Entry, Undo, UndoFile
+from sensorsync.storage.mysql.tuning.server import ServerIdentity, SetVariableError, TunedServer
+from sensorsync.storage.mysql.tuning.tuning_input import Advice
+from sensorsync.storage.mysql.tuning.undo import UndoEntry, UndoFile, UndoState
 
 
-class Status(StrEnum):
+class VariableStatus(StrEnum):
     """What became of one variable."""
 
     SET = "set"
@@ -27,41 +27,41 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-class Outcome(NamedTuple):
+class VariableResult(NamedTuple):
     """One variable after the attempt."""
 
     variable: str
     before: str
     now: str
-    status: Status
+    status: VariableStatus
     message: str = ""
 
 
 def apply(
-    server: TunedServer, identity: Identity, advice: Sequence[Advice], file: UndoFile, *, persist: bool
-) -> list[Outcome]:
+    server: TunedServer, identity: ServerIdentity, advice: Sequence[Advice], file: UndoFile, *, persist: bool
+) -> list[VariableResult]:
     """Set what is advised and dynamic, one by one; what is refused is one outcome, and the rest goes on.
 
     The undo file is on disk before the first SET, so that a crash in between can be taken back, too. ConfigurationError when it
     cannot be written: then nothing is set. SinkUnavailable when the server is lost.
     """
-    started = server.started()
-    undo = (file.read() or Undo(identity, started)).still_set(started)
-    persisted = server.persisted() if persist else {}
-    chosen = [one for one in advice if one.dynamic and not one.by_hand and _wanted(one, undo, persist=persist)]
+    started = server.start_time()
+    undo = (file.read() or UndoState(identity, started)).still_effective(started)
+    persisted = server.read_persisted_variables() if persist else {}
+    chosen = [one for one in advice if one.dynamic and not one.by_hand and _needs_setting(one, undo, persist=persist)]
     entries = dict(undo.entries)
     for one in chosen:
-        known = entries.get(one.variable) or Entry(one.now, one.advised)
+        known = entries.get(one.variable) or UndoEntry(one.now, one.advised)
         if persist and not known.persisted:
             known = replace(known, persisted=True, persisted_before=persisted.get(one.variable))
         entries[one.variable] = replace(known, after=one.advised)
     if chosen:
         file.write(replace(undo, entries=entries))
-    outcomes: list[Outcome] = []
+    outcomes: list[VariableResult] = []
     for one in chosen:
-        outcome = _set(server, one, persist=persist)
+        outcome = _set_variable(server, one, persist=persist)
         outcomes.append(outcome)
-        if outcome.status is not Status.FAILED:
+        if outcome.status is not VariableStatus.FAILED:
             entries[one.variable] = replace(entries[one.variable], after=outcome.now)
         elif one.variable in undo.entries:
             entries[one.variable] = undo.entries[one.variable]
@@ -69,91 +69,103 @@ def apply(
             del entries[one.variable]
     if chosen:
         file.write(replace(undo, entries=entries))
-    outcomes += [_left(one) for one in advice if one.changes and (not one.dynamic or one.by_hand)]
+    outcomes += [_not_applied(one) for one in advice if one.differs and (not one.dynamic or one.by_hand)]
     return outcomes
 
 
-def revert(server: TunedServer, file: UndoFile) -> list[Outcome]:
+def revert(server: TunedServer, file: UndoFile) -> list[VariableResult]:
     """Put back what `apply` has set, the last first. IncompleteError when there is nothing on this server that could be taken back.
 
     A variable that somebody else has set since stays as it is: that is a failure, and stays in the undo file.
     """
     undo = file.read()
     if undo is None:
-        others = ", ".join(map(str, file.others()))
+        others = ", ".join(map(str, file.other_files()))
         raise IncompleteError(
             "tune-db has set nothing on this server that it could take back",
             hint=f"there is undo for other servers: {others}" if others else "nothing is to be done",
         )
-    started = server.started()
-    valid = undo.still_set(started)
+    started = server.start_time()
+    valid = undo.still_effective(started)
     if not valid.entries:
         raise IncompleteError(
             "the server was started anew since tune-db set its variables; with that SET GLOBAL ended, and nothing is to be taken back",
             hint=f"delete {file.path}, or let the next --apply replace it",
         )
     lost = [
-        Outcome(
+        VariableResult(
             name,
             entry.after,
-            server.variable(name) or "",
-            Status.UNCHANGED,
+            server.read_variable(name) or "",
+            VariableStatus.UNCHANGED,
             "a restart of the server has taken it back",
         )
         for name, entry in undo.entries.items()
         if name not in valid.entries
     ]
-    outcomes = [_restore(server, name, entry) for name, entry in reversed(list(valid.entries.items()))]
-    failed = {one.variable for one in outcomes if one.status is Status.FAILED}
+    outcomes = [_restore_variable(server, name, entry) for name, entry in reversed(list(valid.entries.items()))]
+    failed = {one.variable for one in outcomes if one.status is VariableStatus.FAILED}
     file.write(replace(valid, entries={name: entry for name, entry in valid.entries.items() if name in failed}))
     return outcomes + lost
 
 
-def _wanted(one: Advice, undo: Undo, *, persist: bool) -> bool:
+def _needs_setting(one: Advice, undo: UndoState, *, persist: bool) -> bool:
     """What differs; and what we have set already, but not yet persisted."""
     known = undo.entries.get(one.variable)
-    return one.changes or (persist and known is not None and not known.persisted)
+    return one.differs or (persist and known is not None and not known.persisted)
 
 
-def _set(server: TunedServer, one: Advice, *, persist: bool) -> Outcome:
+def _set_variable(server: TunedServer, one: Advice, *, persist: bool) -> VariableResult:
     try:
-        now = server.set(one.variable, one.advised, persist=persist)
-    except Refused as refused:
-        return Outcome(one.variable, one.now, one.now, Status.FAILED, str(refused))
-    if now == one.now and one.changes:
-        return Outcome(one.variable, one.now, now, Status.FAILED, "the server said OK but kept its value")
+        now = server.set_variable(one.variable, one.advised, persist=persist)
+    except SetVariableError as refused:
+        return VariableResult(one.variable, one.now, one.now, VariableStatus.FAILED, str(refused))
+    if now == one.now and one.differs:
+        return VariableResult(
+            one.variable, one.now, now, VariableStatus.FAILED, "the server said OK but kept its value"
+        )
     message = "" if now == one.advised else f"the server made {now} of it"
-    return Outcome(one.variable, one.now, now, Status.PERSISTED if persist else Status.SET, message)
-
-
-def _left(one: Advice) -> Outcome:
-    if one.by_hand:
-        return Outcome(one.variable, one.now, one.now, Status.BY_HAND, "for you to decide: see --config-file")
-    return Outcome(
-        one.variable, one.now, one.now, Status.RESTART, "read at the start of the server only: see --config-file"
+    return VariableResult(
+        one.variable, one.now, now, VariableStatus.PERSISTED if persist else VariableStatus.SET, message
     )
 
 
-def _restore(server: TunedServer, name: str, entry: Entry) -> Outcome:
-    current = server.variable(name)
+def _not_applied(one: Advice) -> VariableResult:
+    if one.by_hand:
+        return VariableResult(
+            one.variable, one.now, one.now, VariableStatus.BY_HAND, "for you to decide: see --config-file"
+        )
+    return VariableResult(
+        one.variable,
+        one.now,
+        one.now,
+        VariableStatus.RESTART,
+        "read at the start of the server only: see --config-file",
+    )
+
+
+def _restore_variable(server: TunedServer, name: str, entry: UndoEntry) -> VariableResult:
+    current = server.read_variable(name)
     if current is None or current not in {entry.after, entry.before}:
         message = f"is {current} now, not {entry.after} as tune-db left it: somebody else has set it, so it stays"
-        return Outcome(name, current or "", current or "", Status.FAILED, message)
+        return VariableResult(name, current or "", current or "", VariableStatus.FAILED, message)
     try:
         if entry.persisted:
             _restore_persisted(server, name, entry)
-        now = server.variable(name)
+        now = server.read_variable(name)
         if now != entry.before:
-            now = server.set(name, entry.before)
-    except Refused as refused:
-        return Outcome(name, current, current, Status.FAILED, str(refused))
+            now = server.set_variable(name, entry.before)
+    except SetVariableError as refused:
+        return VariableResult(name, current, current, VariableStatus.FAILED, str(refused))
     if now != entry.before:
-        return Outcome(name, current, now, Status.FAILED, f"the server made {now} of {entry.before}")
-    return Outcome(name, current, now, Status.RESTORED if current != now or entry.persisted else Status.UNCHANGED)
+        return VariableResult(name, current, now, VariableStatus.FAILED, f"the server made {now} of {entry.before}")
+    return VariableResult(
+        name, current, now, VariableStatus.RESTORED if current != now or entry.persisted else VariableStatus.UNCHANGED
+    )
 
 
-def _restore_persisted(server: TunedServer, name: str, entry: Entry) -> None:
+def _restore_persisted(server: TunedServer, name: str, entry: UndoEntry) -> None:
     if entry.persisted_before is None:
-        server.forget_persisted(name)
+        server.reset_persisted(name)
     else:
-        server.set(name, entry.persisted_before, persist=True)
+        server.set_variable(name, entry.persisted_before, persist=True)

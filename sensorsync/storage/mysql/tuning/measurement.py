@@ -12,20 +12,20 @@ from typing import Any, Final, NamedTuple
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.messages.reading import Reading
-from sensorsync.storage.mysql.connect import Connection, Connector, probe
+from sensorsync.storage.mysql.connect import Connection, ConnectionFactory, query_server_info
 from sensorsync.storage.mysql.migrations import migrations
-from sensorsync.storage.mysql.schema import connected
-from sensorsync.storage.mysql.statement import RowWriter, statements, upsert_suffix
+from sensorsync.storage.mysql.schema import database_connection
+from sensorsync.storage.mysql.statement import RowFormatter, build_statements, upsert_suffix
 from sensorsync.storage.mysql.tuning.privileges import SCRATCH_TABLE
 
-_OURS: Final = "sensor_readings"
+_READINGS_TABLE: Final = "sensor_readings"
 _MARGIN: Final = 1024
-_MOST_ROWS: Final = 5000
+_MAX_BATCH_ROWS: Final = 5000
 _DEVICES: Final = 500
 _SHARE_OF_COMMITS: Final = 0.4
 
 
-class Measured(NamedTuple):
+class Measurement(NamedTuple):
     """One measurement."""
 
     commit_p50: float
@@ -40,20 +40,20 @@ class Measured(NamedTuple):
     """Rows in one transaction."""
 
 
-def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds: float) -> Measured:
+def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds: float) -> Measurement:
     """Write for about `seconds`, first one row at a time, then in batches; the table is dropped whatever happens.
 
     Raises SinkUnavailable or SinkMisconfigured, as for an account that may not create the table.
     """
-    connector = Connector(settings)
-    batch = min(batch, _MOST_ROWS)
-    with _scratch(connector):
-        latencies = _commits(connector, seconds * _SHARE_OF_COMMITS)
+    connector = ConnectionFactory(settings)
+    batch = min(batch, _MAX_BATCH_ROWS)
+    with _scratch_table(connector):
+        latencies = _measure_commits(connector, seconds * _SHARE_OF_COMMITS)
         until = time.monotonic() + seconds * (1 - _SHARE_OF_COMMITS)
         with ThreadPoolExecutor(connections) as pool:
-            done = list(pool.map(lambda worker: _batches(connector, worker, batch, until), range(connections)))
+            done = list(pool.map(lambda worker: _measure_batches(connector, worker, batch, until), range(connections)))
     latencies.sort()
-    return Measured(
+    return Measurement(
         latencies[len(latencies) // 2],
         latencies[len(latencies) * 99 // 100],
         len(latencies),
@@ -65,44 +65,49 @@ def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds
 
 
 @contextlib.contextmanager
-def _scratch(connector: Connector) -> Iterator[None]:
+def _scratch_table(connector: ConnectionFactory) -> Iterator[None]:
     """An empty table of our form. Another tune-db has none at the same time: the caller holds the lock of this server."""
-    made = [text.replace(_OURS, SCRATCH_TABLE) for one in migrations() for text in one.statements if _OURS in text]
+    made = [
+        text.replace(_READINGS_TABLE, SCRATCH_TABLE)
+        for one in migrations()
+        for text in one.statements
+        if _READINGS_TABLE in text
+    ]
     drop = f"DROP TABLE IF EXISTS {SCRATCH_TABLE}"
     try:
-        with connected(connector) as connection, connection.cursor() as cursor:
+        with database_connection(connector) as connection, connection.cursor() as cursor:
             for statement in (drop, *made):  # one that a killed tune-db left is full
                 cursor.execute(statement)
         yield
     finally:
-        with connected(connector) as connection, connection.cursor() as cursor:
+        with database_connection(connector) as connection, connection.cursor() as cursor:
             cursor.execute(drop)
 
 
-def _commits(connector: Connector, seconds: float) -> list[float]:
-    source = _Source(worker=0)
+def _measure_commits(connector: ConnectionFactory, seconds: float) -> list[float]:
+    source = _ReadingGenerator(worker=0)
     taken: list[float] = []
     until = time.monotonic() + seconds
-    with connected(connector) as connection:
-        packet = probe(connection).max_allowed_packet
+    with database_connection(connector) as connection:
+        packet = query_server_info(connection).max_allowed_packet
         while not taken or time.monotonic() < until:
-            taken.append(_transact(connection, source.statements(1, packet)))
+            taken.append(_run_transaction(connection, source.upsert_statements(1, packet)))
     return taken
 
 
-def _batches(connector: Connector, worker: int, batch: int, until: float) -> tuple[int, float]:
+def _measure_batches(connector: ConnectionFactory, worker: int, batch: int, deadline: float) -> tuple[int, float]:
     """Rows and the seconds that they took."""
-    source = _Source(worker=worker + 1)
+    source = _ReadingGenerator(worker=worker + 1)
     rows, taken = 0, 0.0
-    with connected(connector) as connection:
-        packet = probe(connection).max_allowed_packet
-        while not rows or time.monotonic() < until:
-            taken += _transact(connection, source.statements(batch, packet))
+    with database_connection(connector) as connection:
+        packet = query_server_info(connection).max_allowed_packet
+        while not rows or time.monotonic() < deadline:
+            taken += _run_transaction(connection, source.upsert_statements(batch, packet))
             rows += batch
     return rows, taken
 
 
-def _transact(connection: Connection, parts: list[bytes]) -> float:
+def _run_transaction(connection: Connection, parts: list[bytes]) -> float:
     began = time.perf_counter()
     connection.begin()
     cursor: Any = connection.cursor()  # the driver takes bytes, its stubs do not say so
@@ -112,23 +117,23 @@ def _transact(connection: Connection, parts: list[bytes]) -> float:
     return time.perf_counter() - began
 
 
-class _Source:
+class _ReadingGenerator:
     """Readings of many devices in turn, each a second later than its last."""
 
     def __init__(self, *, worker: int) -> None:
         self._worker = worker
         self._count = 0
         self._random = random.Random(os.urandom(8))  # noqa: S311 - ids of rows that are thrown away
-        self._writer = RowWriter()
+        self._writer = RowFormatter()
 
-    def statements(self, rows: int, packet: int) -> list[bytes]:
+    def upsert_statements(self, rows: int, max_packet: int) -> list[bytes]:
         """The upsert of so many new rows."""
         readings = sorted((self._reading() for _ in range(rows)), key=lambda one: (one.device_id, one.metric, one.ts))
-        texts = self._writer.rows(readings)
-        suffix = upsert_suffix("first", row_alias=False).replace(_OURS.encode(), SCRATCH_TABLE.encode())
+        texts = self._writer.format_rows(readings)
+        suffix = upsert_suffix("first", row_alias=False).replace(_READINGS_TABLE.encode(), SCRATCH_TABLE.encode())
         # A row alone is always shorter than a packet here, so there are statements.
-        made = statements(texts, suffix, max_bytes=packet - _MARGIN, max_rows=rows) or []
-        return [one.replace(_OURS.encode(), SCRATCH_TABLE.encode(), 1) for one in made]
+        made = build_statements(texts, suffix, max_bytes=max_packet - _MARGIN, max_rows=rows) or []
+        return [one.replace(_READINGS_TABLE.encode(), SCRATCH_TABLE.encode(), 1) for one in made]
 
     def _reading(self) -> Reading:
         self._count += 1

@@ -6,27 +6,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sensorsync.storage.mysql.server import Server
+from sensorsync.storage.mysql.server import ServerInfo
 
 
-class Service(NamedTuple):
+class ManagedService(NamedTuple):
     """A service that runs the server for its users, who then cannot set everything."""
 
     name: str
-    settings: str
+    settings_location: str
     """Where its users set variables."""
-    own_storage: bool = False
+    has_custom_storage: bool = False
     """Its storage is not InnoDB's: redo log, double write and page flushing are the service's own."""
 
 
-AURORA: Final = Service("Amazon Aurora", "the parameter group of the cluster", own_storage=True)
-RDS: Final = Service("Amazon RDS", "the parameter group of the instance")
-CLOUD_SQL: Final = Service("Google Cloud SQL", "the database flags of the instance")
-AZURE: Final = Service("Azure Database for MySQL", "the server parameters in the portal")
-HEATWAVE: Final = Service("MySQL HeatWave", "the configuration of the DB system")
+AURORA: Final = ManagedService("Amazon Aurora", "the parameter group of the cluster", has_custom_storage=True)
+RDS: Final = ManagedService("Amazon RDS", "the parameter group of the instance")
+CLOUD_SQL: Final = ManagedService("Google Cloud SQL", "the database flags of the instance")
+AZURE: Final = ManagedService("Azure Database for MySQL", "the server parameters in the portal")
+HEATWAVE: Final = ManagedService("MySQL HeatWave", "the configuration of the DB system")
 
 _Variables = Mapping[str, str]
-_SERVICES: Final[tuple[tuple[Service, Callable[[_Variables], bool]], ...]] = (
+_SERVICES: Final[tuple[tuple[ManagedService, Callable[[_Variables], bool]], ...]] = (
     (AURORA, lambda v: "aurora_version" in v or "mysql_aurora" in v.get("basedir", "")),
     (RDS, lambda v: v.get("basedir", "").startswith("/rdsdbbin/") or v.get("datadir", "").startswith("/rdsdbdata/")),
     (
@@ -50,15 +50,15 @@ class Product:
     version: tuple[int, int, int]
     label: str
     """`MariaDB 10.11.19`, `MySQL 8.4.6`, `Percona Server 8.0.36`, `TiDB`."""
-    service: Service | None
-    innodb: bool
+    service: ManagedService | None
+    uses_innodb: bool
     """False for engines that only speak MySQL's protocol: our advice is about InnoDB."""
 
     @classmethod
-    def of(cls, variables: Mapping[str, str]) -> Product:
+    def from_variables(cls, variables: Mapping[str, str]) -> Product:
         """From SHOW GLOBAL VARIABLES, names in lower case."""
         version, comment = variables.get("version", ""), variables.get("version_comment", "")
-        server = Server.of(version, 0)
+        server = ServerInfo.from_version(version, 0)
         other = next((name for name in _NOT_INNODB if name.lower() in f"{version} {comment}".lower()), None)
         label = server.label
         if "percona" in comment.lower() and not server.mariadb:
@@ -72,11 +72,11 @@ class Product:
         return "mariadb" if self.mariadb else "mysql"
 
     @property
-    def own_storage(self) -> bool:
+    def has_custom_storage(self) -> bool:
         """Whether the storage below the server is the service's own."""
-        return self.service is not None and self.service.own_storage
+        return self.service is not None and self.service.has_custom_storage
 
     @property
-    def can_persist(self) -> bool:
+    def supports_persist(self) -> bool:
         """Whether it has SET PERSIST (MySQL 8.0; MariaDB has none)."""
         return not self.mariadb and self.version >= (8, 0, 0)

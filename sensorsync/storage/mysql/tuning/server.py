@@ -14,10 +14,10 @@ import pymysql
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.pipeline.contract import SinkUnavailable
-from sensorsync.storage.mysql.connect import Connector
-from sensorsync.storage.mysql.diagnosis import diagnose
-from sensorsync.storage.mysql.schema import connected
-from sensorsync.storage.mysql.server import as_text
+from sensorsync.storage.mysql.connect import ConnectionFactory
+from sensorsync.storage.mysql.diagnosis import diagnose_error
+from sensorsync.storage.mysql.schema import database_connection
+from sensorsync.storage.mysql.server import decode_text
 
 _LOCK: Final = "sensorsync.tune-db"
 _SET_TIMEOUT: Final = 600.0
@@ -27,25 +27,25 @@ _RESIZE_SECONDS: Final = 60.0
 _POLL: Final = 0.05
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _BUFFER_POOL: Final = "innodb_buffer_pool_size"
-_NO_RIGHT: Final = "this account may not set it; `sensorsync init-db --grants` shows what the tuner needs"
-_REFUSALS: Final = {
+_MISSING_PRIVILEGE: Final = "this account may not set it; `sensorsync init-db --grants` shows what the tuner needs"
+_SET_ERRORS: Final = {
     1193: "this server has no such variable",
     1210: "the server refuses this value",
-    1227: _NO_RIGHT,
+    1227: _MISSING_PRIVILEGE,
     1231: "the server refuses this value",
     1232: "the server refuses this value",
     1238: "read-only on this server: put it into my.cnf, see --config-file",
     1651: "the query cache was off when the server started, so it cannot be switched now",
-    3630: _NO_RIGHT,
+    3630: _MISSING_PRIVILEGE,
 }
 
 
-class Refused(Exception):
+class SetVariableError(Exception):
     """The server did not set one variable; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ServerIdentity:
     """Which server it is. An upgrade does not change it."""
 
     server: str
@@ -59,80 +59,80 @@ class Identity:
 
 
 class TunedServer:
-    """An open connection to it. `tuned` makes one."""
+    """An open connection to it. `open_tuned_server` makes one."""
 
-    def __init__(self, connection: Any, where: str) -> None:
+    def __init__(self, connection: Any, address: str) -> None:
         self._cursor: Any = connection.cursor()
-        self._where = where
+        self._address = address
 
-    def variables(self) -> dict[str, str]:
+    def read_variables(self) -> dict[str, str]:
         """SHOW GLOBAL VARIABLES, names in lower case."""
         self._cursor.execute("SHOW GLOBAL VARIABLES")
-        return {str(name).lower(): as_text(value) for name, value in self._cursor.fetchall()}
+        return {str(name).lower(): decode_text(value) for name, value in self._cursor.fetchall()}
 
-    def variable(self, name: str) -> str | None:
+    def read_variable(self, name: str) -> str | None:
         """One of them; None when the server has none of that name."""
         self._cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name = %s", (name,))
         row = self._cursor.fetchone()
-        return None if row is None else as_text(row[1])
+        return None if row is None else decode_text(row[1])
 
-    def persisted(self) -> dict[str, str]:
+    def read_persisted_variables(self) -> dict[str, str]:
         """What SET PERSIST has written down (mysqld-auto.cnf); MySQL only."""
         self._cursor.execute("SELECT variable_name, variable_value FROM performance_schema.persisted_variables")
-        return {str(name).lower(): as_text(value) for name, value in self._cursor.fetchall()}
+        return {str(name).lower(): decode_text(value) for name, value in self._cursor.fetchall()}
 
-    def started(self) -> float:
+    def start_time(self) -> float:
         """When the server started, by its own clock: Unix time in seconds, right to about a second."""
         self._cursor.execute("SHOW GLOBAL STATUS WHERE variable_name = 'Uptime'")
         uptime = float(self._cursor.fetchone()[1])
         self._cursor.execute("SELECT UNIX_TIMESTAMP(NOW(6))")
         return float(self._cursor.fetchone()[0]) - uptime
 
-    def set(self, name: str, value: str, *, persist: bool = False) -> str:
+    def set_variable(self, name: str, value: str, *, persist: bool = False) -> str:
         """SET GLOBAL, or SET PERSIST, which does that, too; returns the value that the server made of it. Raises Refused."""
         self._wait_for_resize(name)
         literal: int | str = int(value) if value.isdecimal() else value
-        self._change(f"SET {'PERSIST' if persist else 'GLOBAL'} {_checked(name)} = %s", (literal,))
+        self._execute(f"SET {'PERSIST' if persist else 'GLOBAL'} {_check_variable_name(name)} = %s", (literal,))
         self._wait_for_resize(name)
-        return self.variable(name) or ""
+        return self.read_variable(name) or ""
 
-    def forget_persisted(self, name: str) -> None:
+    def reset_persisted(self, name: str) -> None:
         """RESET PERSIST: the next start takes the value from my.cnf again. Raises Refused."""
-        self._change(f"RESET PERSIST IF EXISTS {_checked(name)}", ())
+        self._execute(f"RESET PERSIST IF EXISTS {_check_variable_name(name)}", ())
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def tuning_lock(self) -> Iterator[None]:
         """Inside, no other tune-db changes this server. AlreadyRunningError when one does."""
         self._cursor.execute("SELECT GET_LOCK(%s, 0)", (_LOCK,))
         if self._cursor.fetchone() != (1,):
-            raise AlreadyRunningError(f"another tune-db is at work on {self._where}", hint="let it finish")
+            raise AlreadyRunningError(f"another tune-db is at work on {self._address}", hint="let it finish")
         try:
             yield
         finally:
             with contextlib.suppress(pymysql.Error):
                 self._cursor.execute("SELECT RELEASE_LOCK(%s)", (_LOCK,))
 
-    def _change(self, statement: str, arguments: tuple[int | str, ...]) -> None:
+    def _execute(self, statement: str, arguments: tuple[int | str, ...]) -> None:
         try:
             self._cursor.execute(statement, arguments)
         except (pymysql.Error, OSError) as error:
-            diagnosis = diagnose(error)
-            if diagnosis.lost:
-                raise SinkUnavailable(f"{self._where}: {diagnosis.message}", errno=diagnosis.errno) from error
-            words = _REFUSALS.get(diagnosis.errno or 0)
-            raise Refused(diagnosis.message if words is None else f"{words} ({diagnosis.errno})") from error
+            diagnosis = diagnose_error(error)
+            if diagnosis.connection_lost:
+                raise SinkUnavailable(f"{self._address}: {diagnosis.message}", errno=diagnosis.errno) from error
+            words = _SET_ERRORS.get(diagnosis.errno or 0)
+            raise SetVariableError(diagnosis.message if words is None else f"{words} ({diagnosis.errno})") from error
 
     def _wait_for_resize(self, name: str) -> None:
         """While MySQL resizes the buffer pool it answers OK to another size and forgets it (seen on 9.7). Raises Refused."""
         give_up = time.monotonic() + _RESIZE_SECONDS
         while name == _BUFFER_POOL and self._resizing():
             if time.monotonic() > give_up:
-                raise Refused(f"the server was still resizing its buffer pool after {_RESIZE_SECONDS:.0f} s")
+                raise SetVariableError(f"the server was still resizing its buffer pool after {_RESIZE_SECONDS:.0f} s")
             time.sleep(_POLL)
 
     def _resizing(self) -> bool:
         self._cursor.execute("SHOW GLOBAL STATUS WHERE variable_name LIKE 'Innodb_buffer_pool_resize_status%'")
-        status = {str(key).lower(): as_text(value) for key, value in self._cursor.fetchall()}
+        status = {str(key).lower(): decode_text(value) for key, value in self._cursor.fetchall()}
         code = status.get("innodb_buffer_pool_resize_status_code")  # MySQL 8.0.31
         text = status.get("innodb_buffer_pool_resize_status", "")
         return (
@@ -141,23 +141,25 @@ class TunedServer:
 
 
 @contextlib.contextmanager
-def tuned(settings: DatabaseSettings) -> Iterator[TunedServer]:
+def open_tuned_server(settings: DatabaseSettings) -> Iterator[TunedServer]:
     """The server that `settings` name, in none of its databases. Raises SinkUnavailable or SinkMisconfigured."""
-    connector = Connector(settings)
-    with connected(connector, database=False, read_timeout=_SET_TIMEOUT) as connection:
+    connector = ConnectionFactory(settings)
+    with database_connection(connector, database=False, read_timeout=_SET_TIMEOUT) as connection:
         with connection.cursor() as cursor:
             # While we measure on other connections this one is idle, and it holds the lock.
             cursor.execute("SET SESSION wait_timeout = %s", (_IDLE,))
-        yield TunedServer(connection, connector.where)
+        yield TunedServer(connection, connector.address)
 
 
-def identity(variables: dict[str, str]) -> Identity:
+def server_identity(variables: dict[str, str]) -> ServerIdentity:
     """Which server has these variables."""
     unique = variables.get("server_uuid") or variables.get("server_uid") or variables.get("server_id", "")
-    return Identity(unique, variables.get("hostname", ""), variables.get("port", ""), variables.get("datadir", ""))
+    return ServerIdentity(
+        unique, variables.get("hostname", ""), variables.get("port", ""), variables.get("datadir", "")
+    )
 
 
-def _checked(name: str) -> str:
+def _check_variable_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name of a variable")
+        raise SetVariableError(f"{name!r} is no name of a variable")
     return name

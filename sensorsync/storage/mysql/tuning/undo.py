@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from sensorsync.errors import ConfigurationError
-from sensorsync.storage.mysql.tuning.server import Identity
+from sensorsync.storage.mysql.tuning.server import ServerIdentity
 
-_SAME_START: Final = 2.5
+_START_TIME_TOLERANCE: Final = 2.5
 """Seconds by which two readings of one start may differ: the uptime is in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class UndoEntry:
     """One variable that tune-db has set. `before` is its value at the first time, however often it was set since."""
 
     before: str
@@ -31,21 +31,21 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Undo:
+class UndoState:
     """All that is to be taken back on one server."""
 
-    identity: Identity
+    identity: ServerIdentity
     started: float
     """When the server had started that was tuned (Unix time by its own clock)."""
-    entries: Mapping[str, Entry] = field(default_factory=dict)
+    entries: Mapping[str, UndoEntry] = field(default_factory=dict)
 
-    def restarted(self, started: float) -> bool:
+    def was_restarted(self, started: float) -> bool:
         """Whether a server that started then is another run than the one that was tuned: SET GLOBAL ended with that."""
-        return abs(started - self.started) > _SAME_START
+        return abs(started - self.started) > _START_TIME_TOLERANCE
 
-    def still_set(self, started: float) -> Undo:
+    def still_effective(self, started: float) -> UndoState:
         """What of it still holds on a run of the server that started then."""
-        if not self.restarted(started):
+        if not self.was_restarted(started):
             return self
         return replace(self, started=started, entries={n: e for n, e in self.entries.items() if e.persisted})
 
@@ -53,21 +53,21 @@ class Undo:
 class UndoFile:
     """Where the undo of one server lies: `state_dir/tune-db/`, readable for this user alone."""
 
-    def __init__(self, state_dir: Path, identity: Identity) -> None:
+    def __init__(self, state_dir: Path, identity: ServerIdentity) -> None:
         self._identity = identity
         digest = hashlib.sha256("\0".join(asdict(identity).values()).encode()).hexdigest()[:12]
         self.path = (
             state_dir / "tune-db" / f"{re.sub(r'[^A-Za-z0-9.-]', '_', identity.hostname)}-{identity.port}-{digest}.json"
         )
 
-    def read(self) -> Undo | None:
+    def read(self) -> UndoState | None:
         """None when there is no such file. ConfigurationError when it cannot be read, or is another server's."""
         try:
             document = json.loads(self.path.read_bytes())
-            undo = Undo(
-                Identity(**document["server"]),
+            undo = UndoState(
+                ServerIdentity(**document["server"]),
                 float(document["started"]),
-                {name: Entry(**entry) for name, entry in document["variables"].items()},
+                {name: UndoEntry(**entry) for name, entry in document["variables"].items()},
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -81,7 +81,7 @@ class UndoFile:
             raise ConfigurationError(f"{self.path} belongs to another server ({undo.identity})", hint="move it away")
         return undo
 
-    def write(self, undo: Undo) -> None:
+    def write(self, undo: UndoState) -> None:
         """Replace it, all or nothing, on disk when this returns; without entries the file goes. ConfigurationError when it can't."""
         document: dict[str, Any] = {
             "server": asdict(undo.identity),
@@ -109,7 +109,7 @@ class UndoFile:
                 hint="set state_dir to a folder that this user may write",
             ) from error
 
-    def others(self) -> list[Path]:
+    def other_files(self) -> list[Path]:
         """The undo files of other servers."""
         return sorted(path for path in self.path.parent.glob("*.json") if path != self.path)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.config.reference.keys import keys
+from sensorsync.config.reference.keys import setting_keys
 from sensorsync.errors import ConfigurationError
 from tests.unit.config.conftest import Load
 
@@ -39,8 +39,8 @@ def test_a_well_known_name_sets_its_key(load_with: Load, name: str, key: str, te
 
 
 def test_every_key_has_a_systematic_name(load_with: Load) -> None:
-    assert keys()["mqtt.tls.ca_file"].variable == "SENSORSYNC_MQTT__TLS__CA_FILE"
-    assert keys()["state_dir"].variable == "SENSORSYNC_STATE_DIR"
+    assert setting_keys()["mqtt.tls.ca_file"].variable == "SENSORSYNC_MQTT__TLS__CA_FILE"
+    assert setting_keys()["state_dir"].variable == "SENSORSYNC_STATE_DIR"
     assert load_with(env={"SENSORSYNC_DATABASE__TLS__MODE": "required"}).settings.database.tls.mode == "required"
 
 
@@ -158,9 +158,9 @@ def test_the_signing_key_goes_before_the_keys_of_the_file(load_with: Load) -> No
     loaded = load_with(yaml, env={"SENSORSYNC_SIGNING_KEY": "new"})
     security = loaded.settings.security
     assert [key.id for key in security.keys] == ["default", "b"]
-    assert security.signer is not None
-    assert security.signer.secret is not None
-    assert security.signer.secret.get_secret_value() == "new"
+    assert security.signing_key_settings is not None
+    assert security.signing_key_settings.secret is not None
+    assert security.signing_key_settings.secret.get_secret_value() == "new"
     assert loaded.origins["security.keys"].startswith("env SENSORSYNC_SIGNING_KEY and file ")
 
 
@@ -173,9 +173,9 @@ def test_a_key_for_encryption_may_stand_in_the_environment_beside_the_signing_ke
         ("default-encryption", "A256GCM"),
         ("b", "HS256"),
     ]
-    assert security.encrypter is not None
-    assert security.encrypter.secret is not None
-    assert security.encrypter.secret.get_secret_value() == "encrypt"
+    assert security.encryption_key_settings is not None
+    assert security.encryption_key_settings.secret is not None
+    assert security.encryption_key_settings.secret.get_secret_value() == "encrypt"
 
 
 def test_dotenv_takes_values_literally(load_with: Load) -> None:

@@ -118,7 +118,7 @@ def test_a_wrong_value_in_the_file_gives_one_sentence_with_its_line(
 def test_several_mistakes_are_reported_together(load_with: Load) -> None:
     with pytest.raises(ConfigurationError, match="and 3 more") as caught:
         load_with("mqtt:\n  hots: x\n  port: abc\n", env={"DB_PORT": "0", "SENSORSYNC_MQTT__HOTS": "x"})
-    assert len(caught.value.parts) == 4
+    assert len(caught.value.errors) == 4
 
 
 @pytest.mark.parametrize(

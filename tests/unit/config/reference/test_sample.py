@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from sensorsync.config import Settings, load
-from sensorsync.config.reference.keys import keys
-from sensorsync.config.reference.sample import sample
+from sensorsync.config.reference.keys import setting_keys
+from sensorsync.config.reference.sample import sample_config
 
 FILE = Path(__file__).parents[4] / "config.example.yaml"
 ELSEWHERE = {"mqtt.password_file", "database.password_file"}
@@ -13,7 +13,7 @@ ELSEWHERE = {"mqtt.password_file", "database.password_file"}
 
 
 def test_the_example_file_is_fresh() -> None:
-    assert FILE.read_text(encoding="utf-8") == sample(), (
+    assert FILE.read_text(encoding="utf-8") == sample_config(), (
         "python -m sensorsync.config.reference.sample > config.example.yaml"
     )
 
@@ -26,14 +26,16 @@ def test_the_example_file_sets_nothing_as_it_is(tmp_path: Path) -> None:
 def test_the_example_file_sets_every_key_when_its_comments_are_removed(tmp_path: Path) -> None:
     file = _all_set(tmp_path)
     loaded = load(file, {}, {"HOME": str(tmp_path)}, tmp_path)
-    assert {name for name, origin in loaded.origins.items() if origin.startswith("file ")} == set(keys()) - ELSEWHERE
+    assert {name for name, origin in loaded.origins.items() if origin.startswith("file ")} == set(
+        setting_keys()
+    ) - ELSEWHERE
 
 
 def test_what_the_example_shows_as_default_is_the_default(tmp_path: Path) -> None:
     file = _all_set(tmp_path)
     shown, defaults = load(file, {}, {}, tmp_path).settings, Settings()
-    for key in keys().values():
-        if key.default is not None and not key.secret and not key.items:
+    for key in setting_keys().values():
+        if key.default is not None and not key.secret and not key.item_model:
             assert _value(shown, key.path) == _value(defaults, key.path), key.name
 
 

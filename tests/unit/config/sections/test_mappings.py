@@ -12,14 +12,14 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from sensorsync.config import Loaded, Settings
-from sensorsync.config.reference.keys import item_models, key_at, keys
+from sensorsync.config import LoadedSettings, Settings
+from sensorsync.config.reference.keys import key_at, nested_models, setting_keys
 from sensorsync.config.sections.mapping_sources import SourceSettings
-from sensorsync.config.sections.mapping_specifications import specifications
-from sensorsync.config.sections.mappings import EXAMPLE
+from sensorsync.config.sections.mapping_specifications import mapping_specs
+from sensorsync.config.sections.mappings import EXAMPLE_MAPPINGS
 from sensorsync.errors import ConfigurationError
 from sensorsync.messages.mapping.model import FormatSpec, MappingSpec, ReadingSpec, Source
-from sensorsync.messages.reading import Column, OwnTable
+from sensorsync.messages.reading import Column, TargetTable
 from tests.unit.config.conftest import Load
 
 HEAD = "mappings:\n- name: a\n  topic: home/{room}/+\n"
@@ -28,9 +28,9 @@ TABLE = HEAD + "  table:\n    name: mine\n    key: [x]\n    columns:\n      x: a
 PLAIN = {"name": "a", "topic": "x/#", "device_id": "d", "event_id": "e", "ts": "t", "metric": "m", "value": "v"}
 
 
-def specs(loaded: Loaded | Settings) -> tuple[MappingSpec, ...]:
-    settings = loaded.settings if isinstance(loaded, Loaded) else loaded
-    return specifications(settings.mappings, settings.reading)
+def specs(loaded: LoadedSettings | Settings) -> tuple[MappingSpec, ...]:
+    settings = loaded.settings if isinstance(loaded, LoadedSettings) else loaded
+    return mapping_specs(settings.mappings, settings.reading)
 
 
 def spec(**keys: Any) -> MappingSpec:
@@ -102,7 +102,7 @@ def test_a_table_has_columns_of_the_kinds_that_the_mapping_says(load_with: Load)
         "      id: {field: event_id}\n"
         "      raw: {field: payload}\n"
     )
-    table = OwnTable(
+    table = TargetTable(
         "machine_state",
         (
             Column("room", "text"),
@@ -114,7 +114,7 @@ def test_a_table_has_columns_of_the_kinds_that_the_mapping_says(load_with: Load)
         ("room", "at"),
         "last",
     )
-    assert loaded.settings.own_tables == (table,)
+    assert loaded.settings.target_tables == (table,)
     (found,) = specs(loaded)
     assert found.table == table
     assert found.format == FormatSpec("csv", ";", ("a", "b", "t"))
@@ -146,7 +146,7 @@ def test_a_table_has_columns_of_the_kinds_that_the_mapping_says(load_with: Load)
 def test_a_column_without_a_type_is_of_the_kind_that_can_come_out(source: Any, kind: str | None) -> None:
     table = {"name": "t", "key": ["k"], "columns": {"k": "k", "c": source}}
     settings = Settings.model_validate({"mappings": [{"name": "a", "topic": "a", "table": table}]})
-    assert settings.own_tables[0].columns[1] == Column("c", cast(Any, kind))
+    assert settings.target_tables[0].columns[1] == Column("c", cast(Any, kind))
 
 
 def test_two_mappings_of_one_table_share_it_in_whatever_order_they_name_its_columns() -> None:
@@ -157,7 +157,7 @@ def test_two_mappings_of_one_table_share_it_in_whatever_order_they_name_its_colu
     settings = Settings.model_validate({"mappings": mappings})
     one, two = specs(settings)
     assert one.table is two.table
-    assert settings.own_tables == (one.table,)
+    assert settings.target_tables == (one.table,)
     assert [source.path for source in two.columns] == ["k", "v"]
 
 
@@ -211,7 +211,7 @@ def test_a_source_of_the_settings_has_the_keys_of_a_source_of_the_engine() -> No
 def test_the_schema_for_editors_knows_mappings_and_the_short_forms(tmp_path: Path) -> None:
     schema, good, bad = tmp_path / "schema.json", tmp_path / "good.yaml", tmp_path / "bad.yaml"
     schema.write_text(json.dumps(Settings.model_json_schema()))
-    good.write_text(yaml.safe_dump({"mappings": EXAMPLE}))
+    good.write_text(yaml.safe_dump({"mappings": EXAMPLE_MAPPINGS}))
     bad.write_text(yaml.safe_dump({"mappings": [{**PLAIN, "value": {"pth": "x"}}]}))
     checker = [sys.executable, "-m", "check_jsonschema", "--schemafile", str(schema)]
     assert subprocess.run([*checker, str(good)], capture_output=True, text=True, check=False).returncode == 0
@@ -221,9 +221,9 @@ def test_the_schema_for_editors_knows_mappings_and_the_short_forms(tmp_path: Pat
 
 
 def test_every_key_inside_a_mapping_is_described() -> None:
-    items = keys()["mappings"].items
+    items = setting_keys()["mappings"].item_model
     assert items is not None
-    for model in item_models(items):
+    for model in nested_models(items):
         for name, info in model.model_fields.items():
             assert (info.description or "").endswith("."), name
             assert info.examples, name
@@ -278,7 +278,7 @@ def test_a_name_that_is_unknown_is_one_error_with_its_line_however_deep(
     load_with: Load, tmp_path: Path, yaml: str, sentence: str
 ) -> None:
     error = refusal(load_with, yaml)
-    assert error.parts == ()
+    assert error.errors == ()
     assert str(error) == sentence.format(file=tmp_path / "sensorsync.yaml")
 
 
@@ -467,7 +467,7 @@ def test_what_cannot_work_is_refused_in_one_sentence_with_its_line(
 ) -> None:
     error = refusal(load_with, yaml)
     assert sentence.format(file=tmp_path / "sensorsync.yaml") in str(error)
-    assert error.parts == ()
+    assert error.errors == ()
 
 
 def test_all_mistakes_of_all_mappings_are_named_at_once(load_with: Load) -> None:
@@ -477,7 +477,7 @@ def test_all_mistakes_of_all_mappings_are_named_at_once(load_with: Load) -> None
         "  readings:\n  - {metric: m, value: {path: '(', scale: x}}\n"
         "- name: b\n  topic: a/#/b\n  metric: m\n  value: v\n",
     )
-    assert [str(part).partition(" ")[0] for part in error.parts] == [
+    assert [str(part).partition(" ")[0] for part in error.errors] == [
         "mappings[0].keeep",
         "mappings[0].when:",
         "mappings[0].device_id.path:",
@@ -490,7 +490,7 @@ def test_all_mistakes_of_all_mappings_are_named_at_once(load_with: Load) -> None
 def test_what_the_environment_says_wrong_is_named_with_its_variable(load_with: Load) -> None:
     given = [{**PLAIN, "value": {"path": "v[", "kep": 1}}]
     error = refusal(load_with, "", {"SENSORSYNC_MAPPINGS": json.dumps(given)})
-    assert [str(part) for part in error.parts] == [
+    assert [str(part) for part in error.errors] == [
         "mappings[0].value.path: the expression ends too early at character 3 (from env SENSORSYNC_MAPPINGS).",
         "mappings[0].value.kep: is no key of the configuration (got 1 from env SENSORSYNC_MAPPINGS).",
     ]

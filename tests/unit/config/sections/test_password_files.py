@@ -9,7 +9,7 @@ import pytest
 from sensorsync.commands.config import check
 from sensorsync.config import Settings
 from sensorsync.errors import ConfigurationError
-from sensorsync.service.supervisor.handover import Handover, parsed
+from sensorsync.service.supervisor.process_config import ProcessConfig, parse_config
 from tests.unit.config.conftest import Load
 
 BOTH = pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_a_password_file_that_everybody_can_read_is_told(
 
 def test_a_process_of_an_instance_gets_the_password_that_its_siblings_have(load_with: Load, secret: Path) -> None:
     settings = load_with(env={"SENSORSYNC_DATABASE__PASSWORD_FILE": str(secret)}).settings
-    line = Handover(settings, 1).line()
+    line = ProcessConfig(settings, 1).to_json_line()
     secret.write_text("another one\n")
-    assert password(parsed(line).settings, "database") == "  s3crét$ "
+    assert password(parse_config(line).settings, "database") == "  s3crét$ "

@@ -6,8 +6,8 @@ import json
 from base64 import urlsafe_b64encode
 from functools import cache
 
-from sensorsync.messages.envelope import Envelope, Key, Signatures, generated
-from sensorsync.messages.envelope.opening import Encryption
+from sensorsync.messages.envelope import EnvelopeDecoder, Key, SignaturePolicy, generate_key
+from sensorsync.messages.envelope.verify_and_decrypt import EncryptionPolicy
 from sensorsync.messages.reading import Rejected
 
 MESSAGE = b'{"device_id":"boiler-7","value":21.5}'
@@ -20,7 +20,7 @@ def key(algorithm: str, key_id: str = "2026-a") -> Key:
     """A key with both halves; the same one each time. An RSA pair takes its time: there is one for each algorithm."""
     if algorithm in {"RS256", "PS256"} and key_id != "2026-a":
         return Key(key_id, key(algorithm).material, algorithm)
-    return generated(key_id, algorithm)
+    return generate_key(key_id, algorithm)
 
 
 def public(whole: Key) -> Key:
@@ -42,11 +42,11 @@ def refusal(
     raw: bytes,
     *keys: Key,
     reason: str = "signature",
-    signatures: Signatures = "optional",
-    encryption: Encryption = "optional",
+    signatures: SignaturePolicy = "optional",
+    encryption: EncryptionPolicy = "optional",
 ) -> str:
     """Why it is refused, as it must be."""
-    result = Envelope(keys, signatures=signatures, encryption=encryption).open(raw)
+    result = EnvelopeDecoder(keys, signatures=signatures, encryption=encryption).verify_and_decrypt(raw)
     assert isinstance(result, Rejected), result
     assert result.reason == reason
     return result.message

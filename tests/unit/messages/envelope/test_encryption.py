@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.messages.envelope import MAX_TOKEN, Encrypter, Envelope, Key, Signatures, Signer, sealing
+from sensorsync.messages.envelope import (
+    MAX_TOKEN,
+    Encrypter,
+    EnvelopeDecoder,
+    Key,
+    SignaturePolicy,
+    Signer,
+    envelope_encoder,
+)
 from sensorsync.messages.reading import Rejected
 from tests.unit.messages.envelope.samples import MESSAGE, SIGNATURES, b64, head, key, public, refusal
 
@@ -37,7 +45,7 @@ def refused(raw: bytes, *keys: Key) -> str:
 
 @given(st.binary(max_size=300))
 def test_what_was_encrypted_is_opened_again(message: bytes) -> None:
-    opened = Envelope([SECRET], encryption="required").open(encrypted(message))
+    opened = EnvelopeDecoder([SECRET], encryption="required").verify_and_decrypt(encrypted(message))
     assert opened == message or message.count(b".") == 2  # which may look like a signed message
 
 
@@ -48,36 +56,36 @@ def test_no_two_tokens_have_one_vector() -> None:
 
 @pytest.mark.parametrize("algorithm", SIGNATURES)
 def test_signed_inside_of_encrypted_is_verified_after_it_is_decrypted(algorithm: str) -> None:
-    seal = sealing(key(algorithm), SECRET)
+    seal = envelope_encoder(key(algorithm), SECRET)
     assert seal is not None
-    both = Envelope([key(algorithm), SECRET], signatures="required", encryption="required")
+    both = EnvelopeDecoder([key(algorithm), SECRET], signatures="required", encryption="required")
     for _ in range(2):
-        assert both.open(seal(MESSAGE)) == MESSAGE
+        assert both.verify_and_decrypt(seal(MESSAGE)) == MESSAGE
 
 
 def test_a_rotation_takes_the_old_key_and_the_new_one() -> None:
     new = key("A256GCM", "2027-e")
-    both = Envelope([SECRET, new], encryption="required")
-    assert both.open(encrypted()) == both.open(encrypted(secret=new)) == MESSAGE
+    both = EnvelopeDecoder([SECRET, new], encryption="required")
+    assert both.verify_and_decrypt(encrypted()) == both.verify_and_decrypt(encrypted(secret=new)) == MESSAGE
     assert "'2026-e' is not configured" in refused(encrypted(), new)
 
 
 def test_a_token_without_kid_is_tried_with_the_only_key_for_encryption() -> None:
     raw = token(alg="dir", enc="A256GCM")
-    assert Envelope([SIGNER, SECRET]).open(raw) == MESSAGE
+    assert EnvelopeDecoder([SIGNER, SECRET]).verify_and_decrypt(raw) == MESSAGE
     assert "names no key" in refused(raw, SECRET, key("A256GCM", "2027-e"))
 
 
 def test_sealing_is_what_there_are_keys_for() -> None:
-    assert sealing(None, None) is None
+    assert envelope_encoder(None, None) is None
     for signing, encryption, parts in ((SIGNER, None, 3), (None, SECRET, 5), (SIGNER, SECRET, 5)):
-        seal = sealing(signing, encryption)
+        seal = envelope_encoder(signing, encryption)
         assert seal is not None
         assert len(seal(MESSAGE).split(b".")) == parts
     with pytest.raises(ValueError, match="not for encryption"):
-        sealing(None, SIGNER)
+        envelope_encoder(None, SIGNER)
     with pytest.raises(ValueError, match="not for signatures"):
-        sealing(SECRET, None)
+        envelope_encoder(SECRET, None)
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------
@@ -89,8 +97,12 @@ def test_required_refuses_what_is_not_encrypted() -> None:
 
 
 def test_optional_takes_all_and_off_takes_nothing_encrypted() -> None:
-    assert Envelope([SECRET]).open(MESSAGE) == Envelope([SECRET]).open(encrypted()) == MESSAGE
-    assert Envelope([SECRET], encryption="off").open(MESSAGE) == MESSAGE
+    assert (
+        EnvelopeDecoder([SECRET]).verify_and_decrypt(MESSAGE)
+        == EnvelopeDecoder([SECRET]).verify_and_decrypt(encrypted())
+        == MESSAGE
+    )
+    assert EnvelopeDecoder([SECRET], encryption="off").verify_and_decrypt(MESSAGE) == MESSAGE
     assert "encryption is off" in refusal(encrypted(), SECRET, reason="encryption", encryption="off")
 
 
@@ -99,7 +111,7 @@ def test_that_a_message_is_encrypted_does_not_stand_for_its_signature() -> None:
 
 
 @pytest.mark.parametrize("signatures", ["required", "optional"])
-def test_a_wrong_signature_inside_is_refused(signatures: Signatures) -> None:
+def test_a_wrong_signature_inside_is_refused(signatures: SignaturePolicy) -> None:
     inner = Signer(key("EdDSA", "other")).sign(MESSAGE)
     assert "not configured" in refusal(encrypted(inner), SECRET, public(SIGNER), signatures=signatures)
     broken = Signer(SIGNER).sign(MESSAGE)[:-4] + b"AAAA"
@@ -108,15 +120,17 @@ def test_a_wrong_signature_inside_is_refused(signatures: Signatures) -> None:
 
 def test_signatures_off_opens_what_is_inside_unchecked() -> None:
     inner = Signer(SIGNER).sign(MESSAGE)
-    assert Envelope([SECRET], signatures="off").open(encrypted(inner)) == MESSAGE
+    assert EnvelopeDecoder([SECRET], signatures="off").verify_and_decrypt(encrypted(inner)) == MESSAGE
 
 
 def test_encrypted_inside_of_encrypted_and_of_signed_is_no_message() -> None:
-    twice = Envelope([SECRET]).open(encrypted(encrypted()))
+    twice = EnvelopeDecoder([SECRET]).verify_and_decrypt(encrypted(encrypted()))
     assert isinstance(twice, bytes)
     assert twice != MESSAGE  # the decoder refuses it: it is no JSON
     assert "not signed" in refusal(encrypted(encrypted()), SECRET, SIGNER, signatures="required")
-    inside_out = Envelope([SIGNER, SECRET], signatures="required").open(Signer(SIGNER).sign(encrypted()))
+    inside_out = EnvelopeDecoder([SIGNER, SECRET], signatures="required").verify_and_decrypt(
+        Signer(SIGNER).sign(encrypted())
+    )
     assert inside_out != MESSAGE
 
 
@@ -171,32 +185,32 @@ def test_a_huge_ciphertext_is_refused_before_it_is_decoded() -> None:
     raw = encrypted(b"x" * (MAX_TOKEN * 3 // 4))
     assert len(raw) > MAX_TOKEN
     assert "at most" in refusal(raw, SECRET, reason="too_large")
-    assert len(Envelope([SECRET]).open(encrypted(b"x" * 300_000))) == 300_000
+    assert len(EnvelopeDecoder([SECRET]).verify_and_decrypt(encrypted(b"x" * 300_000))) == 300_000
 
 
 def test_the_largest_reading_fits_signed_and_encrypted() -> None:
-    seal = sealing(key("RS256"), SECRET)
+    seal = envelope_encoder(key("RS256"), SECRET)
     assert seal is not None
     largest = b"{" + b" " * (256 * 1024 - 2) + b"}"
-    assert Envelope([key("RS256"), SECRET], signatures="required").open(seal(largest)) == largest
+    assert EnvelopeDecoder([key("RS256"), SECRET], signatures="required").verify_and_decrypt(seal(largest)) == largest
 
 
 def test_every_flipped_bit_is_refused() -> None:
     whole = encrypted()
-    envelope = Envelope([SECRET], encryption="required")
-    envelope.open(whole)
+    envelope = EnvelopeDecoder([SECRET], encryption="required")
+    envelope.verify_and_decrypt(whole)
     for index in range(len(whole)):
         for bit in range(8):
             broken = bytearray(whole)
             broken[index] ^= 1 << bit
-            assert isinstance(envelope.open(bytes(broken)), Rejected), (index, bit)
+            assert isinstance(envelope.verify_and_decrypt(bytes(broken)), Rejected), (index, bit)
 
 
 def test_every_shortened_token_is_refused() -> None:
     whole = encrypted()
-    envelope = Envelope([SECRET], encryption="required")
+    envelope = EnvelopeDecoder([SECRET], encryption="required")
     for length in range(len(whole)):
-        assert isinstance(envelope.open(whole[:length]), Rejected)
+        assert isinstance(envelope.verify_and_decrypt(whole[:length]), Rejected)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4, 8, 12, 15])
@@ -223,12 +237,12 @@ def test_bytes_moved_from_the_tag_to_the_ciphertext_are_refused() -> None:
 @pytest.mark.parametrize("part", [2, 3, 4])
 def test_each_part_has_one_spelling_only(part: int) -> None:
     whole = encrypted(MESSAGE + b" ").split(b".")
-    envelope = Envelope([SECRET])
+    envelope = EnvelopeDecoder([SECRET])
     accepted = []
     for letter in LETTERS:
         parts = [*whole]
         parts[part] = parts[part][:-1] + bytes([letter])
-        if not isinstance(envelope.open(b".".join(parts)), Rejected):
+        if not isinstance(envelope.verify_and_decrypt(b".".join(parts)), Rejected):
             accepted.append(letter)
     assert accepted == [whole[part][-1]]
 
@@ -236,7 +250,9 @@ def test_each_part_has_one_spelling_only(part: int) -> None:
 @given(st.lists(st.binary(max_size=20).map(b64), min_size=5, max_size=5).map(b".".join), st.booleans())
 def test_no_five_parts_make_it_raise(raw: bytes, right_header: bool) -> None:
     raw = head(alg="dir", enc="A256GCM", kid="2026-e") + raw[raw.index(b".") :] if right_header else raw
-    assert isinstance(Envelope([SECRET], signatures="required", encryption="required").open(raw), Rejected)
+    assert isinstance(
+        EnvelopeDecoder([SECRET], signatures="required", encryption="required").verify_and_decrypt(raw), Rejected
+    )
 
 
 def test_an_unreadable_message_is_refused_in_the_same_words_whatever_is_wrong_with_it() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OctKey
 
-from sensorsync.messages.envelope import Envelope, Key, Signatures, Signer
+from sensorsync.messages.envelope import EnvelopeDecoder, Key, SignaturePolicy, Signer
 from sensorsync.messages.envelope.algorithms import Hs256
 from sensorsync.messages.reading import Rejected
 
@@ -33,11 +33,11 @@ def token(header: object, payload: bytes = MESSAGE, secret: bytes = SECRET) -> b
     return signing_input + b"." + b64(hmac.digest(secret, signing_input, "sha256"))
 
 
-def opened(raw: bytes, *keys: Key, signatures: Signatures = "required") -> bytes | Rejected:
-    return Envelope(keys or (KEY,), signatures=signatures).open(raw)
+def opened(raw: bytes, *keys: Key, signatures: SignaturePolicy = "required") -> bytes | Rejected:
+    return EnvelopeDecoder(keys or (KEY,), signatures=signatures).verify_and_decrypt(raw)
 
 
-def refusal(raw: bytes, *keys: Key, signatures: Signatures = "required") -> str:
+def refusal(raw: bytes, *keys: Key, signatures: SignaturePolicy = "required") -> str:
     result = opened(raw, *keys, signatures=signatures)
     assert isinstance(result, Rejected), result
     assert result.reason == "signature"
@@ -86,10 +86,10 @@ def test_any_payload_comes_back_as_it_was(message: bytes) -> None:
 
 
 def test_each_key_of_a_rotation_opens_its_own() -> None:
-    envelope = Envelope((KEY, OTHER), signatures="required")
+    envelope = EnvelopeDecoder((KEY, OTHER), signatures="required")
     for _ in range(2):
-        assert envelope.open(Signer(KEY).sign(MESSAGE)) == MESSAGE
-        assert envelope.open(Signer(OTHER).sign(MESSAGE)) == MESSAGE
+        assert envelope.verify_and_decrypt(Signer(KEY).sign(MESSAGE)) == MESSAGE
+        assert envelope.verify_and_decrypt(Signer(OTHER).sign(MESSAGE)) == MESSAGE
 
 
 def test_a_token_without_kid_is_checked_with_the_only_key_and_refused_when_there_are_two() -> None:
@@ -112,15 +112,15 @@ def test_optional_takes_what_is_plain_and_refuses_a_wrong_signature() -> None:
 
 
 def test_optional_without_keys_refuses_what_it_cannot_check() -> None:
-    result = Envelope().open(Signer(KEY).sign(MESSAGE))
+    result = EnvelopeDecoder().verify_and_decrypt(Signer(KEY).sign(MESSAGE))
     assert isinstance(result, Rejected)
     assert "no key for this is configured" in result.message
 
 
 def test_off_opens_without_checking() -> None:
-    envelope = Envelope(signatures="off")
-    assert envelope.open(Signer(KEY).sign(MESSAGE)) == MESSAGE
-    assert envelope.open(MESSAGE) == MESSAGE
+    envelope = EnvelopeDecoder(signatures="off")
+    assert envelope.verify_and_decrypt(Signer(KEY).sign(MESSAGE)) == MESSAGE
+    assert envelope.verify_and_decrypt(MESSAGE) == MESSAGE
 
 
 # -- attacks -----------------------------------------------------------------------------------------------------------
@@ -159,13 +159,13 @@ def test_every_shortened_token_is_refused() -> None:
 
 def test_every_flipped_bit_is_refused() -> None:
     whole = Signer(KEY).sign(MESSAGE)
-    envelope = Envelope((KEY,), signatures="required")
-    envelope.open(whole)
+    envelope = EnvelopeDecoder((KEY,), signatures="required")
+    envelope.verify_and_decrypt(whole)
     for index in range(len(whole)):
         for bit in range(8):
             broken = bytearray(whole)
             broken[index] ^= 1 << bit
-            assert isinstance(envelope.open(bytes(broken)), Rejected), (index, bit)
+            assert isinstance(envelope.verify_and_decrypt(bytes(broken)), Rejected), (index, bit)
 
 
 def test_a_tag_has_one_spelling_only() -> None:
@@ -201,17 +201,17 @@ def test_five_parts_are_no_signed_message() -> None:
 
 
 def test_the_cache_of_headers_is_bounded_and_holds_no_refused_ones() -> None:
-    envelope = Envelope((KEY,), signatures="required")
+    envelope = EnvelopeDecoder((KEY,), signatures="required")
     for number in range(2000):
-        assert envelope.open(token({"alg": "HS256", "kid": "2026-a", "n": number})) == MESSAGE
-        assert isinstance(envelope.open(token({"alg": "none", "n": number})), Rejected)
-        assert len(envelope._known) <= 256
+        assert envelope.verify_and_decrypt(token({"alg": "HS256", "kid": "2026-a", "n": number})) == MESSAGE
+        assert isinstance(envelope.verify_and_decrypt(token({"alg": "none", "n": number})), Rejected)
+        assert len(envelope._cached_verification_keys) <= 256
 
 
 @given(st.binary(max_size=200) | st.lists(st.binary(max_size=20).map(b64), max_size=5).map(b".".join))
 def test_no_bytes_at_all_make_it_raise_or_pass_unsigned(raw: bytes) -> None:
     assert isinstance(opened(raw), Rejected)
-    Envelope(signatures="off").open(raw)
+    EnvelopeDecoder(signatures="off").verify_and_decrypt(raw)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -230,4 +230,4 @@ def test_an_unknown_algorithm_an_empty_secret_and_two_keys_of_one_id_are_errors(
     with pytest.raises(ValueError, match="empty"):
         Key("a", b"")
     with pytest.raises(ValueError, match="two keys"):
-        Envelope((KEY, KEY))
+        EnvelopeDecoder((KEY, KEY))

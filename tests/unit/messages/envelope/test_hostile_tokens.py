@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.config import Settings
-from sensorsync.messages.envelope import Encrypter, Envelope, Key, Signer, sealing
+from sensorsync.messages.envelope import Encrypter, EnvelopeDecoder, Key, Signer, envelope_encoder
 from sensorsync.messages.reading import Rejected
 from sensorsync.pipeline.contract import Delivery, Reading
 from sensorsync.wiring import message_decoder
@@ -64,7 +64,7 @@ def test_only_the_compact_serialization_is_a_signed_or_encrypted_message(form: C
 def test_nothing_may_stand_around_a_token(before: bytes, after: bytes) -> None:
     for token in (Signer(SIGNER).sign(MESSAGE), Encrypter(CONTENT).encrypt(Signer(SIGNER).sign(MESSAGE))):
         for around in (before + token + after, token + (after or before)):
-            opened = Envelope([SIGNER, CONTENT], signatures="required").open(around)
+            opened = EnvelopeDecoder([SIGNER, CONTENT], signatures="required").verify_and_decrypt(around)
             assert isinstance(opened, Rejected), around
 
 
@@ -83,7 +83,7 @@ def test_an_unencoded_payload_is_no_payload() -> None:
     critical = head(alg="HS256", kid=SIGNER.id, b64=False, crit=["b64"]) + b"." + b64(MESSAGE)
     assert "critical" in refusal(critical + b"." + SIGNER.signature.sign(critical), SIGNER)
     silent = head(alg="HS256", kid=SIGNER.id, b64=False) + b"." + b64(MESSAGE)
-    assert Envelope([SIGNER]).open(silent + b"." + SIGNER.signature.sign(silent)) == MESSAGE
+    assert EnvelopeDecoder([SIGNER]).verify_and_decrypt(silent + b"." + SIGNER.signature.sign(silent)) == MESSAGE
 
 
 # -- one token's parts in another ------------------------------------------------------------------------------------------
@@ -94,27 +94,27 @@ def test_head_payload_and_signature_of_two_tokens_are_never_one_token(algorithm:
     one, other = key(algorithm), key(algorithm, "2026-b")
     first = Signer(one).sign(MESSAGE).split(b".")
     second = Signer(other).sign(MESSAGE.replace(b"21.5", b"99.5")).split(b".")
-    envelope = Envelope([one, other], signatures="required")
+    envelope = EnvelopeDecoder([one, other], signatures="required")
     for choice in range(1, 7):
         mixed = b".".join((second if choice >> place & 1 else first)[place] for place in range(3))
-        assert isinstance(envelope.open(mixed), Rejected), choice
+        assert isinstance(envelope.verify_and_decrypt(mixed), Rejected), choice
 
 
 def test_the_parts_of_two_encrypted_messages_are_never_one_message() -> None:
     first, second = (Encrypter(CONTENT).encrypt(message).split(b".") for message in (MESSAGE, MESSAGE[::-1]))
-    envelope = Envelope([CONTENT])
+    envelope = EnvelopeDecoder([CONTENT])
     for choice in range(1, 7):
         tail = [(second if choice >> place & 1 else first)[place + 2] for place in range(3)]
-        assert isinstance(envelope.open(b".".join([*first[:2], *tail])), Rejected), choice
+        assert isinstance(envelope.verify_and_decrypt(b".".join([*first[:2], *tail])), Rejected), choice
 
 
 def test_a_signed_head_in_front_of_an_encrypted_body_is_no_message_and_the_other_way_round() -> None:
     signed, encrypted = Signer(SIGNER).sign(MESSAGE).split(b"."), Encrypter(CONTENT).encrypt(MESSAGE).split(b".")
-    envelope = Envelope([SIGNER, CONTENT], signatures="required")
+    envelope = EnvelopeDecoder([SIGNER, CONTENT], signatures="required")
     for whole in (signed, encrypted):
-        envelope.open(b".".join(whole))  # both headers are known and found good
-    assert isinstance(envelope.open(b".".join([signed[0], *encrypted[1:]])), Rejected)
-    assert isinstance(envelope.open(b".".join([encrypted[0], *signed[1:]])), Rejected)
+        envelope.verify_and_decrypt(b".".join(whole))  # both headers are known and found good
+    assert isinstance(envelope.verify_and_decrypt(b".".join([signed[0], *encrypted[1:]])), Rejected)
+    assert isinstance(envelope.verify_and_decrypt(b".".join([encrypted[0], *signed[1:]])), Rejected)
 
 
 # -- keys of another use -----------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def test_what_everybody_knows_of_a_pair_signs_nothing(algorithm: str) -> None:
         for alg in ("HS256", algorithm):
             signing_input = head(alg=alg, kid=half.id) + b"." + b64(MESSAGE)
             token = signing_input + b"." + b64(hmac.digest(material, signing_input, "sha256"))
-            assert isinstance(Envelope([half], signatures="required").open(token), Rejected)
+            assert isinstance(EnvelopeDecoder([half], signatures="required").verify_and_decrypt(token), Rejected)
 
 
 @pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf", b"Bag Attributes\n    friendlyName: device\n"])
@@ -154,8 +154,10 @@ def test_an_encryption_key_does_not_stand_for_a_signature() -> None:
     forged = inside + b"." + b64(hmac.digest(CONTENT.material, inside, "sha256"))
     for content in (READING, forged, Encrypter(CONTENT).encrypt(READING)):
         token = Encrypter(CONTENT).encrypt(content)
-        assert isinstance(Envelope([SIGNER, CONTENT], signatures="required").open(token), Rejected)
-        assert isinstance(Envelope([public(key("EdDSA")), CONTENT], signatures="required").open(token), Rejected)
+        assert isinstance(EnvelopeDecoder([SIGNER, CONTENT], signatures="required").verify_and_decrypt(token), Rejected)
+        assert isinstance(
+            EnvelopeDecoder([public(key("EdDSA")), CONTENT], signatures="required").verify_and_decrypt(token), Rejected
+        )
 
 
 def test_a_message_in_two_envelopes_of_one_kind_is_no_message() -> None:
@@ -193,7 +195,7 @@ def test_a_message_in_two_envelopes_of_one_kind_is_no_message() -> None:
     ids=range(13),
 )
 def test_no_token_costs_more_than_a_look_at_it(raw: bytes) -> None:
-    refused = Envelope([SIGNER, CONTENT], signatures="required").open(raw)
+    refused = EnvelopeDecoder([SIGNER, CONTENT], signatures="required").verify_and_decrypt(raw)
     assert isinstance(refused, Rejected)
     assert len(refused.message) < 1000
 
@@ -209,14 +211,17 @@ def test_no_token_costs_more_than_a_look_at_it(raw: bytes) -> None:
 )
 def test_no_arrangement_of_right_parts_without_a_key_is_a_message(pieces: list[bytes]) -> None:
     raw = b".".join(pieces)
-    assert isinstance(Envelope([SIGNER, CONTENT], signatures="required").open(raw), Rejected)
-    assert isinstance(Envelope([SIGNER, CONTENT], encryption="required").open(raw), Rejected)
+    assert isinstance(EnvelopeDecoder([SIGNER, CONTENT], signatures="required").verify_and_decrypt(raw), Rejected)
+    assert isinstance(EnvelopeDecoder([SIGNER, CONTENT], encryption="required").verify_and_decrypt(raw), Rejected)
 
 
 def test_the_longest_chain_of_envelopes_ends_after_two() -> None:
-    seal = sealing(SIGNER, CONTENT)
+    seal = envelope_encoder(SIGNER, CONTENT)
     assert seal is not None
     message = READING
     for _ in range(5):
         message = seal(message)
-    assert Envelope([SIGNER, CONTENT], signatures="required", encryption="required").open(message) != READING
+    assert (
+        EnvelopeDecoder([SIGNER, CONTENT], signatures="required", encryption="required").verify_and_decrypt(message)
+        != READING
+    )

@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwe, jws
 from joserfc.jwk import OctKey, OKPKey, RSAKey
 
-from sensorsync.messages.envelope import Encrypter, Envelope, Key, Signer, sealing
+from sensorsync.messages.envelope import Encrypter, EnvelopeDecoder, Key, Signer, envelope_encoder
 from tests.unit.messages.envelope.samples import MESSAGE, PAIRS, SIGNATURES, key, public
 
 # Our name for it is the one that more libraries know; both are taken.
@@ -40,12 +40,12 @@ def test_we_verify_what_joserfc_signs(algorithm: str) -> None:
     header = {"alg": algorithm, "kid": "2026-a", "typ": "JOSE"}
     token = jws.serialize_compact(header, MESSAGE, theirs(ours), algorithms=[algorithm]).encode()
     for half in (ours, public(ours)) if algorithm in PAIRS else (ours,):
-        assert Envelope([half], signatures="required").open(token) == MESSAGE
+        assert EnvelopeDecoder([half], signatures="required").verify_and_decrypt(token) == MESSAGE
 
 
 def test_we_verify_ed25519_by_its_newer_name_too() -> None:
     token = jws.serialize_compact({"alg": "Ed25519", "kid": "2026-a"}, MESSAGE, theirs(key("EdDSA")), ["Ed25519"])
-    assert Envelope([public(key("EdDSA"))], signatures="required").open(token.encode()) == MESSAGE
+    assert EnvelopeDecoder([public(key("EdDSA"))], signatures="required").verify_and_decrypt(token.encode()) == MESSAGE
 
 
 def test_joserfc_decrypts_what_we_encrypt() -> None:
@@ -56,7 +56,7 @@ def test_joserfc_decrypts_what_we_encrypt() -> None:
 
 def test_we_decrypt_what_joserfc_encrypts() -> None:
     token = jwe.encrypt_compact(DIRECT, MESSAGE, their_secret()).encode()
-    assert Envelope([key("A256GCM", "2026-e")], encryption="required").open(token) == MESSAGE
+    assert EnvelopeDecoder([key("A256GCM", "2026-e")], encryption="required").verify_and_decrypt(token) == MESSAGE
 
 
 @pytest.mark.parametrize("algorithm", SIGNATURES)
@@ -64,9 +64,12 @@ def test_a_signed_message_inside_of_an_encrypted_one_goes_both_ways(algorithm: s
     ours, secret = key(algorithm), key("A256GCM", "2026-e")
     inner = jws.serialize_compact({"alg": algorithm, "kid": "2026-a"}, MESSAGE, theirs(ours), algorithms=[algorithm])
     outer = jwe.encrypt_compact({**DIRECT, "cty": "JOSE"}, inner.encode(), their_secret()).encode()
-    assert Envelope([ours, secret], signatures="required", encryption="required").open(outer) == MESSAGE
+    assert (
+        EnvelopeDecoder([ours, secret], signatures="required", encryption="required").verify_and_decrypt(outer)
+        == MESSAGE
+    )
 
-    seal = sealing(ours, secret)
+    seal = envelope_encoder(ours, secret)
     assert seal is not None
     content = jwe.decrypt_compact(seal(MESSAGE), their_secret()).plaintext
     assert content is not None

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from sensorsync.messages.envelope import ALGORITHMS, Envelope, Key, generated, key_ring
+from sensorsync.messages.envelope import ALGORITHMS, EnvelopeDecoder, Key, generate_key, key_ring
 from tests.unit.messages.envelope.samples import PAIRS, key, public
 
 
@@ -24,8 +24,8 @@ def pem(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_generated_key_is_whole_strong_and_new(algorithm: str) -> None:
-    one, other = generated("a", algorithm), generated("a", algorithm)
-    assert one.private
+    one, other = generate_key("a", algorithm), generate_key("a", algorithm)
+    assert one.is_private
     assert one.weakness is None
     assert one.fingerprint
     assert one.fingerprint != other.fingerprint
@@ -91,7 +91,7 @@ def test_a_key_for_a256gcm_is_the_base64_of_32_bytes(text: bytes) -> None:
 
 def test_a_key_for_a256gcm_may_be_written_in_either_alphabet() -> None:
     for text in (b"-_-_" * 10 + b"-_8", b"+/+/" * 10 + b"+/8=", b"+/+/" * 10 + b"+/8"):
-        assert Key("a", text, "A256GCM").private
+        assert Key("a", text, "A256GCM").is_private
 
 
 def test_one_material_is_for_one_algorithm() -> None:
@@ -103,7 +103,7 @@ def test_one_material_is_for_one_algorithm() -> None:
     ]
     for one, other in twins:
         with pytest.raises(ValueError, match="one algorithm"):
-            Envelope([one, other])
+            EnvelopeDecoder([one, other])
     assert set(key_ring([Key("a", pair, "RS256"), Key("b", pair, "RS256")])) == {"a", "b"}  # a key that got a new name
 
 

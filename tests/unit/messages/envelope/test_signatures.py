@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorsync.messages.envelope import Envelope, Key, Signer
+from sensorsync.messages.envelope import EnvelopeDecoder, Key, Signer
 from sensorsync.messages.reading import Rejected
 from tests.unit.messages.envelope.samples import MESSAGE, PAIRS, SIGNATURES, b64, head, key, public, refusal
 
@@ -20,7 +20,7 @@ LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 def test_a_public_key_verifies_and_does_not_sign(algorithm: str) -> None:
     whole = key(algorithm)
     half = public(whole)
-    assert Envelope([half], signatures="required").open(Signer(whole).sign(MESSAGE)) == MESSAGE
+    assert EnvelopeDecoder([half], signatures="required").verify_and_decrypt(Signer(whole).sign(MESSAGE)) == MESSAGE
     with pytest.raises(ValueError, match="signs nothing"):
         Signer(half)
     with pytest.raises(ValueError, match="does not sign"):
@@ -30,49 +30,53 @@ def test_a_public_key_verifies_and_does_not_sign(algorithm: str) -> None:
 @pytest.mark.parametrize("dots", [2, 4])
 def test_a_text_that_is_no_base64url_before_its_first_dot_is_no_token(dots: int) -> None:
     line = b"energy,site=roof " + b",".join(b"v%d=1.5" % number for number in range(dots))
-    for envelope in (Envelope(), Envelope([key("HS256")]), Envelope(signatures="off")):
-        assert envelope.open(line) == line
-    found = Envelope([key("HS256")], signatures="required").open(line)
+    for envelope in (EnvelopeDecoder(), EnvelopeDecoder([key("HS256")]), EnvelopeDecoder(signatures="off")):
+        assert envelope.verify_and_decrypt(line) == line
+    found = EnvelopeDecoder([key("HS256")], signatures="required").verify_and_decrypt(line)
     assert isinstance(found, Rejected)
     assert found.reason == "signature"
 
 
 def test_keys_of_all_algorithms_work_side_by_side() -> None:
     keys = [key(algorithm, f"key-{algorithm}") for algorithm in SIGNATURES]
-    envelope = Envelope([*keys, key("A256GCM", "content")], signatures="required")
+    envelope = EnvelopeDecoder([*keys, key("A256GCM", "content")], signatures="required")
     for _ in range(2):
         for one in keys:
-            assert envelope.open(Signer(one).sign(MESSAGE)) == MESSAGE
+            assert envelope.verify_and_decrypt(Signer(one).sign(MESSAGE)) == MESSAGE
 
 
 def test_a_rotation_takes_the_old_key_and_the_new_one() -> None:
     old, new = key("EdDSA", "2025"), key("EdDSA", "2026")
-    both = Envelope([public(old), public(new)], signatures="required")
-    assert both.open(Signer(old).sign(MESSAGE)) == both.open(Signer(new).sign(MESSAGE)) == MESSAGE
+    both = EnvelopeDecoder([public(old), public(new)], signatures="required")
+    assert (
+        both.verify_and_decrypt(Signer(old).sign(MESSAGE))
+        == both.verify_and_decrypt(Signer(new).sign(MESSAGE))
+        == MESSAGE
+    )
     assert "'2025' is not configured" in refusal(Signer(old).sign(MESSAGE), public(new))
 
 
 @pytest.mark.parametrize("algorithm", PAIRS)
 def test_every_kind_of_damage_to_a_signature_is_refused(algorithm: str) -> None:
     whole = Signer(key(algorithm)).sign(MESSAGE)
-    envelope = Envelope([public(key(algorithm))], signatures="required")
+    envelope = EnvelopeDecoder([public(key(algorithm))], signatures="required")
     start = whole.rindex(b".") + 1
     for index in (0, 5, start - 2, start - 1, start, start + 7, len(whole) - 1):
         for bit in range(8):
             broken = bytearray(whole)
             broken[index] ^= 1 << bit
-            assert isinstance(envelope.open(bytes(broken)), Rejected), (index, bit)
+            assert isinstance(envelope.verify_and_decrypt(bytes(broken)), Rejected), (index, bit)
     for length in (0, 1, 21, len(whole) - start - 1):
-        assert isinstance(envelope.open(whole[: start + length]), Rejected)
+        assert isinstance(envelope.verify_and_decrypt(whole[: start + length]), Rejected)
     for junk in (b"=", b"A", b"\n", b"."):
-        assert isinstance(envelope.open(whole + junk), Rejected)
+        assert isinstance(envelope.verify_and_decrypt(whole + junk), Rejected)
 
 
 @pytest.mark.parametrize("algorithm", PAIRS)
 def test_a_signature_has_one_spelling_only(algorithm: str) -> None:
     whole = Signer(key(algorithm)).sign(MESSAGE)
-    envelope = Envelope([key(algorithm)], signatures="required")
-    accepted = [letter for letter in LETTERS if envelope.open(whole[:-1] + bytes([letter])) == MESSAGE]
+    envelope = EnvelopeDecoder([key(algorithm)], signatures="required")
+    accepted = [letter for letter in LETTERS if envelope.verify_and_decrypt(whole[:-1] + bytes([letter])) == MESSAGE]
     assert accepted == [whole[-1]]
 
 
@@ -136,7 +140,7 @@ def test_a_header_that_two_programs_could_read_in_two_ways_is_refused(text: str)
 def test_a_header_in_another_encoding_is_refused(encoding: str) -> None:
     signing_input = b64(json.dumps({"alg": "HS256", "kid": "2026-a"}).encode(encoding)) + b"." + b64(MESSAGE)
     token = signing_input + b"." + key("HS256").signature.sign(signing_input)
-    assert isinstance(Envelope([key("HS256")], signatures="required").open(token), Rejected)
+    assert isinstance(EnvelopeDecoder([key("HS256")], signatures="required").verify_and_decrypt(token), Rejected)
 
 
 def test_a_deeply_nested_header_is_refused_and_breaks_nothing() -> None:
@@ -159,4 +163,9 @@ def test_a_huge_signed_message_is_refused_before_it_is_looked_at() -> None:
 @given(st.binary(max_size=300))
 def test_any_payload_comes_back_as_it_was(message: bytes) -> None:
     for algorithm in ("EdDSA", "PS256"):
-        assert Envelope([key(algorithm)], signatures="required").open(Signer(key(algorithm)).sign(message)) == message
+        assert (
+            EnvelopeDecoder([key(algorithm)], signatures="required").verify_and_decrypt(
+                Signer(key(algorithm)).sign(message)
+            )
+            == message
+        )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from sensorsync.messages.mapping import Mappings, MappingSpec, ReadingSpec, Source
-from sensorsync.messages.reading import Column, FanOut, OwnTable, Reading, Rejected, TableRow
+from sensorsync.messages.reading import Column, FanOut, Reading, Rejected, TableRow, TargetTable
 
 EVENT = "0193a5f2-7c1e-4abc-8def-0123456789ab"
 TS = "2026-01-02T03:04:05.123456Z"
@@ -52,7 +52,7 @@ def spec(**changes: Any) -> MappingSpec:
 
 
 def table(columns: dict[str, Source], key: tuple[str, ...], **changes: Any) -> MappingSpec:
-    own = OwnTable("machine_state", tuple(Column(name, source.type) for name, source in columns.items()), key)
+    own = TargetTable("machine_state", tuple(Column(name, source.type) for name, source in columns.items()), key)
     given: dict[str, Any] = {"name": "m", "topic": "home/{room}/{device}/state", "table": own}
     return MappingSpec(**{**given, **changes, "columns": tuple(columns.values())})
 

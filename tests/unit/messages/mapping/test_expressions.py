@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.messages.mapping.expressions import Expression, ExpressionError, is_true
-from sensorsync.messages.reading.model import Fault
+from sensorsync.messages.reading.model import DecodeError
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
 _names = st.sampled_from(["a", "b", "c", "a b"])
@@ -58,7 +58,7 @@ def test_what_is_no_expression_is_told_with_its_column(text: str, column: int | 
 
 @pytest.mark.parametrize("text", ["@", "a", '"a b"', "a.b", "[0]", "a[0].b[-1]", "@.a"])
 def test_a_plain_path_takes_the_short_way(text: str) -> None:
-    assert Expression(text).plain
+    assert Expression(text).is_plain_path
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ def test_a_plain_path_takes_the_short_way(text: str) -> None:
     ["a[*]", "a[]", "a.*", "a || b", "a.{b: b}", "a[0:2]", "a | b", "length(a)", "{a: a}", "'a'", "`1`", "a[?b]"],
 )
 def test_everything_else_is_for_the_library(text: str) -> None:
-    assert not Expression(text).plain
+    assert not Expression(text).is_plain_path
 
 
 @given(_steps, _documents)
 def test_the_short_way_gives_what_the_library_gives(steps: list[str], document: Any) -> None:
     expression = Expression(_path(steps))
-    assert expression.plain
+    assert expression.is_plain_path
     assert expression.search(document) == jmespath.search(_path(steps), document)
 
 
 def test_only_one_name_is_a_name() -> None:
-    assert Expression('"a b"').name == "a b"
-    assert Expression("a.b").name is None
-    assert Expression("[0]").name is None
-    assert Expression("@").name is None
+    assert Expression('"a b"').member_name == "a b"
+    assert Expression("a.b").member_name is None
+    assert Expression("[0]").member_name is None
+    assert Expression("@").member_name is None
 
 
 @given(_documents)
@@ -98,16 +98,16 @@ def test_zero_is_true() -> None:
     [("length(a)", {"a": 1}), ("ceil(to_number(a))", {"a": "1e400"}), ("sort_by(@, &a)", [{"a": []}])],
 )
 def test_a_function_that_fails_is_a_fault_that_names_the_expression(text: str, document: Any) -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(DecodeError) as caught:
         Expression(text).search(document)
-    assert caught.value.rejected.reason == "mapping"
-    assert caught.value.rejected.message.startswith(f"{text}: ")
+    assert caught.value.rejection.reason == "mapping"
+    assert caught.value.rejection.message.startswith(f"{text}: ")
 
 
 def test_a_fault_does_not_repeat_a_large_document() -> None:
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(DecodeError) as caught:
         Expression("length(a)").search({"a": 1, **{f"m{n}": n for n in range(1000)}})
-    with pytest.raises(Fault) as large:
+    with pytest.raises(DecodeError) as large:
         Expression("abs(@)").search(["x" * 100_000])
-    assert len(caught.value.rejected.message) < 300
-    assert len(large.value.rejected.message) < 300
+    assert len(caught.value.rejection.message) < 300
+    assert len(large.value.rejection.message) < 300

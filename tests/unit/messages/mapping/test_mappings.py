@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sensorsync.messages.mapping import FormatSpec, Mappings, MappingSpec, ReadingSpec, Source
 from sensorsync.messages.mapping.formats import json_text
 from sensorsync.messages.mapping.model import MAX_ROWS, FormatName
-from sensorsync.messages.reading import REASONS, FanOut, Reading, Rejected, TableRow
+from sensorsync.messages.reading import REJECTION_REASONS, FanOut, Reading, Rejected, TableRow
 from tests.unit.messages.mapping.specs import (
     OF_MESSAGE,
     RECEIVED_AT,
@@ -61,13 +61,13 @@ def test_the_first_mapping_of_the_list_that_is_for_it_takes_it() -> None:
 
 def test_a_message_is_parsed_once_for_all_mappings_of_its_format(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
-    parse = json_text.Json.parse
+    parse = json_text.JsonFormat.parse
 
-    def counted(self: json_text.Json, payload: bytes) -> Any:
+    def counted(self: json_text.JsonFormat, payload: bytes) -> Any:
         parsed.append(payload)
         return parse(self, payload)
 
-    monkeypatch.setattr(json_text.Json, "parse", counted)
+    monkeypatch.setattr(json_text.JsonFormat, "parse", counted)
     listed = [named(name, when=f"type == '{name}'") for name in ("a", "b", "c")]
     bare = single(path("@"), name="bare", when="@ == 'x'", format=FormatSpec("value"))
     assert one([listed[0], bare, *listed[1:]], message(type="c")).value_text == "c"
@@ -187,7 +187,7 @@ _BUILT = [Mappings([one]) for one in _SPECS]
 
 def check(part: Reading | TableRow | Rejected) -> None:
     if isinstance(part, Rejected):
-        assert part.reason in REASONS
+        assert part.reason in REJECTION_REASONS
         assert part.message.startswith("m: ")
         part.message.encode()
     elif isinstance(part, TableRow):

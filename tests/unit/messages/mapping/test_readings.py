@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from sensorsync.messages.mapping import FormatSpec, Mappings, ReadingSpec, Source
-from sensorsync.messages.mapping.model import MAX_KEPT, MAX_ROWS
+from sensorsync.messages.mapping.model import MAX_PAYLOAD_COLUMN_BYTES, MAX_ROWS
 from sensorsync.messages.reading import FanOut, Reading, ReadingDecoder, Rejected
-from sensorsync.messages.reading.fields import STRING_ID, payload_id
+from sensorsync.messages.reading.fields import STRING_ID, event_id_from_payload
 from tests.unit.messages.mapping.specs import (
     EVENT,
     OF_MESSAGE,
@@ -191,7 +191,7 @@ def test_several_sources_make_one_id_that_no_other_values_have() -> None:
 def test_a_missing_id_may_be_made_of_topic_and_payload() -> None:
     lenient = single(missing_id="payload")
     payload = json.dumps(message(id=None)).encode()
-    assert one(lenient, payload).event_id == payload_id(TOPIC, payload)
+    assert one(lenient, payload).event_id == event_id_from_payload(TOPIC, payload)
     assert one(lenient, message()).event_id == EVENT_BYTES
 
 
@@ -387,8 +387,8 @@ def test_too_many_rows_reject_the_whole_message() -> None:
 
 def test_rows_that_keep_too_much_reject_the_whole_message() -> None:
     elements = spec(each="items", readings=(reading("a", "@"),), keep="message", **OF_MESSAGE)
-    padded = message(items=[1] * 100, padding="x" * (MAX_KEPT // 100))
+    padded = message(items=[1] * 100, padding="x" * (MAX_PAYLOAD_COLUMN_BYTES // 100))
     reason, said = refused(elements, padded)
     assert reason == "too_large"
     assert "keep" in said
-    assert len(readings(elements, message(items=[1] * 99, padding="x" * (MAX_KEPT // 110)))) == 99
+    assert len(readings(elements, message(items=[1] * 99, padding="x" * (MAX_PAYLOAD_COLUMN_BYTES // 110)))) == 99

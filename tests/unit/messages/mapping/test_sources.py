@@ -9,7 +9,7 @@ from jmespath.functions import Functions
 
 from sensorsync.messages.mapping import Mapping, MappingError, ReadingSpec, Source
 from sensorsync.messages.mapping.model import FormatSpec
-from sensorsync.messages.reading import OwnTable
+from sensorsync.messages.reading import TargetTable
 from tests.unit.messages.mapping.specs import (
     OF_MESSAGE,
     constant,
@@ -322,7 +322,7 @@ def test_a_wrong_expression_is_told_with_its_column() -> None:
         ({"readings": (reading("a", "a"), reading("a", "b"))}, "readings[1].metric", "two readings are 'a'"),
         ({"readings": (reading("a ", "a"),)}, "readings[0].metric", "blanks"),
         ({"readings": (reading("a", "a", "x" * 33),)}, "readings[0].unit", "33 characters"),
-        ({"table": OwnTable("t", (), ())}, "table", "not both"),
+        ({"table": TargetTable("t", (), ())}, "table", "not both"),
     ],
 )
 def test_a_mapping_that_cannot_work_is_refused_with_the_place(changes: dict[str, Any], key: str, said: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sensorsync.messages.mapping import Mapping, MappingError, Source
-from sensorsync.messages.reading import Column, OwnTable, Rejected, TableRow
+from sensorsync.messages.reading import Column, Rejected, TableRow, TargetTable
 from sensorsync.messages.reading.fields import STRING_ID
 from tests.unit.messages.mapping.specs import (
     EVENT,
@@ -148,7 +148,9 @@ def test_every_column_has_one_source() -> None:
         ((), "table.columns"),
     ):
         with pytest.raises(MappingError) as caught:
-            Mapping(spec(table=OwnTable("t", columns, ("a",)), columns=sources, device_id=None, event_id=(), ts=None))
+            Mapping(
+                spec(table=TargetTable("t", columns, ("a",)), columns=sources, device_id=None, event_id=(), ts=None)
+            )
         assert caught.value.key == place
 
 

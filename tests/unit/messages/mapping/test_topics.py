@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.messages.mapping.topics import Template, TopicPattern
-from sensorsync.messages.topics import check_filter, covers
+from sensorsync.messages.mapping.topics import TopicPattern, TopicTemplate
+from sensorsync.messages.topics import check_filter, filter_matches
 
 _levels = st.sampled_from(["a", "b", "", "$x", ".*"])
 _topics = st.lists(_levels, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -55,7 +55,7 @@ def test_the_filter_is_what_a_broker_understands() -> None:
 def test_a_pattern_matches_what_its_filter_covers(text: str, topic: str) -> None:
     pattern = TopicPattern(text)
     check_filter(pattern.filter)
-    assert (pattern.match(topic) is not None) == covers(pattern.filter, topic)
+    assert (pattern.match(topic) is not None) == filter_matches(pattern.filter, topic)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_what_is_no_filter_is_told_in_a_sentence(text: str, said: str) -> None:
 
 
 def test_a_template_is_made_of_levels() -> None:
-    assert Template("{room}-{device}", ["device", "room"]).text({"room": "a", "device": "b"}) == "a-b"
-    assert Template("x/{a}{a}", ["a"]).text({"a": "{b}"}) == "x/{b}{b}"
+    assert TopicTemplate("{room}-{device}", ["device", "room"]).render({"room": "a", "device": "b"}) == "a-b"
+    assert TopicTemplate("x/{a}{a}", ["a"]).render({"a": "{b}"}) == "x/{b}{b}"
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_a_template_is_made_of_levels() -> None:
 )
 def test_a_template_names_only_levels_that_the_topic_names(text: str, said: str) -> None:
     with pytest.raises(ValueError) as caught:
-        Template(text, ["room"])
+        TopicTemplate(text, ["room"])
     assert said in str(caught.value)

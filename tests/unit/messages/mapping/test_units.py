@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from sensorsync.messages.mapping import units
-from sensorsync.messages.mapping.units import conversion
+from sensorsync.messages.mapping.units import unit_conversion
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from sensorsync.messages.mapping.units import conversion
 def test_a_value_is_converted_by_a_factor_and_an_offset(
     from_unit: str, to_unit: str, value: float, expected: float
 ) -> None:
-    scale, offset = conversion(from_unit, to_unit)
+    scale, offset = unit_conversion(from_unit, to_unit)
     assert float(Decimal(value) * scale + offset) == expected
 
 
@@ -44,14 +44,14 @@ def test_a_value_is_converted_by_a_factor_and_an_offset(
 )
 def test_what_cannot_be_converted_is_told_in_a_sentence(from_unit: str, to_unit: str, said: str) -> None:
     with pytest.raises(ValueError) as caught:
-        conversion(from_unit, to_unit)
+        unit_conversion(from_unit, to_unit)
     assert said in str(caught.value)
 
 
 def test_units_that_differ_by_a_curve_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "_converted", lambda number, *_: Decimal(number) ** 2)
     with pytest.raises(ValueError, match="more than a factor and an offset"):
-        conversion("a", "b")
+        unit_conversion("a", "b")
 
 
 def test_who_converts_nothing_does_not_load_pint() -> None:

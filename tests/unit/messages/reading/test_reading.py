@@ -16,7 +16,7 @@ from sensorsync.messages.reading import (
     MAX_TOPIC,
     MAX_UNIT,
     MAX_VALUE_TEXT,
-    REASONS,
+    REJECTION_REASONS,
     Reading,
     ReadingDecoder,
     ReadingRules,
@@ -55,7 +55,7 @@ def reading(raw: bytes, topic: str = "sensors/live/x", received_at: float = 1.5,
 def reason(raw: bytes, topic: str = "sensors/live/x", received_at: float = 1.5, **rules: object) -> str:
     result = decode(raw, topic, received_at, **rules)
     assert isinstance(result, Rejected), result
-    assert result.reason in REASONS
+    assert result.reason in REJECTION_REASONS
     assert result.message
     return result.reason
 
@@ -172,7 +172,7 @@ def test_the_memory_of_good_names_is_bounded() -> None:
     decoder = ReadingDecoder()
     for number in range(10_000):
         decoder.decode(payload(device_id=f"d{number}"), "t", 0.0)
-    assert len(decoder._known) <= 4096
+    assert len(decoder._valid_names) <= 4096
 
 
 def test_names_of_the_full_length_and_with_any_letters_are_taken() -> None:
@@ -420,7 +420,7 @@ def test_what_is_nearly_a_reading_never_makes_it_raise_and_never_breaks_a_bound(
 ) -> None:
     found = ReadingDecoder(chosen).decode(json.dumps({**GOOD, **message}).encode(), topic, 0.0)
     if isinstance(found, Rejected):
-        assert found.reason in REASONS
+        assert found.reason in REJECTION_REASONS
     else:
         assert len(found.event_id) == 16
         assert 0 < len(found.device_id) <= MAX_ID

@@ -19,8 +19,8 @@ from sensorsync.mqtt.client import native as connection
 from sensorsync.mqtt.client.broken_packets import MAX_PACKET, BrokenPublish
 from sensorsync.mqtt.client.errors import BrokerUnavailable, connack_error, disconnect_error
 from sensorsync.mqtt.client.native import READ_CHUNK
-from sensorsync.mqtt.subscriber.intake import MAX_PROPERTIES, take_in
-from sensorsync.pipeline.counters import Meter
+from sensorsync.mqtt.subscriber.deliveries import MAX_PROPERTIES_SIZE, deliveries_from_packets
+from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.pipeline.ledger import AckLedger
 from tests.unit.mqtt.client.test_native import CONNACK, feed, split
 
@@ -58,8 +58,8 @@ def test_a_huge_message_comes_with_its_beginning_and_digest_and_the_next_one_com
     assert (huge.topic, huge.packet_id, huge.duplicate) == ("t/x", 7, True)
     assert len(huge.payload) > MAX_PACKET - 100
     assert payload.startswith(huge.payload)
-    assert hashlib.sha256(payload).hexdigest() in huge.fault
-    assert f"{len(publish(payload))} bytes" in huge.fault
+    assert hashlib.sha256(payload).hexdigest() in huge.error
+    assert f"{len(publish(payload))} bytes" in huge.error
     assert after == AFTER
     assert not wire.aborted
 
@@ -77,7 +77,7 @@ def test_a_packet_of_the_largest_size_that_mqtt_allows_takes_no_more_memory_than
 
     (huge,) = owner.packets
     assert isinstance(huge, BrokenPublish)
-    assert "268435460 bytes" in huge.fault
+    assert "268435460 bytes" in huge.error
     assert peak < 5 * MAX_PACKET
 
 
@@ -94,7 +94,7 @@ def test_a_huge_message_is_the_same_however_it_is_cut(payload: bytes, cuts: list
     assert huge.packet_id == (None if qos_0 else 7)
     assert payload.startswith(huge.payload)
     assert len(huge.payload) == 64 - (len(stream) - len(payload))
-    assert hashlib.sha256(payload).hexdigest() in huge.fault
+    assert hashlib.sha256(payload).hexdigest() in huge.error
     assert after == AFTER
     assert not wire.aborted
 
@@ -162,7 +162,7 @@ def test_properties_larger_than_the_bound_are_taken_for_a_part_of_the_payload() 
     assert (huge.topic, huge.packet_id) == ("t/x", 7)
     after_the_id = packet[10:]
     assert after_the_id.startswith(huge.payload)
-    assert hashlib.sha256(after_the_id).hexdigest() in huge.fault
+    assert hashlib.sha256(after_the_id).hexdigest() in huge.error
 
 
 # -- lies about lengths ------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_a_message_whose_properties_are_lies_has_an_end_and_an_id_and_so_is_park
     assert isinstance(broken, BrokenPublish)
     assert broken.packet_id == 7
     assert broken.payload.endswith(b"payload")
-    assert broken.fault
+    assert broken.error
     assert after == AFTER
     assert not wire.aborted
 
@@ -238,9 +238,9 @@ def test_properties_are_kept_up_to_a_bound(properties: dict[str, object]) -> Non
     (packet, _) = mqtt5.read(memoryview(publish(b"x", **properties)))
     small, _ = mqtt5.read(memoryview(publish(b"small", user_properties=[("a", "b")])))
 
-    deliveries, _ = take_in([packet, small], AckLedger(0), Meter(0.0))
+    deliveries, _ = deliveries_from_packets([packet, small], AckLedger(0), PipelineCounters(0.0))
 
-    assert str(MAX_PROPERTIES) in str(deliveries[0].properties)
+    assert str(MAX_PROPERTIES_SIZE) in str(deliveries[0].properties)
     assert len(str(deliveries[0].properties)) < 200
     assert deliveries[1].properties == {"user_properties": [["a", "b"]]}
 
@@ -249,7 +249,7 @@ def test_the_answer_to_a_request_is_found_among_packets_that_nobody_asked_for() 
     answer = mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.NOT_AUTHORIZED])
     stray, second = mqtt5.PubAckPacket(7), mqtt5.SubAckPacket(1, [mqtt5.SubAckReasonCode.NOT_AUTHORIZED])
 
-    _, found = take_in([stray, answer, stray, second], AckLedger(0), Meter(0.0))
+    _, found = deliveries_from_packets([stray, answer, stray, second], AckLedger(0), PipelineCounters(0.0))
 
     assert found is answer
 

@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.mqtt.client.causes import CAUSES, Chapter, cause_of_code
-from sensorsync.mqtt.client.causes.codes import CODES
+from sensorsync.mqtt.client.causes import CAUSES, GuideSection, cause_of_reason_code
+from sensorsync.mqtt.client.causes.codes import REASON_CODES
 from sensorsync.mqtt.client.causes.network import CERTIFICATES, HANDSHAKE, NETWORK, TLS_FILES
 from sensorsync.mqtt.client.causes.service import ACCESS, DELIVERY, LOGIN
-from sensorsync.mqtt.client.diagnosis import of_first_bytes, of_os_error, of_tls_error, speaks_tls
+from sensorsync.mqtt.client.diagnosis import cause_of_first_bytes, cause_of_os_error, cause_of_tls_error, is_tls_record
 
-ALL = (*NETWORK, *CERTIFICATES, *HANDSHAKE, *TLS_FILES, *LOGIN, *ACCESS, *DELIVERY, *CODES)
+ALL = (*NETWORK, *CERTIFICATES, *HANDSHAKE, *TLS_FILES, *LOGIN, *ACCESS, *DELIVERY, *REASON_CODES)
 
 
 def test_no_key_and_no_code_stands_twice_in_the_table() -> None:
     assert [key for key, count in Counter(one.key for one in ALL).items() if count > 1] == []
-    codes = Counter(one.code for one in ALL if one.code is not None)
+    codes = Counter(one.reason_code for one in ALL if one.reason_code is not None)
     assert [code for code, count in codes.items() if count > 1] == []
 
 
@@ -32,10 +32,12 @@ def test_every_failure_that_the_codec_knows_has_words_of_its_own() -> None:
         for name in vars(kind):
             code = getattr(kind, name)
             if isinstance(code, kind) and int(code) >= 0x80 and name != "PACKET_ID_IN_USE":
-                assert cause_of_code(int(code)).key in CAUSES, name
+                assert cause_of_reason_code(int(code)).key in CAUSES, name
 
 
-@pytest.mark.parametrize("cause", [one for one in ALL if one.chapter is not Chapter.CODES], ids=lambda one: one.key)
+@pytest.mark.parametrize(
+    "cause", [one for one in ALL if one.section is not GuideSection.CODES], ids=lambda one: one.key
+)
 def test_every_cause_of_a_chapter_says_what_helps(cause: object) -> None:
     assert getattr(cause, "hint", None)
 
@@ -56,7 +58,7 @@ def test_every_cause_of_a_chapter_says_what_helps(cause: object) -> None:
     ids=str,
 )
 def test_errors_of_the_network(error: OSError, key: str) -> None:
-    assert of_os_error(error).key == key
+    assert cause_of_os_error(error).key == key
 
 
 def tls_error(reason: str) -> ssl.SSLError:
@@ -84,11 +86,11 @@ def tls_error(reason: str) -> ssl.SSLError:
     ],
 )
 def test_errors_of_the_handshake(reason: str, key: str) -> None:
-    assert of_tls_error(tls_error(reason), with_certificate=True).key == key
+    assert cause_of_tls_error(tls_error(reason), with_client_certificate=True).key == key
 
 
 def test_a_certificate_that_nobody_sent_cannot_be_wrong() -> None:
-    assert of_tls_error(tls_error("SSLV3_ALERT_BAD_CERTIFICATE")).key == "client_certificate_required"
+    assert cause_of_tls_error(tls_error("SSLV3_ALERT_BAD_CERTIFICATE")).key == "client_certificate_required"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_certificate_that_nobody_sent_cannot_be_wrong() -> None:
 def test_errors_of_the_certificate(code: int, key: str) -> None:
     error = ssl.SSLCertVerificationError(1, "x")
     error.verify_code = code
-    assert of_tls_error(error).key == key
+    assert cause_of_tls_error(error).key == key
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_errors_of_the_certificate(code: int, key: str) -> None:
     ],
 )
 def test_first_bytes_that_are_no_mqtt_5(data: bytes, key: str) -> None:
-    cause = of_first_bytes(data)
+    cause = cause_of_first_bytes(data)
     assert cause is not None
     assert cause.key == key
 
@@ -135,5 +137,5 @@ def test_a_connack_and_a_disconnect_are_never_mistaken_however_they_are_cut(leng
         mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.BANNED, reason_str="x" * 60),
         mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SERVER_BUSY),
     ):
-        assert of_first_bytes(packet.write()[:length]) is None
-        assert not speaks_tls(packet.write()[:length])
+        assert cause_of_first_bytes(packet.write()[:length]) is None
+        assert not is_tls_record(packet.write()[:length])

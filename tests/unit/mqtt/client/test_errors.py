@@ -5,7 +5,7 @@ from __future__ import annotations
 import mqtt5
 import pytest
 
-from sensorsync.mqtt.client.causes import cause_of_code
+from sensorsync.mqtt.client.causes import cause_of_reason_code
 from sensorsync.mqtt.client.errors import (
     BrokerRefused,
     BrokerUnavailable,
@@ -70,5 +70,5 @@ def test_the_only_failure_that_mqtt_3_1_1_has_for_a_filter_is_taken_for_the_acce
 
 
 def test_an_unknown_code_is_a_passing_fault() -> None:
-    assert cause_of_code(0xEE).lasting is False
-    assert "0xEE" in cause_of_code(0xEE).cause
+    assert cause_of_reason_code(0xEE).permanent is False
+    assert "0xEE" in cause_of_reason_code(0xEE).description

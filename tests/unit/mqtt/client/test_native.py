@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.client.base import Conversation
-from sensorsync.mqtt.client.broken_packets import Received
+from sensorsync.mqtt.client.base import BrokerConnection
+from sensorsync.mqtt.client.broken_packets import ReceivedPacket
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver
-from sensorsync.mqtt.client.native import Connection
+from sensorsync.mqtt.client.native import NativeConnection
 from sensorsync.mqtt.client.options import ConnectOptions
 
 OPTIONS = ConnectOptions(host="broker", port=1883, client_id="me", keep_alive=10.0)
@@ -26,14 +26,14 @@ class Owner:
     """Notes what it is told."""
 
     def __init__(self) -> None:
-        self.packets: list[Received] = []
+        self.packets: list[ReceivedPacket] = []
         self.lost: list[SensorsyncError | None] = []
         self.ready = 0
 
-    def connection_ready(self, connection: Conversation) -> None:
+    def connection_ready(self, connection: BrokerConnection) -> None:
         self.ready += 1
 
-    def packets_received(self, packets: Sequence[Received], *, more: bool) -> None:
+    def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
         assert packets
         self.packets += packets
 
@@ -69,19 +69,19 @@ class Wire(asyncio.Transport):
         self.reading = True
 
 
-def hand_over(connection: Connection, data: bytes) -> None:
+def hand_over(connection: NativeConnection, data: bytes) -> None:
     """A read of the socket as asyncio does it."""
     connection.get_buffer(-1)[: len(data)] = data
     connection.buffer_updated(len(data))
 
 
-def feed(chunks: Iterable[bytes]) -> tuple[Owner, Wire, Connection]:
+def feed(chunks: Iterable[bytes]) -> tuple[Owner, Wire, NativeConnection]:
     """Give a connection these reads, as asyncio would: nothing more after an abort."""
     loop = asyncio.new_event_loop()
 
-    async def talk() -> tuple[Owner, Wire, Connection]:
+    async def talk() -> tuple[Owner, Wire, NativeConnection]:
         owner, wire = Owner(), Wire()
-        connection = Connection(OPTIONS, owner)
+        connection = NativeConnection(OPTIONS, owner)
         connection.connection_made(wire)
         for chunk in chunks:
             if wire.aborted:
@@ -215,12 +215,12 @@ def test_a_disconnect_before_connack_tells_its_reason() -> None:
 
 def test_the_answer_to_an_earlier_ping_does_not_say_that_the_broker_has_read_all_that_was_sent_since() -> None:
     async def scenario() -> None:
-        connection = Connection(OPTIONS, Owner())
+        connection = NativeConnection(OPTIONS, Owner())
         connection.connection_made(Wire())
         pong = mqtt5.PingRespPacket().write()
         hand_over(connection, CONNACK + pong)  # one that answers nothing is none
         connection._last_sent -= OPTIONS.keep_alive
-        connection._watch()  # keep-alive
+        connection._check_keep_alive()  # keep-alive
         asked = asyncio.create_task(connection.ping(10))
         for _ in range(2):
             for _ in range(10):

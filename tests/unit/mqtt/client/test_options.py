@@ -13,6 +13,6 @@ RECEIVE_MAXIMUM = 0x21
 def test_a_receive_maximum_is_always_stated_because_a_broker_may_take_a_small_one_where_there_is_none(
     wanted: int, stated: int
 ) -> None:
-    packet = ConnectOptions("broker", 1883, "a-client", receive_maximum=wanted).packet().write()
+    packet = ConnectOptions("broker", 1883, "a-client", receive_maximum=wanted).connect_packet().write()
 
     assert bytes([RECEIVE_MAXIMUM]) + stated.to_bytes(2, "big") in packet

@@ -89,7 +89,7 @@ def test_the_options_know_of_a_certificate_of_our_own(certificates: Certificates
     with_it = connect_options(Settings.model_validate({"mqtt": {"tls": tls}}), "me")
     without = connect_options(Settings.model_validate({"mqtt": {"tls": {"ca_file": certificates.authority}}}), "me")
 
-    assert (with_it.has_certificate, without.has_certificate) == (True, False)
+    assert (with_it.has_client_certificate, without.has_client_certificate) == (True, False)
 
 
 @pytest.mark.parametrize("names", [["mqtt"], ["x-amzn-mqtt-ca", "mqtt"], "mqtt, other"])

@@ -12,8 +12,8 @@ import mqtt5
 import pytest
 from mqtt5 import ConnAckReasonCode, DisconnectReasonCode, PubAckReasonCode, PublishPacket
 
-from sensorsync.loadtest import Messages, Pace, Run
-from sensorsync.messages.envelope import Envelope, Key, Signer
+from sensorsync.loadtest import GeneratedMessages, Run, Schedule
+from sensorsync.messages.envelope import EnvelopeDecoder, Key, Signer
 from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.publisher.publisher import Publisher
@@ -28,14 +28,18 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
     asyncio.run(scenario)
 
 
-def publisher(broker: FakeBroker, messages: int, clients: int = 1, pace: Pace | None = None, **more: Any) -> Publisher:
+def publisher(
+    broker: FakeBroker, messages: int, clients: int = 1, pace: Schedule | None = None, **more: Any
+) -> Publisher:
     load = Run(RUN, messages, clients)
     options = [
         ConnectOptions("127.0.0.1", broker.port, load.client_name(client), clean_start=True)
         for client in range(clients)
     ]
     more = {"window": 1000, "backoff": lambda: Backoff(0.01, 0.05), **more}
-    return Publisher([(one, repeat(TOPIC), Messages(load, number, pace)) for number, one in enumerate(options)], **more)
+    return Publisher(
+        [(one, repeat(TOPIC), GeneratedMessages(load, number, pace)) for number, one in enumerate(options)], **more
+    )
 
 
 def everybody_gets_it(_: PublishPacket) -> PubAckReasonCode:
@@ -136,7 +140,7 @@ def test_a_probe_is_the_first_message_and_is_stored_once() -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, publisher(broker, 10) as made:
             await made.connect()
-            probing = asyncio.create_task(made.probe())
+            probing = asyncio.create_task(made.wait_for_subscriber())
             await broker.wait_for(lambda b: len(payloads(b)) >= 2)
             assert len(set(payloads(broker))) == 1
             assert not any(packet.duplicate for packet in broker.packets(PublishPacket))
@@ -155,12 +159,12 @@ def test_messages_are_signed() -> None:
         key = Key("k", b"x" * 32)
         async with (
             FakeBroker(puback_code=everybody_gets_it) as broker,
-            publisher(broker, 3, seal=Signer(key).sign) as made,
+            publisher(broker, 3, message_encoder=Signer(key).sign) as made,
         ):
             await made.connect()
             await made.publish()
-            envelope = Envelope([key], signatures="required")
-            opened = [envelope.open(payload) for payload in payloads(broker)]
+            envelope = EnvelopeDecoder([key], signatures="required")
+            opened = [envelope.verify_and_decrypt(payload) for payload in payloads(broker)]
             assert all(isinstance(plain, bytes) and plain.startswith(b'{"event_id"') for plain in opened)
 
     run(scenario())
@@ -194,7 +198,7 @@ def test_a_refusal_during_the_probe_ends_it() -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, publisher(broker, 3) as made:
             await made.connect()
-            probing = asyncio.create_task(made.probe())
+            probing = asyncio.create_task(made.wait_for_subscriber())
             await broker.wait_for(payloads)
             broker.disconnect(RUN + "-00000", DisconnectReasonCode.NOT_AUTHORIZED)
             await asyncio.wait_for(probing, 5)
@@ -206,7 +210,7 @@ def test_a_refusal_during_the_probe_ends_it() -> None:
 
 def test_a_broker_that_answers_nothing_is_given_up_in_the_end() -> None:
     async def scenario() -> None:
-        async with FakeBroker(withhold_publisher_acks=True) as broker, publisher(broker, 3, patience=0.3) as made:
+        async with FakeBroker(withhold_publisher_acks=True) as broker, publisher(broker, 3, answer_timeout=0.3) as made:
             await made.connect()
             await asyncio.wait_for(made.publish(), 5)
             assert isinstance(made.error, BrokerUnavailable)
@@ -232,7 +236,7 @@ def test_a_stop_sends_nothing_new_and_takes_the_answers_to_what_is_under_way() -
 
 def test_in_an_open_loop_messages_leave_when_they_are_due_and_a_backlog_counts_from_then() -> None:
     async def scenario() -> None:
-        pace = Pace(4, 400.0)
+        pace = Schedule(4, 400.0)
         broker = FakeBroker(withhold_publisher_acks=True, puback_code=everybody_gets_it, receive_max=5)
         async with broker, publisher(broker, 120, 4, pace) as made:
             await made.connect()
@@ -257,7 +261,7 @@ def test_each_of_thousands_of_clients_that_end_does_not_look_at_all_the_others(m
     """Regression: 2,000 clients that ended one after another stood still for more than a second."""
     looks = 0
 
-    class Watched(Messages):
+    class Watched(GeneratedMessages):
         @property
         def exhausted(self) -> bool:
             nonlocal looks
@@ -265,7 +269,7 @@ def test_each_of_thousands_of_clients_that_end_does_not_look_at_all_the_others(m
             return super().exhausted
 
     async def scenario() -> None:
-        monkeypatch.setattr("tests.unit.mqtt.publisher.test_publisher.Messages", Watched)
+        monkeypatch.setattr("tests.unit.mqtt.publisher.test_publisher.GeneratedMessages", Watched)
         async with FakeBroker(puback_code=everybody_gets_it) as broker, publisher(broker, 600, 300) as made:
             await made.connect()
             await made.publish()

@@ -13,14 +13,14 @@ from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
 from sensorsync.mqtt.subscriber import session_registry as sessions
 from sensorsync.mqtt.subscriber.session_registry import (
-    Owner,
+    SessionOwner,
     SessionRecord,
     SessionRegistry,
-    instance_runs,
-    last_change,
-    only_instance,
-    processes_on_record,
-    sessions_on_record,
+    instance_lock,
+    is_instance_running,
+    last_started_or_stopped,
+    registered_process_numbers,
+    registered_session_counts,
 )
 
 RECORD = SessionRecord(("$share/g/t/#",))
@@ -28,9 +28,9 @@ RECORD = SessionRecord(("$share/g/t/#",))
 
 def test_what_was_remembered_is_there_for_the_next_process(tmp_path: Path) -> None:
     with SessionRegistry(tmp_path, "me@broker") as registry:
-        registry.remember({"me-0": RECORD})
-        registry.remember({"me-1": RECORD})
-        registry.forget("me-1")
+        registry.save({"me-0": RECORD})
+        registry.save({"me-1": RECORD})
+        registry.remove("me-1")
 
     with SessionRegistry(tmp_path, "me@broker") as registry:
         assert registry.client_ids() == ("me-0",)
@@ -48,7 +48,7 @@ def test_it_is_on_disk_before_remember_returns(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", fsync)
     with SessionRegistry(tmp_path, "me") as registry:
-        registry.remember({"me-0": RECORD})
+        registry.save({"me-0": RECORD})
 
     assert synced == [str(tmp_path / "me.new"), str(tmp_path)]
 
@@ -90,27 +90,30 @@ def settings_of(state: Path, **mqtt: object) -> Settings:
 
 
 def test_an_instance_runs_once_and_beside_other_instances_and_brokers(tmp_path: Path) -> None:
-    with only_instance(settings_of(tmp_path)):
+    with instance_lock(settings_of(tmp_path)):
         with (
             pytest.raises(AlreadyRunningError, match="runs here as sensorsync-edge"),
-            only_instance(settings_of(tmp_path)),
+            instance_lock(settings_of(tmp_path)),
         ):
             pass
         # ... "edge-0" is no process of "edge"
-        with only_instance(settings_of(tmp_path, instance="edge-0")), only_instance(settings_of(tmp_path, port=1884)):
+        with instance_lock(settings_of(tmp_path, instance="edge-0")), instance_lock(settings_of(tmp_path, port=1884)):
             pass
-        with SessionRegistry.of(settings_of(tmp_path), 0), SessionRegistry.of(settings_of(tmp_path), 1):
+        with (
+            SessionRegistry.for_process(settings_of(tmp_path), 0),
+            SessionRegistry.for_process(settings_of(tmp_path), 1),
+        ):
             pass
 
 
 def test_what_leaves_no_session_needs_not_be_alone(tmp_path: Path) -> None:
-    with only_instance(settings_of(tmp_path, ephemeral=True)), only_instance(settings_of(tmp_path, ephemeral=True)):
+    with instance_lock(settings_of(tmp_path, ephemeral=True)), instance_lock(settings_of(tmp_path, ephemeral=True)):
         pass
 
 
 def test_the_processes_on_record_are_those_of_this_instance_at_this_broker(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    assert processes_on_record(settings) == []
+    assert registered_process_numbers(settings) == []
     for other in (
         settings,
         settings_of(tmp_path, instance="edge-2"),
@@ -118,48 +121,51 @@ def test_the_processes_on_record_are_those_of_this_instance_at_this_broker(tmp_p
         settings_of(tmp_path, client_id="other"),
     ):
         for process in (0, 11) if other is settings else (7,):
-            with SessionRegistry.of(other, process) as registry:
-                registry.remember({"client": RECORD})
-    with SessionRegistry.of(settings, 5):
+            with SessionRegistry.for_process(other, process) as registry:
+                registry.save({"client": RECORD})
+    with SessionRegistry.for_process(settings, 5):
         pass  # names nothing
 
-    assert processes_on_record(settings) == [0, 11]
+    assert registered_process_numbers(settings) == [0, 11]
 
 
 def test_a_registry_that_names_nothing_leaves_no_file(tmp_path: Path) -> None:
     with SessionRegistry(tmp_path, "me") as registry:
-        registry.remember({"me-0": RECORD})
-        registry.forget("me-0")
+        registry.save({"me-0": RECORD})
+        registry.remove("me-0")
     assert list(tmp_path.glob("*.json")) == []
 
 
 def test_the_sessions_of_all_instances_are_counted_and_damaged_files_left_to_their_owners(tmp_path: Path) -> None:
     settings, other = settings_of(tmp_path), settings_of(tmp_path, instance="other", port=1884)
     for one, process, count in ((settings, 0, 2), (settings, 1, 1), (other, 0, 3)):
-        with SessionRegistry.of(one, process) as registry:
-            registry.remember({f"client-{number}": RECORD for number in range(count)})
+        with SessionRegistry.for_process(one, process) as registry:
+            registry.save({f"client-{number}": RECORD for number in range(count)})
     (tmp_path / "sessions" / "sensorsync-damaged.json").write_text("[")
 
-    assert sessions_on_record(settings) == {Owner.of(settings): 3, Owner.of(other): 3}
+    assert registered_session_counts(settings) == {
+        SessionOwner.from_settings(settings): 3,
+        SessionOwner.from_settings(other): 3,
+    }
 
 
 def test_whoever_looks_whether_an_instance_runs_is_not_in_the_way_of_its_start(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    with only_instance(settings):
-        assert instance_runs(settings)
-    assert not instance_runs(settings)
-    glance = sessions._take_lock(sessions._instance_lock(settings), "")
+    with instance_lock(settings):
+        assert is_instance_running(settings)
+    assert not is_instance_running(settings)
+    glance = sessions._acquire_lock(sessions._instance_lock_path(settings), "")
     threading.Timer(0.05, os.close, [glance]).start()
-    with only_instance(settings):
-        assert instance_runs(settings)
+    with instance_lock(settings):
+        assert is_instance_running(settings)
 
 
 def test_the_last_start_or_stop_of_an_instance_is_known(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
-    lock = sessions._instance_lock(settings)
-    with only_instance(settings):
+    lock = sessions._instance_lock_path(settings)
+    with instance_lock(settings):
         os.utime(lock, (0, 0))
-    assert abs(last_change(settings) - time.time()) < 60, "it was stopped"
+    assert abs(last_started_or_stopped(settings) - time.time()) < 60, "it was stopped"
     os.utime(lock, (0, 0))
-    with only_instance(settings):
-        assert abs(last_change(settings) - time.time()) < 60, "it was started"
+    with instance_lock(settings):
+        assert abs(last_started_or_stopped(settings) - time.time()) < 60, "it was started"

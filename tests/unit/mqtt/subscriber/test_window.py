@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensorsync.mqtt.subscriber.window import REPEATS, WindowEstimate, auto_links, links_for
+from sensorsync.mqtt.subscriber.window import REPEATS_REQUIRED, WindowEstimate, auto_links, links_required
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from sensorsync.mqtt.subscriber.window import REPEATS, WindowEstimate, auto_link
     ],
 )
 def test_as_many_links_as_the_demand_needs(window: int, demand: int, most: int, links: int) -> None:
-    assert links_for(window, demand, most) == links
+    assert links_required(window, demand, most) == links
 
 
 @pytest.mark.parametrize(
@@ -44,29 +44,31 @@ def test_auto_has_sixteen_links_at_least_however_wide_the_window_is_and_never_mo
 def test_a_link_that_stops_at_one_count_and_refills_at_once_shows_its_window() -> None:
     estimate = WindowEstimate(65535)
 
-    lowered = [estimate.acknowledged(0, in_flight=20, refilled=number > 0) for number in range(REPEATS + 1)]
+    lowered = [
+        estimate.record_ack(0, in_flight=20, refilled_at_once=number > 0) for number in range(REPEATS_REQUIRED + 1)
+    ]
 
-    assert lowered == [False] * REPEATS + [True]
+    assert lowered == [False] * REPEATS_REQUIRED + [True]
     assert estimate.window == 20
 
 
 def test_a_small_count_that_does_not_refill_at_once_is_an_idle_link() -> None:
     estimate = WindowEstimate(65535)
 
-    assert not any(estimate.acknowledged(0, in_flight=20, refilled=False) for _ in range(100))
+    assert not any(estimate.record_ack(0, in_flight=20, refilled_at_once=False) for _ in range(100))
     assert estimate.window == 65535
 
 
 def test_single_messages_are_a_slow_stream_and_no_window() -> None:
     estimate = WindowEstimate(65535)
 
-    assert not any(estimate.acknowledged(0, in_flight=1, refilled=True) for _ in range(100))
+    assert not any(estimate.record_ack(0, in_flight=1, refilled_at_once=True) for _ in range(100))
 
 
 def test_the_estimate_only_goes_down() -> None:
     estimate = WindowEstimate(32)
 
-    assert not any(estimate.acknowledged(0, in_flight=50, refilled=True) for _ in range(100))
+    assert not any(estimate.record_ack(0, in_flight=50, refilled_at_once=True) for _ in range(100))
     assert estimate.window == 32
 
 
@@ -75,7 +77,7 @@ def test_for_any_history_the_estimate_never_rises(history: list[tuple[int, int, 
     estimate = WindowEstimate(40)
     before = estimate.window
     for link, in_flight, refilled in history:
-        lowered = estimate.acknowledged(link, in_flight=in_flight, refilled=refilled)
+        lowered = estimate.record_ack(link, in_flight=in_flight, refilled_at_once=refilled)
         assert lowered == (estimate.window < before)
         assert estimate.window <= before
         before = estimate.window

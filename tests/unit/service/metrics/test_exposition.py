@@ -9,18 +9,18 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from sensorsync.service.metrics.board import Board
-from sensorsync.service.metrics.definitions import METRICS, PROCESS_METRICS, Kind
+from sensorsync.service.metrics.aggregator import MetricsAggregator
+from sensorsync.service.metrics.definitions import METRICS, PROCESS_METRICS, MetricKind
 from sensorsync.service.metrics.exposition import exposition
-from tests.unit.service.metrics.pictures import picture
+from tests.unit.service.metrics.process_reports import picture
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-def board() -> Board:
-    made = Board(2)
-    made.heard(0, picture(10))
-    made.heard(1, picture(5))
+def board() -> MetricsAggregator:
+    made = MetricsAggregator(2)
+    made.update(0, picture(10))
+    made.update(1, picture(5))
     return made
 
 
@@ -64,7 +64,7 @@ def test_a_process_that_is_just_gone_has_none_and_breaks_nothing() -> None:
     if pid == 0:
         os._exit(0)
     gone = board()
-    gone.heard(1, {**picture(5), "pid": pid})
+    gone.update(1, {**picture(5), "pid": pid})
     exposition(gone, "")  # it may be a zombie
     os.waitpid(pid, 0)
     body, _ = exposition(gone, "")
@@ -76,12 +76,12 @@ def test_a_process_that_is_just_gone_has_none_and_breaks_nothing() -> None:
 def test_names_follow_prometheus_conventions(name: str) -> None:
     metric = METRICS[name]
     assert re.fullmatch(r"sensorsync_[a-z_]+", name)
-    assert (metric.kind is Kind.COUNTER) == name.endswith("_total")
+    assert (metric.kind is MetricKind.COUNTER) == name.endswith("_total")
     assert "process" not in metric.labels
     assert metric.help.endswith(".")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     if "duration" in name or name.endswith("_stored_seconds"):
-        assert metric.kind is Kind.HISTOGRAM
+        assert metric.kind is MetricKind.HISTOGRAM
 
 
 def test_a_version_that_is_no_number_gets_the_text_format() -> None:

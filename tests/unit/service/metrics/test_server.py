@@ -10,23 +10,23 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sensorsync.config.sections.metrics import host_and_port
+from sensorsync.config.sections.metrics import parse_listen_address
 from sensorsync.errors import ConfigurationError, ExitCode
 from sensorsync.service.metrics import server
-from sensorsync.service.metrics.board import Board
+from sensorsync.service.metrics.aggregator import MetricsAggregator
 from tests.services.process import free_port
-from tests.unit.service.metrics.pictures import picture
+from tests.unit.service.metrics.process_reports import picture
 
-Story = Callable[[int, Board], Awaitable[None]]
+Story = Callable[[int, MetricsAggregator], Awaitable[None]]
 
 
 def play(story: Story) -> None:
     """Serve a board of one healthy process, and run the story."""
 
     async def scene() -> None:
-        board, port = Board(1), free_port()
-        board.heard(0, picture(10))
-        async with server.serving(f"127.0.0.1:{port}", board):
+        board, port = MetricsAggregator(1), free_port()
+        board.update(0, picture(10))
+        async with server.metrics_server(f"127.0.0.1:{port}", board):
             await story(port, board)
 
     asyncio.run(scene())
@@ -51,7 +51,7 @@ async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_it_serves_metrics_health_and_readiness() -> None:
-    async def story(port: int, board: Board) -> None:
+    async def story(port: int, board: MetricsAggregator) -> None:
         status, headers, body = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x")
         assert (status, headers["Content-Length"]) == (200, str(len(body)))
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -65,7 +65,7 @@ def test_it_serves_metrics_health_and_readiness() -> None:
 
         status, headers, body = await ask(port, b"GET /readyz HTTP/1.1")
         assert (status, headers["Content-Type"], json.loads(body)["ready"]) == (200, "application/json", True)
-        board.heard(0, picture(links=0))
+        board.update(0, picture(links=0))
         status, _, body = await ask(port, b"GET /readyz HTTP/1.1")
         assert (status, json.loads(body)["ready"]) == (503, False)
         assert json.loads(body)["checks"]["broker"] == "no connection to the broker"
@@ -76,8 +76,8 @@ def test_it_serves_metrics_health_and_readiness() -> None:
 
 
 def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
-    async def story(port: int, board: Board) -> None:
-        board.refresh = lambda: board.heard(0, picture(77))
+    async def story(port: int, board: MetricsAggregator) -> None:
+        board.request_report = lambda: board.update(0, picture(77))
         assert b"\nsensorsync_rows_stored_total 77.0\n" in (await ask(port, b"GET /metrics HTTP/1.1"))[2]
 
     play(story)
@@ -96,21 +96,21 @@ def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
     ],
 )
 def test_other_requests_are_refused(request_line: bytes, status: int) -> None:
-    async def story(port: int, _: Board) -> None:
+    async def story(port: int, _: MetricsAggregator) -> None:
         assert (await ask(port, request_line))[0] == status
 
     play(story)
 
 
 def test_head_is_answered_without_a_body() -> None:
-    async def story(port: int, _: Board) -> None:
+    async def story(port: int, _: MetricsAggregator) -> None:
         assert (await ask(port, b"HEAD /healthz HTTP/1.1"))[2] == b""
 
     play(story)
 
 
 def test_a_request_without_end_is_dropped() -> None:
-    async def story(port: int, _: Board) -> None:
+    async def story(port: int, _: MetricsAggregator) -> None:
         async with asyncio.timeout(5), connected(port) as (reader, writer):
             writer.write(b"GET /" + b"x" * 100_000)
             assert await _rest(reader) == b""
@@ -120,11 +120,11 @@ def test_a_request_without_end_is_dropped() -> None:
 
 
 def test_slow_clients_are_dropped_and_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "TIMEOUT", 1.0)
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 1.0)
 
-    async def story(port: int, _board: Board) -> None:
+    async def story(port: int, _board: MetricsAggregator) -> None:
         began = time.monotonic()
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MOST - 1)]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MAX_CONNECTIONS - 1)]
         for _, writer in silent:
             writer.write(b"GET /metrics HTTP/1.1\r\n")
         assert (await ask(port, b"GET /healthz HTTP/1.1"))[0] == 200
@@ -138,8 +138,8 @@ def test_slow_clients_are_dropped_and_nobody_waits_for_them(monkeypatch: pytest.
 
 
 def test_more_connections_than_it_has_room_for_are_closed_at_once() -> None:
-    async def story(port: int, _board: Board) -> None:
-        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MOST)]
+    async def story(port: int, _board: MetricsAggregator) -> None:
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MAX_CONNECTIONS)]
         async with asyncio.timeout(5), connected(port) as (refused, _):
             assert await _rest(refused) == b""
         for _, writer in held:
@@ -166,9 +166,9 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_a_port_that_is_taken_is_a_configuration_error_that_names_the_setting() -> None:
-    async def story(port: int, board: Board) -> None:
+    async def story(port: int, board: MetricsAggregator) -> None:
         with pytest.raises(ConfigurationError, match=f"metrics.listen: cannot listen on 127.0.0.1:{port}") as caught:
-            async with server.serving(f"127.0.0.1:{port}", board):
+            async with server.metrics_server(f"127.0.0.1:{port}", board):
                 pass
         assert "another program has this port" in str(caught.value)
         assert caught.value.exit_code is ExitCode.USAGE
@@ -179,7 +179,7 @@ def test_a_port_that_is_taken_is_a_configuration_error_that_names_the_setting() 
 def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
     async def scene() -> None:
         with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1"):
-            async with server.serving("192.0.2.1:9464", Board(1)):
+            async with server.metrics_server("192.0.2.1:9464", MetricsAggregator(1)):
                 pass
 
     asyncio.run(scene())
@@ -195,10 +195,10 @@ def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
     ],
 )
 def test_an_address_may_be_short(text: str, address: tuple[str, int]) -> None:
-    assert host_and_port(text) == address
+    assert parse_listen_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "x", "host:", "host:0", "70000", "a b:1", "::1:9464", "http://x:1"])
 def test_what_is_no_address_is_told(text: str) -> None:
     with pytest.raises(ValueError, match="must be HOST:PORT"):
-        host_and_port(text)
+        parse_listen_address(text)

@@ -17,11 +17,11 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import ExitCode
-from sensorsync.pipeline.counters import Meter
-from sensorsync.runtime.shutdown import SoftStop
-from sensorsync.service.supervisor import Supervisor, Verdict, supervision
-from sensorsync.service.supervisor.life import LINE_LIMIT
-from sensorsync.service.supervisor.totals import Totals
+from sensorsync.pipeline.counters import PipelineCounters
+from sensorsync.runtime.shutdown import GracefulShutdown
+from sensorsync.service.supervisor import SupervisionResult, Supervisor, supervision
+from sensorsync.service.supervisor.child_process import MAX_LINE_BYTES
+from sensorsync.service.supervisor.totals import ProcessTotals
 
 PRELUDE = """
 import json, os, signal, sys, time
@@ -61,17 +61,17 @@ class Stage:
                 "state_dir": str(folder),
             }
         )
-        self.totals = Totals(0.0)
+        self.totals = ProcessTotals(0.0)
         self.supervisor = Supervisor(settings, self.totals, program=[sys.executable, str(program)], **options)  # type: ignore[arg-type]
 
     def lives(self, number: int) -> int:
         return len(list(self.folder.glob(f"life-{number}-*")))
 
-    def play(self, *steps: Callable[[], object]) -> tuple[Verdict, str | None]:
+    def play(self, *steps: Callable[[], object]) -> tuple[SupervisionResult, str | None]:
         """Run it; once each of `steps` has become true, one after the other, stop it. Without any, it ends by itself."""
 
-        async def story() -> tuple[Verdict, str | None]:
-            with SoftStop() as stop:
+        async def story() -> tuple[SupervisionResult, str | None]:
+            with GracefulShutdown() as stop:
                 task = asyncio.create_task(self.supervisor.run(stop))
                 async with asyncio.timeout(30):
                     for step in steps:
@@ -79,16 +79,16 @@ class Stage:
                             assert not task.done(), task.result()
                             await asyncio.sleep(0.01)
                     if steps:
-                        stop.ask("test")
+                        stop.request("test")
                     return await task, stop.reason
 
         return asyncio.run(story())
 
     def all_connected(self) -> bool:
-        return self.supervisor.running == len(self.supervisor._members)
+        return self.supervisor.running == len(self.supervisor._slots)
 
     def kill(self, number: int) -> bool:
-        life = self.supervisor._members[number].life
+        life = self.supervisor._slots[number].child
         assert life is not None
         assert life.pid is not None
         os.kill(life.pid, signal.SIGKILL)
@@ -97,8 +97,8 @@ class Stage:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervision, "RESTART_SECONDS", (0.05, 0.2))
-    monkeypatch.setattr(supervision, "KILL_SECONDS", 17.0)  # 20 seconds after the request
+    monkeypatch.setattr(supervision, "RESTART_DELAYS", (0.05, 0.2))
+    monkeypatch.setattr(supervision, "KILL_DELAY", 17.0)  # 20 seconds after the request
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def named(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecor
 def test_all_run_until_they_are_asked_and_then_end_softly(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve()", processes=3)
     verdict, reason = stage.play(stage.all_connected)
-    assert verdict == Verdict(ExitCode.OK, (), 0, fault=False)
+    assert verdict == SupervisionResult(ExitCode.OK, (), 0, failed=False)
     assert reason == "test"
 
 
@@ -186,7 +186,7 @@ def test_a_fault_at_the_first_start_ends_all_and_is_told_once(tmp_path: Path, co
     script = f"say('problem', message='It is wrong.', code='c', hint='Mend it.'); sys.exit({int(code)})"
     stage = Stage(tmp_path, script, processes=3)
     verdict, reason = stage.play()
-    assert (verdict.exit_code, verdict.fault, reason) == (code, True, "failure")
+    assert (verdict.exit_code, verdict.failed, reason) == (code, True, "failure")
     assert [(problem.code, problem.message, problem.hint) for problem in verdict.problems] == [
         ("c", "It is wrong.", "Mend it.")
     ]
@@ -196,7 +196,7 @@ def test_a_fault_at_the_first_start_ends_all_and_is_told_once(tmp_path: Path, co
 def test_a_fault_at_the_first_start_of_one_ends_those_that_run(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 else sys.exit(4)")
     verdict, _ = stage.play()
-    assert (verdict.exit_code, verdict.fault) == (ExitCode.DATABASE, True)
+    assert (verdict.exit_code, verdict.failed) == (ExitCode.DATABASE, True)
 
 
 def test_a_fault_later_on_is_tried_again_as_long_as_another_one_works(tmp_path: Path) -> None:
@@ -210,19 +210,19 @@ def test_a_fault_later_on_is_tried_again_as_long_as_another_one_works(tmp_path: 
 def test_when_the_last_one_fails_for_the_configuration_all_is_over(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "say('connected'); say('problem', message='no table', code='database'); sys.exit(4)")
     verdict, _ = stage.play()
-    assert (verdict.exit_code, verdict.fault, verdict.problems[0].message) == (ExitCode.DATABASE, True, "no table")
+    assert (verdict.exit_code, verdict.failed, verdict.problems[0].message) == (ExitCode.DATABASE, True, "no table")
 
 
 def test_a_session_that_was_taken_over_ends_all_at_any_time(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 else (say('connected'), time.sleep(0.3), sys.exit(6))")
     verdict, _ = stage.play()
-    assert (verdict.exit_code, verdict.fault, stage.lives(1)) == (ExitCode.ALREADY_RUNNING, True, 1)
+    assert (verdict.exit_code, verdict.failed, stage.lives(1)) == (ExitCode.ALREADY_RUNNING, True, 1)
 
 
 def test_processes_that_never_work_at_all_are_not_tried_for_ever(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "sys.exit(1)")
     verdict, _ = stage.play()
-    assert (verdict.exit_code, verdict.fault) == (ExitCode.UNEXPECTED, True)
+    assert (verdict.exit_code, verdict.failed) == (ExitCode.UNEXPECTED, True)
 
 
 def test_a_run_that_is_meant_to_end_gives_up_a_process_that_only_crashes(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_run_that_is_meant_to_end_gives_up_a_process_that_only_crashes(tmp_pat
 def test_one_that_does_not_end_is_killed_after_the_deadline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "KILL_SECONDS", 1.0)
+    monkeypatch.setattr(supervision, "KILL_DELAY", 1.0)
     script = "signal.signal(signal.SIGTERM, signal.SIG_IGN) if number else None; say('connected'); time.sleep(60)"
     stage = Stage(tmp_path, script + " if number else serve()")
     verdict, _ = stage.play(stage.all_connected)
@@ -249,7 +249,7 @@ def test_one_that_does_not_end_is_killed_after_the_deadline(
 def test_one_that_leaves_for_good_is_given_its_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervision, "KILL_SECONDS", -2.0)  # one second after the request, if it were to stop
+    monkeypatch.setattr(supervision, "KILL_DELAY", -2.0)  # one second after the request, if it were to stop
     script = """
 def slowly(*_):
     time.sleep(1.5)
@@ -310,7 +310,7 @@ def test_messages_left_behind_by_one_make_the_whole_incomplete(tmp_path: Path) -
 
 
 def test_enough_messages_of_all_together_end_all(tmp_path: Path) -> None:
-    status = {**asdict(Meter(0.0).status(1.0)), "received": 6, "settled": 6}
+    status = {**asdict(PipelineCounters(0.0).snapshot(1.0)), "received": 6, "settled": 6}
     stage = Stage(tmp_path, f"serve(first=lambda: say('status', **{status}))", max_messages=10)
     verdict, reason = stage.play()
     assert (verdict.exit_code, reason, stage.totals.settled) == (ExitCode.OK, "max-messages", 12)
@@ -322,7 +322,7 @@ def test_log_lines_come_through_with_their_level_time_fields_and_number(
     script = f"""
 say("odd", level="WARNING", message="100% of it", traceback="T", worker=3)
 say("quiet", level="DEBUG")
-print("x" * {3 * LINE_LIMIT}, file=sys.stderr)
+print("x" * {3 * MAX_LINE_BYTES}, file=sys.stderr)
 print("not ours", file=sys.stderr, flush=True)
 serve()
 """

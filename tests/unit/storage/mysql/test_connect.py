@@ -8,7 +8,7 @@ import pytest
 
 from sensorsync.config import DatabaseSettings, DatabaseTlsSettings
 from sensorsync.errors import ConfigurationError
-from sensorsync.storage.mysql.connect import Connector
+from sensorsync.storage.mysql.connect import ConnectionFactory
 from sensorsync.storage.mysql.tls import tls_arguments
 from tests.services import Certificates
 
@@ -40,12 +40,12 @@ def test_each_mode_checks_what_its_name_says(
 def test_a_ca_file_that_is_missing_or_none_is_named(tmp_path: Path) -> None:
     no_certificate = tmp_path / "ca.pem"
     with pytest.raises(ConfigurationError, match=r"database.tls.ca_file: .*ca.pem does not exist"):
-        Connector(settings(tls=DatabaseTlsSettings(ca_file=no_certificate)))
+        ConnectionFactory(settings(tls=DatabaseTlsSettings(ca_file=no_certificate)))
     no_certificate.write_text("hello")
     with pytest.raises(ConfigurationError, match="no certificate file"):
-        Connector(settings(tls=DatabaseTlsSettings(ca_file=no_certificate)))
+        ConnectionFactory(settings(tls=DatabaseTlsSettings(ca_file=no_certificate)))
 
 
 def test_a_connector_connects_only_when_asked_and_takes_any_password() -> None:
-    connection = Connector(settings(host="127.0.0.1", port=1, password="pässwörd €")).unopened()
+    connection = ConnectionFactory(settings(host="127.0.0.1", port=1, password="pässwörd €")).new_connection()
     assert not connection.open

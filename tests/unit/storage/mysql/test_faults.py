@@ -8,9 +8,9 @@ import pymysql
 import pytest
 
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
-from sensorsync.storage.mysql.connect import outcome
-from sensorsync.storage.mysql.diagnosis import diagnose
-from sensorsync.storage.mysql.faults import FAULTS, Fate
+from sensorsync.storage.mysql.connect import sink_error
+from sensorsync.storage.mysql.diagnosis import diagnose_error
+from sensorsync.storage.mysql.faults import ERROR_RULES, ErrorAction
 
 RETRY = {1205, 1213, 1317, 1412, 1969, 3024, 3101}
 OUTAGE = {
@@ -24,35 +24,35 @@ CONFIG = {
     1792, 1820, 1862, 3118, 4151,
 }  # fmt: skip
 EXPECTED = {
-    **dict.fromkeys(RETRY, Fate.RETRY),
-    **dict.fromkeys(OUTAGE, Fate.OUTAGE),
-    **dict.fromkeys(REJECT, Fate.REJECT),
-    **dict.fromkeys(CONFIG, Fate.CONFIG),
+    **dict.fromkeys(RETRY, ErrorAction.RETRY),
+    **dict.fromkeys(OUTAGE, ErrorAction.OUTAGE),
+    **dict.fromkeys(REJECT, ErrorAction.REJECT),
+    **dict.fromkeys(CONFIG, ErrorAction.CONFIG),
 }
 
 
 @pytest.mark.parametrize(("errno", "fate"), sorted(EXPECTED.items()))
-def test_every_number_seen_on_a_real_server_has_its_fate(errno: int, fate: Fate) -> None:
+def test_every_number_seen_on_a_real_server_has_its_fate(errno: int, fate: ErrorAction) -> None:
     # Given: PyMySQL raises OperationalError for nearly everything, so the class must not matter.
     for kind in (pymysql.OperationalError, pymysql.DataError, pymysql.ProgrammingError):
         # When
-        diagnosis = diagnose(kind(errno, "words in any language"))
+        diagnosis = diagnose_error(kind(errno, "words in any language"))
         # Then
-        assert (diagnosis.fault.fate, diagnosis.errno) == (fate, errno)
+        assert (diagnosis.rule.action, diagnosis.errno) == (fate, errno)
 
 
-@pytest.mark.parametrize("errno", sorted(FAULTS))
+@pytest.mark.parametrize("errno", sorted(ERROR_RULES))
 def test_every_fault_says_what_it_means_and_a_config_fault_what_to_do(errno: int) -> None:
-    fault = FAULTS[errno]
+    fault = ERROR_RULES[errno]
     assert fault.meaning
     assert not fault.meaning.endswith(".")
-    assert fault.hint or fault.fate is not Fate.CONFIG
+    assert fault.hint or fault.action is not ErrorAction.CONFIG
 
 
 def test_a_table_that_init_db_would_leave_as_it_is_gets_another_hint_than_one_that_is_missing() -> None:
-    assert FAULTS[1146].hint == "run `sensorsync init-db`"
+    assert ERROR_RULES[1146].hint == "run `sensorsync init-db`"
     for errno in (1054, 1364):
-        hint = FAULTS[errno].hint
+        hint = ERROR_RULES[errno].hint
         assert hint is not None
         assert "init-db --check" in hint
         assert "alter the table by hand" in hint
@@ -60,14 +60,14 @@ def test_a_table_that_init_db_would_leave_as_it_is_gets_another_hint_than_one_th
 
 def test_an_unknown_number_is_unknown_in_a_statement_and_an_outage_while_connecting() -> None:
     error = pymysql.OperationalError(9876, "brand new")
-    assert diagnose(error).fault.fate is Fate.UNKNOWN
-    assert diagnose(error, connecting=True).fault.fate is Fate.OUTAGE
+    assert diagnose_error(error).rule.action is ErrorAction.UNKNOWN
+    assert diagnose_error(error, connecting=True).rule.action is ErrorAction.OUTAGE
 
 
 def test_no_row_is_blamed_for_a_connect_that_failed() -> None:
-    for errno in FAULTS:
-        fate = diagnose(pymysql.OperationalError(errno, "x"), connecting=True).fault.fate
-        assert fate not in {Fate.REJECT, Fate.UNKNOWN}
+    for errno in ERROR_RULES:
+        fate = diagnose_error(pymysql.OperationalError(errno, "x"), connecting=True).rule.action
+        assert fate not in {ErrorAction.REJECT, ErrorAction.UNKNOWN}
 
 
 def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
@@ -77,27 +77,27 @@ def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
     untrusted.original_exception = ssl.SSLCertVerificationError("self-signed certificate")  # type: ignore[attr-defined]
     broken = pymysql.OperationalError(2003, "Can't connect")
     broken.original_exception = ssl.SSLError("unexpected eof")  # type: ignore[attr-defined]
-    assert diagnose(refused, connecting=True).fault.fate is Fate.OUTAGE
-    assert diagnose(untrusted, connecting=True).fault.fate is Fate.CONFIG
-    assert diagnose(broken, connecting=True).fault.fate is Fate.OUTAGE
+    assert diagnose_error(refused, connecting=True).rule.action is ErrorAction.OUTAGE
+    assert diagnose_error(untrusted, connecting=True).rule.action is ErrorAction.CONFIG
+    assert diagnose_error(broken, connecting=True).rule.action is ErrorAction.OUTAGE
 
 
 @pytest.mark.parametrize(
     ("error", "connecting", "fate"),
     [
-        (pymysql.InterfaceError(0, ""), False, Fate.OUTAGE),
-        (pymysql.Error("Already closed"), False, Fate.OUTAGE),
-        (pymysql.InternalError("Packet sequence number wrong - got 72 expected 0"), True, Fate.CONFIG),
-        (pymysql.InternalError("Packet sequence number wrong - got 7 expected 1"), False, Fate.OUTAGE),
-        (pymysql.OperationalError("received unknown auth switch request"), True, Fate.CONFIG),
-        (RuntimeError("'cryptography' package is required"), True, Fate.CONFIG),
-        (FileNotFoundError(2, "No such file"), True, Fate.CONFIG),
-        (IndexError("a driver that tripped over an answer"), False, Fate.OUTAGE),
+        (pymysql.InterfaceError(0, ""), False, ErrorAction.OUTAGE),
+        (pymysql.Error("Already closed"), False, ErrorAction.OUTAGE),
+        (pymysql.InternalError("Packet sequence number wrong - got 72 expected 0"), True, ErrorAction.CONFIG),
+        (pymysql.InternalError("Packet sequence number wrong - got 7 expected 1"), False, ErrorAction.OUTAGE),
+        (pymysql.OperationalError("received unknown auth switch request"), True, ErrorAction.CONFIG),
+        (RuntimeError("'cryptography' package is required"), True, ErrorAction.CONFIG),
+        (FileNotFoundError(2, "No such file"), True, ErrorAction.CONFIG),
+        (IndexError("a driver that tripped over an answer"), False, ErrorAction.OUTAGE),
     ],
 )
-def test_errors_without_a_number_have_a_fate_too(error: Exception, connecting: bool, fate: Fate) -> None:
-    diagnosis = diagnose(error, connecting=connecting)
-    assert diagnosis.fault.fate is fate
+def test_errors_without_a_number_have_a_fate_too(error: Exception, connecting: bool, fate: ErrorAction) -> None:
+    diagnosis = diagnose_error(error, connecting=connecting)
+    assert diagnosis.rule.action is fate
     assert diagnosis.errno is None
 
 
@@ -105,22 +105,22 @@ def test_errors_without_a_number_have_a_fate_too(error: Exception, connecting: b
     "error", [pymysql.OperationalError(2013, "x"), pymysql.OperationalError(2006, "x"), pymysql.InterfaceError(0, "")]
 )
 def test_only_a_lost_connection_makes_a_commit_ambiguous(error: Exception) -> None:
-    assert diagnose(error).lost
-    assert not diagnose(pymysql.OperationalError(1290, "read-only")).lost
-    assert not diagnose(pymysql.OperationalError(1213, "deadlock")).lost
+    assert diagnose_error(error).connection_lost
+    assert not diagnose_error(pymysql.OperationalError(1290, "read-only")).connection_lost
+    assert not diagnose_error(pymysql.OperationalError(1213, "deadlock")).connection_lost
 
 
 def test_a_deadlock_is_retried_promptly_and_an_outage_is_not() -> None:
-    deadlock = outcome(diagnose(pymysql.OperationalError(1213, "Deadlock found")), "db:3306")
-    outage = outcome(diagnose(pymysql.OperationalError(1040, "Too many connections")), "db:3306")
+    deadlock = sink_error(diagnose_error(pymysql.OperationalError(1213, "Deadlock found")), "db:3306")
+    outage = sink_error(diagnose_error(pymysql.OperationalError(1040, "Too many connections")), "db:3306")
     assert isinstance(deadlock, SinkUnavailable)
     assert isinstance(outage, SinkUnavailable)
-    assert (deadlock.prompt, outage.prompt) == (True, False)
+    assert (deadlock.retry_immediately, outage.retry_immediately) == (True, False)
     assert "max_connections" in str(outage)
 
 
 def test_a_missing_table_says_what_to_run() -> None:
-    error = outcome(diagnose(pymysql.ProgrammingError(1146, "Table 'x' doesn't exist")), "db:3306")
+    error = sink_error(diagnose_error(pymysql.ProgrammingError(1146, "Table 'x' doesn't exist")), "db:3306")
     assert isinstance(error, SinkMisconfigured)
     assert error.hint == "run `sensorsync init-db`"
     assert "(1146)" in str(error)

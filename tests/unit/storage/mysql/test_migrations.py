@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from sensorsync.storage.mysql.migrations import migrations, quoted_name, script, split
+from sensorsync.storage.mysql.migrations import migrations, quote_identifier, schema_script, split_statements
 
 
 def test_migrations_are_numbered_from_one_without_a_gap() -> None:
@@ -17,11 +17,11 @@ def test_every_statement_has_a_comment_that_says_why() -> None:
 
 
 def test_a_semicolon_inside_a_line_ends_no_statement() -> None:
-    assert split("-- a; b\nSELECT ';' , 1;\n\nSELECT 2; \n") == ("-- a; b\nSELECT ';' , 1", "SELECT 2")
+    assert split_statements("-- a; b\nSELECT ';' , 1;\n\nSELECT 2; \n") == ("-- a; b\nSELECT ';' , 1", "SELECT 2")
 
 
 def test_the_printed_script_creates_all_and_records_it() -> None:
-    printed = script("my`db")
+    printed = schema_script("my`db")
     assert "CREATE DATABASE IF NOT EXISTS `my``db`" in printed
     assert "USE `my``db`;" in printed
     for migration in migrations():
@@ -30,4 +30,4 @@ def test_the_printed_script_creates_all_and_records_it() -> None:
 
 
 def test_a_name_with_a_backtick_stays_one_name() -> None:
-    assert quoted_name("a`b") == "`a``b`"
+    assert quote_identifier("a`b") == "`a``b`"

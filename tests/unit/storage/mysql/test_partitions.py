@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.errors import DatabaseError
-from sensorsync.storage.mysql.partitions import DAYS_AHEAD, DAYS_BACK, Partition, bound, plan
-from sensorsync.storage.mysql.partitions_upkeep import check_clocks
+from sensorsync.storage.mysql.partition_maintenance import check_clocks
+from sensorsync.storage.mysql.partitions import DAYS_AHEAD, DAYS_BACK, Partition, parse_bound, plan_partitions
 
 
 def at(text: str) -> datetime:
@@ -29,10 +29,10 @@ def names(partitions: tuple[Partition, ...]) -> list[str]:
 
 
 def test_an_empty_table_gets_one_partition_for_all_that_is_past_and_one_for_each_day_to_come() -> None:
-    made = plan([], NOW)
-    assert names(made.after)[:3] == ["p_past", "p20260310", "p20260311"]
-    assert names(made.after)[-2:] == ["p20260324", "p_future"]
-    assert len(made.after) == 1 + 1 + DAYS_AHEAD + 1
+    made = plan_partitions([], NOW)
+    assert names(made.resulting)[:3] == ["p_past", "p20260310", "p20260311"]
+    assert names(made.resulting)[-2:] == ["p20260324", "p_future"]
+    assert len(made.resulting) == 1 + 1 + DAYS_AHEAD + 1
     (statement,) = made.statements
     assert statement.startswith(
         "ALTER TABLE sensor_readings PARTITION BY RANGE COLUMNS (ts) (PARTITION `p_past` VALUES LESS THAN ('2026-03-10 00:00:00'), "
@@ -53,7 +53,7 @@ def test_an_empty_table_gets_one_partition_for_all_that_is_past_and_one_for_each
 def test_a_table_with_rows_gets_a_partition_for_each_day_that_is_kept(
     oldest: str, retain: int | None, first_day: str
 ) -> None:
-    made = plan([], NOW, oldest=at(oldest), retain=timedelta(days=retain) if retain else None)
+    made = plan_partitions([], NOW, oldest=at(oldest), retain=timedelta(days=retain) if retain else None)
     assert names(made.added)[:2] == ["p_past", first_day]
 
 
@@ -81,14 +81,14 @@ DAILY = [
     ],
 )
 def test_days_come_and_days_go(now: str, retain: int | None, added: list[str], dropped: list[str]) -> None:
-    made = plan(DAILY, at(now), retain=timedelta(days=retain) if retain else None)
+    made = plan_partitions(DAILY, at(now), retain=timedelta(days=retain) if retain else None)
     assert (names(made.added), names(made.dropped)) == (added, dropped)
     assert len(made.statements) == bool(added) + bool(dropped)
 
 
 def test_the_days_are_added_before_others_are_dropped_and_the_last_partition_keeps_its_name() -> None:
     by_hand = [Partition("first", at("2026-03-01")), Partition("rest`", None)]
-    made = plan(by_hand, NOW, retain=5 * DAY)
+    made = plan_partitions(by_hand, NOW, retain=5 * DAY)
     assert made.statements[0].startswith(
         "ALTER TABLE sensor_readings REORGANIZE PARTITION `rest``` INTO (PARTITION `p20260301_20260304` VALUES LESS THAN"
     )
@@ -97,25 +97,25 @@ def test_the_days_are_added_before_others_are_dropped_and_the_last_partition_kee
 
 
 def test_a_table_whose_last_partition_has_a_bound_gets_one_without() -> None:
-    made = plan([Partition("p0", at("2026-03-24"))], NOW)
+    made = plan_partitions([Partition("p0", at("2026-03-24"))], NOW)
     assert names(made.added) == ["p20260324"]
     assert made.statements[0].startswith("ALTER TABLE sensor_readings ADD PARTITION (PARTITION `p20260324`")
-    assert made.after[-1] == FUTURE
+    assert made.resulting[-1] == FUTURE
 
 
 def test_partitions_of_other_names_and_bounds_are_gone_on_from() -> None:
     # Theirs is named after the end of its day: the next of ours would be called the same.
-    made = plan([Partition("P20260323", at("2026-03-23 06:00")), FUTURE], NOW)
-    assert [(one.name, one.below) for one in made.added] == [
+    made = plan_partitions([Partition("P20260323", at("2026-03-23 06:00")), FUTURE], NOW)
+    assert [(one.name, one.upper_bound) for one in made.added] == [
         ("p20260323_", at("2026-03-24")),
         ("p20260324", at("2026-03-25")),
     ]
 
 
 def test_bounds_are_read_as_the_server_writes_them() -> None:
-    assert bound("'2026-11-02'") == at("2026-11-02")
-    assert bound("'2026-11-02 00:00:00'") == at("2026-11-02")
-    assert bound("MAXVALUE") is None
+    assert parse_bound("'2026-11-02'") == at("2026-11-02")
+    assert parse_bound("'2026-11-02 00:00:00'") == at("2026-11-02")
+    assert parse_bound("MAXVALUE") is None
 
 
 def test_nothing_is_dropped_by_a_clock_that_is_wrong() -> None:
@@ -152,9 +152,9 @@ def test_however_often_it_runs_each_row_has_its_place_and_none_goes_too_early(
     now = start
     for step in steps:
         now += step
-        before, made = present, plan(present, now, retain=retain, oldest=oldest)
-        present = made.after
-        bounds = [one.below for one in present]
+        before, made = present, plan_partitions(present, now, retain=retain, oldest=oldest)
+        present = made.resulting
+        bounds = [one.upper_bound for one in present]
         # In order, the last one without a bound, the names their own; a partition for today and each day ahead.
         assert bounds.pop() is None
         assert all(one and other and one < other for one, other in itertools.pairwise(bounds))
@@ -163,10 +163,10 @@ def test_however_often_it_runs_each_row_has_its_place_and_none_goes_too_early(
         wanted = {today + n * DAY for n in range(1, DAYS_AHEAD + 2)}
         assert {one for one in wanted if not by_hand or one > by_hand[-1]} <= set(bounds)
         # What is there stays as it is, or goes as a whole: only when its last row is old enough, and then at once.
-        assert {one for one in before if one.below} <= {*present, *made.dropped}
+        assert {one for one in before if one.upper_bound} <= {*present, *made.dropped}
         for one in {*present, *made.dropped}:
-            gone = retain is not None and one.below is not None and one.below <= now - retain
+            gone = retain is not None and one.upper_bound is not None and one.upper_bound <= now - retain
             assert gone == (one in made.dropped)
         assert len(made.added) <= DAYS_BACK + DAYS_AHEAD + 2
         # And then there is nothing to do.
-        assert plan(present, now, retain=retain, oldest=oldest).statements == ()
+        assert plan_partitions(present, now, retain=retain, oldest=oldest).statements == ()

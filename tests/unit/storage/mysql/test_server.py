@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sensorsync.storage.mysql.server import Server, durability_warnings
+from sensorsync.storage.mysql.server import ServerInfo, durability_warnings
 
 SAFE = {"innodb_flush_log_at_trx_commit": "1", "log_bin": "ON", "sync_binlog": "1", "innodb_doublewrite": "ON"}
 
@@ -21,8 +21,8 @@ SAFE = {"innodb_flush_log_at_trx_commit": "1", "log_bin": "ON", "sync_binlog": "
     ],
 )
 def test_the_server_is_known_by_its_version(text: str, label: str, alias: bool) -> None:
-    server = Server.of(text, 16 * 2**20)
-    assert (server.label, server.row_alias) == (label, alias)
+    server = ServerInfo.from_version(text, 16 * 2**20)
+    assert (server.label, server.supports_row_alias) == (label, alias)
 
 
 def test_a_durable_server_needs_no_warning() -> None:

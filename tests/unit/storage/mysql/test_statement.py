@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.pipeline.contract import Reading
-from sensorsync.storage.mysql.statement import Policy, RowWriter, distinct, statements, upsert_suffix
+from sensorsync.storage.mysql.statement import ConflictPolicy, RowFormatter, build_statements, distinct, upsert_suffix
 from tests.rows import ARRIVAL, reading, readings
 
-POLICIES: Sequence[Policy] = get_args(Policy)
+POLICIES: Sequence[ConflictPolicy] = get_args(ConflictPolicy)
 overlapping = st.lists(
     st.builds(
         lambda number, arrival, value: reading(number, received_at=ARRIVAL + arrival, value=float(value)),
@@ -32,7 +32,7 @@ def key(row: Reading) -> tuple[str, str, str, bytes]:
 
 
 @given(overlapping, st.sampled_from(POLICIES))
-def test_each_key_is_there_once_and_in_order(batch: list[Reading], policy: Policy) -> None:
+def test_each_key_is_there_once_and_in_order(batch: list[Reading], policy: ConflictPolicy) -> None:
     keys = [key(row) for row in distinct(batch, policy)]
     assert keys == sorted({key(row) for row in batch})
 
@@ -64,14 +64,14 @@ def unescaped(literal: str) -> str:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_comes_out_as_it_went_in(text: str) -> None:
     # Given: a payload is the last value of a row, so that its literal is easy to find.
-    (row,) = RowWriter().rows([reading(payload=text, topic="t", device_id="d")])
+    (row,) = RowFormatter().format_rows([reading(payload=text, topic="t", device_id="d")])
     before, after = row.index("'2026-01-02 03:00:00.250000',"), len(row) - 1
     literal = row[before + len("'2026-01-02 03:00:00.250000',") : after]
     assert unescaped(literal) == text
 
 
 def test_a_row_says_every_value_in_its_column() -> None:
-    (row,) = RowWriter().rows([reading(7, value=21.5, value_text="it's", unit=None, payload='{"a":"\\n"}')])
+    (row,) = RowFormatter().format_rows([reading(7, value=21.5, value_text="it's", unit=None, payload='{"a":"\\n"}')])
     assert row == (
         "('run-1','temperature','2026-01-02 03:04:05.000007',X'00000000000000000000000000000007',21.5e0,'it\\'s',NULL,"
         "'sensors/live/stress_test','2026-01-02 03:00:00.250000','{\\\"a\\\":\\\"\\\\n\\\"}')"
@@ -79,9 +79,12 @@ def test_a_row_says_every_value_in_its_column() -> None:
 
 
 def test_texts_that_repeat_are_remembered_but_not_confused() -> None:
-    writer = RowWriter()
-    twice = writer.rows([reading(unit=None, value=None), reading(unit="'", value=None)])
-    assert twice == [*writer.rows([reading(unit=None, value=None)]), *writer.rows([reading(unit="'", value=None)])]
+    writer = RowFormatter()
+    twice = writer.format_rows([reading(unit=None, value=None), reading(unit="'", value=None)])
+    assert twice == [
+        *writer.format_rows([reading(unit=None, value=None)]),
+        *writer.format_rows([reading(unit="'", value=None)]),
+    ]
     assert "NULL,NULL,NULL" in twice[0]
     assert "NULL,NULL,'\\''" in twice[1]
 
@@ -96,23 +99,23 @@ def test_texts_that_repeat_are_remembered_but_not_confused() -> None:
     ],
 )
 def test_an_arrival_is_said_in_utc_with_six_digits(seconds: float, text: str) -> None:
-    (row,) = RowWriter().rows([reading(received_at=seconds)])
+    (row,) = RowFormatter().format_rows([reading(received_at=seconds)])
     assert f"'{text}'" in row
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_that_sql_cannot_say_is_an_error(value: float) -> None:
     with pytest.raises(pymysql.ProgrammingError):
-        RowWriter().rows([reading(value=value)])
+        RowFormatter().format_rows([reading(value=value)])
 
 
 @given(st.integers(1, 40), st.integers(60, 4000), st.integers(1, 50))
 def test_a_split_loses_no_row_and_keeps_to_its_bounds(count: int, spare: int, most: int) -> None:
     # Given
-    rows, suffix = RowWriter().rows(readings(count)), upsert_suffix("first", row_alias=False)
+    rows, suffix = RowFormatter().format_rows(readings(count)), upsert_suffix("first", row_alias=False)
     bound = len(rows[0].encode()) + 120 + len(suffix) + spare
     # When
-    parts = statements(rows, suffix, max_bytes=bound, max_rows=most)
+    parts = build_statements(rows, suffix, max_bytes=bound, max_rows=most)
     # Then
     assert parts is not None
     assert all(len(part) <= bound for part in parts)
@@ -122,20 +125,20 @@ def test_a_split_loses_no_row_and_keeps_to_its_bounds(count: int, spare: int, mo
 
 
 def test_a_row_that_alone_is_too_long_has_no_statement() -> None:
-    rows = RowWriter().rows([reading(0), reading(1, payload="x" * 5000), reading(2)])
-    assert statements(rows, b"", max_bytes=4096, max_rows=10) is None
+    rows = RowFormatter().format_rows([reading(0), reading(1, payload="x" * 5000), reading(2)])
+    assert build_statements(rows, b"", max_bytes=4096, max_rows=10) is None
 
 
 def test_a_row_that_is_longer_than_a_good_statement_goes_alone() -> None:
-    rows = RowWriter().rows([reading(0), reading(1, payload="x" * 10_000_000), reading(2)])
-    parts = statements(rows, b"", max_bytes=2**26, max_rows=10)
+    rows = RowFormatter().format_rows([reading(0), reading(1, payload="x" * 10_000_000), reading(2)])
+    parts = build_statements(rows, b"", max_bytes=2**26, max_rows=10)
     assert parts is not None
     assert [part.count(b"X'") for part in parts] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("policy", ["last", "newest"])
 @pytest.mark.parametrize("alias", [True, False])
-def test_no_policy_ever_updates_the_first_arrival(policy: Policy, alias: bool) -> None:
+def test_no_policy_ever_updates_the_first_arrival(policy: ConflictPolicy, alias: bool) -> None:
     suffix = upsert_suffix(policy, row_alias=alias).decode()
     assignments = suffix.partition("UPDATE ")[2]
     assert "received_at=" not in assignments

@@ -13,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sensorsync.messages.reading import Reading, ReadingDecoder
-from sensorsync.pipeline.contract import BatchRefused, SinkMisconfigured, SinkUnavailable
-from sensorsync.storage.sqlite.faults import outcome
+from sensorsync.pipeline.contract import BatchRejected, SinkMisconfigured, SinkUnavailable
+from sensorsync.storage.sqlite.faults import sink_error
 from sensorsync.storage.sqlite.sink import SqliteSink
-from sensorsync.storage.sqlite.store import SqliteStore, script
+from sensorsync.storage.sqlite.store import SqliteStore, schema_script
 from tests.rows import reading, readings
 
 
@@ -49,9 +49,9 @@ def error(code: int) -> sqlite3.Error:
         (sqlite3.SQLITE_FULL, SinkUnavailable),
         (sqlite3.SQLITE_IOERR_FSYNC, SinkUnavailable),
         (sqlite3.SQLITE_NOMEM, SinkUnavailable),
-        (sqlite3.SQLITE_CONSTRAINT_CHECK, BatchRefused),
-        (sqlite3.SQLITE_CONSTRAINT_NOTNULL, BatchRefused),
-        (sqlite3.SQLITE_TOOBIG, BatchRefused),
+        (sqlite3.SQLITE_CONSTRAINT_CHECK, BatchRejected),
+        (sqlite3.SQLITE_CONSTRAINT_NOTNULL, BatchRejected),
+        (sqlite3.SQLITE_TOOBIG, BatchRejected),
         (sqlite3.SQLITE_ERROR, SinkMisconfigured),
         (sqlite3.SQLITE_NOTADB, SinkMisconfigured),
         (sqlite3.SQLITE_CORRUPT, SinkMisconfigured),
@@ -61,7 +61,7 @@ def error(code: int) -> sqlite3.Error:
     ],
 )
 def test_a_result_code_decides_and_its_extended_form_too(code: int, kind: type[Exception]) -> None:
-    assert type(outcome(error(code), "x.sqlite")) is kind
+    assert type(sink_error(error(code), "x.sqlite")) is kind
 
 
 def test_every_commit_is_fsynced(sink: SqliteSink) -> None:
@@ -137,7 +137,7 @@ def test_every_time_that_the_decoder_lets_through_is_stored(moment: str, fractio
     if not isinstance(decoded, Reading):
         return
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(script())
+        connection.executescript(schema_script())
         row = (decoded.device_id, decoded.metric, decoded.ts, decoded.event_id, decoded.payload)
         connection.execute(
             "INSERT INTO sensor_readings (device_id, metric, ts, event_id, topic, received_at, payload)"
@@ -159,7 +159,7 @@ def test_every_time_that_the_decoder_lets_through_is_stored(moment: str, fractio
     ],
 )
 def test_what_is_no_time_is_refused(sink: SqliteSink, ts: str) -> None:
-    with pytest.raises(BatchRefused):
+    with pytest.raises(BatchRejected):
         sink.write([reading(ts=ts)])
 
 
@@ -173,5 +173,5 @@ def test_a_table_that_was_renamed_is_made_anew(path: Path) -> None:
     store = SqliteStore(path)
     assert not store.schema_state().ready
     done = store.migrate()
-    assert (done.applied_now, done.state.ready) == (store.schema_state().applied, True)
-    assert store.migrate().applied_now == ()
+    assert (done.newly_applied, done.state.ready) == (store.schema_state().applied_migrations, True)
+    assert store.migrate().newly_applied == ()

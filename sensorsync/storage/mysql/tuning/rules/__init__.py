@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sensorsync.storage.mysql.tuning.rules import connections, durability, memory, storage
-from sensorsync.storage.mysql.tuning.situation import Advice, Situation
+from sensorsync.storage.mysql.tuning.tuning_input import Advice, TuningInput
 
-Rule = Callable[[Situation], Advice | None]
+Rule = Callable[[TuningInput], Advice | None]
 
 RULES: tuple[Rule, ...] = (*durability.RULES, *memory.RULES, *storage.RULES, *connections.RULES)
 """In the order of the report, which is the order of setting, too: innodb_io_capacity_max bounds innodb_io_capacity."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sensorsync.storage.mysql.tuning.situation import Advice, Profile, Situation
+from sensorsync.storage.mysql.tuning.tuning_input import Advice, Profile, TuningInput
 
-_FLUSH: Final = {
+_FLUSH_ADVICE: Final = {
     Profile.DURABLE: ("1", "on disk before COMMIT is answered: what our acknowledgements stand on", ""),
     Profile.BALANCED: (
         "2",
@@ -20,7 +20,7 @@ _FLUSH: Final = {
         "a crash of the server process or of its host loses the rows of about the last second",
     ),
 }
-_SYNC: Final = {
+_SYNC_BINLOG_ADVICE: Final = {
     Profile.DURABLE: (
         "1",
         "the binary log is synced with each group of commits: replicas never lack what we acknowledged",
@@ -39,52 +39,52 @@ _SYNC: Final = {
 }
 
 
-def flush_log_at_trx_commit(situation: Situation) -> Advice | None:
+def flush_log_at_trx_commit(tuning_input: TuningInput) -> Advice | None:
     """1: write and sync at COMMIT. 2: write. 0: neither. MariaDB has 3, too: as durable as 1, with more syncs."""
     name = "innodb_flush_log_at_trx_commit"
-    now = situation.variables.get(name)
+    now = tuning_input.variables.get(name)
     if now is None:
         return None
-    advised, why, risk = _FLUSH[situation.profile]
-    if situation.product.own_storage and situation.profile is not Profile.DURABLE:
+    advised, why, risk = _FLUSH_ADVICE[tuning_input.profile]
+    if tuning_input.product.has_custom_storage and tuning_input.profile is not Profile.DURABLE:
         # Aurora 2 and 3 mean different things by 2 and 0, and 3 wants innodb_trx_commit_allow_data_loss first.
         advised, why, risk = "1", "the service's storage gains little from less; the service itself advises 1", ""
     return Advice(name, now, advised, why, risk, dynamic=True)
 
 
-def flush_log_at_timeout(situation: Situation) -> Advice | None:
+def flush_log_at_timeout(tuning_input: TuningInput) -> Advice | None:
     """Seconds between two syncs when COMMIT does none: the length of the loss."""
     name = "innodb_flush_log_at_timeout"
-    now = situation.number(name)
-    if now is None or now <= 1 or situation.profile is Profile.DURABLE or situation.product.own_storage:
+    now = tuning_input.int_variable(name)
+    if now is None or now <= 1 or tuning_input.profile is Profile.DURABLE or tuning_input.product.has_custom_storage:
         return None
     why = f"COMMIT no longer syncs, so this is how much a crash loses: 1 second, not {now}"
     return Advice(name, str(now), "1", why, "", dynamic=True)
 
 
-def sync_binlog(situation: Situation) -> Advice | None:
+def sync_binlog(tuning_input: TuningInput) -> Advice | None:
     """Groups of commits between two syncs of the binary log. MySQL's default is 1, MariaDB's 0."""
-    now = situation.variables.get("sync_binlog")
-    if now is None or not situation.on("log_bin") or situation.product.own_storage:
+    now = tuning_input.variables.get("sync_binlog")
+    if now is None or not tuning_input.is_on("log_bin") or tuning_input.product.has_custom_storage:
         return None
-    advised, why, risk = _SYNC[situation.profile]
+    advised, why, risk = _SYNC_BINLOG_ADVICE[tuning_input.profile]
     return Advice("sync_binlog", now, advised, why, risk, dynamic=True)
 
 
-def doublewrite(situation: Situation) -> Advice | None:
+def doublewrite(tuning_input: TuningInput) -> Advice | None:
     """Never off, in no profile: without it a torn page is damage, not loss."""
     name = "innodb_doublewrite"
-    now = situation.variables.get(name)
-    if now is None or situation.product.own_storage:
+    now = tuning_input.variables.get(name)
+    if now is None or tuning_input.product.has_custom_storage:
         return None
     why = "a page that was half written at a crash is restored from its copy; no profile switches it off"
     # MariaDB 11.0.6 has `fast`. MySQL changes between ON and DETECT_ONLY, but not from OFF.
     safe = now.upper() in {"ON", "1", "FAST", "DETECT_AND_RECOVER"}
-    dynamic = not situation.product.mariadb and now.upper() == "DETECT_ONLY"
+    dynamic = not tuning_input.product.mariadb and now.upper() == "DETECT_ONLY"
     return Advice(name, now, now if safe else "ON", why, "", dynamic=dynamic)
 
 
-RULES: Final[tuple[Callable[[Situation], Advice | None], ...]] = (
+RULES: Final[tuple[Callable[[TuningInput], Advice | None], ...]] = (
     flush_log_at_trx_commit,
     flush_log_at_timeout,
     sync_binlog,

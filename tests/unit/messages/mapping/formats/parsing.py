@@ -7,18 +7,18 @@ from typing import Any
 
 import orjson
 
-from sensorsync.messages.mapping.formats import make
+from sensorsync.messages.mapping.formats import create_format
 from sensorsync.messages.mapping.model import MAX_ROWS, FormatSpec
-from sensorsync.messages.reading import MAX_NESTING, REASONS, Rejected
-from sensorsync.messages.reading.model import Fault
+from sensorsync.messages.reading import MAX_NESTING, REJECTION_REASONS, Rejected
+from sensorsync.messages.reading.model import DecodeError
 
 
 def parse(spec: FormatSpec, payload: bytes | str) -> Any:
     """The document of a payload, or why there is none."""
     try:
-        return make(spec).parse(payload.encode() if isinstance(payload, str) else payload)
-    except Fault as fault:
-        return fault.rejected
+        return create_format(spec).parse(payload.encode() if isinstance(payload, str) else payload)
+    except DecodeError as fault:
+        return fault.rejection
 
 
 def rejected(spec: FormatSpec, payload: bytes | str) -> Rejected:
@@ -32,12 +32,12 @@ def check_outcome(spec: FormatSpec, payload: bytes) -> None:
     """What holds for every payload there is."""
     outcome = parse(spec, payload)
     if isinstance(outcome, Rejected):
-        assert outcome.reason in REASONS
+        assert outcome.reason in REJECTION_REASONS
         assert outcome.message
         return
     _check_json(outcome, MAX_NESTING)
     orjson.dumps(outcome)
-    if make(spec).records:
+    if create_format(spec).has_records:
         assert type(outcome) is list
         assert 1 <= len(outcome) <= MAX_ROWS
         assert all(type(record) is dict for record in outcome)

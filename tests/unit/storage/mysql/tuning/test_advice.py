@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sensorsync.storage.mysql.tuning import UNTOUCHED, Product, Profile, Situation, advise, fragment, machine, notes
+from sensorsync.storage.mysql.tuning import UNTOUCHED_NOTE, Product, Profile, TuningInput, advise, my_cnf_snippet, notes
+from sensorsync.storage.mysql.tuning import host_memory as machine
 from sensorsync.storage.mysql.tuning.rules import RULES
 
 MIB, GIB = 2**20, 2**30
@@ -79,15 +80,15 @@ AZURE = SERVERS["MySQL 8.0.36"] | {"aad_auth_only": "OFF"}
 
 def situation(
     variables: dict[str, str], profile: Profile = Profile.DURABLE, memory: int | None = 16 * GIB
-) -> Situation:
-    return Situation(variables, Product.of(variables), profile, memory, connections=20)
+) -> TuningInput:
+    return TuningInput(variables, Product.from_variables(variables), profile, memory, connections=20)
 
 
 def changes(
     variables: dict[str, str], profile: Profile = Profile.DURABLE, memory: int | None = 16 * GIB
 ) -> dict[str, str]:
     """Variable -> advised value; `!` in front of what is not dynamic, `?` of what is for a person to decide."""
-    found = [one for one in advise(situation(variables, profile, memory)) if one.changes]
+    found = [one for one in advise(situation(variables, profile, memory)) if one.differs]
     return {one.variable: f"{'?' if one.by_hand else '' if one.dynamic else '!'}{one.advised}" for one in found}
 
 
@@ -117,7 +118,7 @@ _MARIA = {**_POOL, **_SLOW_DISK, "innodb_log_buffer_size": f"!{64 * MIB}", "inno
 )
 def test_the_durable_advice_for_the_defaults_of_each_version(server: str, expected: dict[str, str]) -> None:
     assert changes(SERVERS[server]) == expected
-    assert Product.of(SERVERS[server]).label == server
+    assert Product.from_variables(SERVERS[server]).label == server
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_no_rule_ever_speaks_of_the_checks_of_a_session_and_the_report_says_why(
             named = {one.variable for one in advise(situation(everything | {"version": version}, profile))}
             assert named
             assert not named & {"unique_checks", "foreign_key_checks"}
-    assert "unique_checks and foreign_key_checks are never touched" in UNTOUCHED
+    assert "unique_checks and foreign_key_checks are never touched" in UNTOUCHED_NOTE
 
 
 @pytest.mark.parametrize(
@@ -191,9 +192,11 @@ def test_what_is_not_innodb_gets_no_advice() -> None:
 
 
 def test_percona_server_is_mysql_under_its_own_name() -> None:
-    product = Product.of(_MYSQL | {"version": "8.0.36-28", "version_comment": "Percona Server (GPL), Release 28"})
-    assert (product.label, product.flavor, product.can_persist) == ("Percona Server 8.0.36", "mysql", True)
-    assert not Product.of(SERVERS["MariaDB 11.4.5"]).can_persist
+    product = Product.from_variables(
+        _MYSQL | {"version": "8.0.36-28", "version_comment": "Percona Server (GPL), Release 28"}
+    )
+    assert (product.label, product.flavor, product.supports_persist) == ("Percona Server 8.0.36", "mysql", True)
+    assert not Product.from_variables(SERVERS["MariaDB 11.4.5"]).supports_persist
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_every_rule_has_nothing_to_say_about_a_variable_that_the_server_lacks() 
 
 def fragment_of(variables: dict[str, str], profile: Profile, already: frozenset[str] = frozenset()) -> str:
     seen = situation(variables, profile)
-    return fragment(advise(seen), seen.product, profile, notes(seen), already)
+    return my_cnf_snippet(advise(seen), seen.product, profile, notes(seen), already)
 
 
 def test_the_fragment_has_what_needs_a_restart_and_what_a_restart_would_undo() -> None:
@@ -336,10 +339,10 @@ def test_what_apply_has_set_is_in_the_fragment_though_nothing_differs_any_more()
 def test_memory_is_what_the_container_may_have(tmp_path: Path) -> None:
     (tmp_path / "limit").write_text("536870912\n")
     (tmp_path / "none").write_text("max\n")
-    assert machine.memory((tmp_path / "limit", tmp_path / "missing")) == 512 * MIB
-    assert machine.memory((tmp_path / "none",)) == machine.memory(()) > 512 * MIB
+    assert machine.total_memory((tmp_path / "limit", tmp_path / "missing")) == 512 * MIB
+    assert machine.total_memory((tmp_path / "none",)) == machine.total_memory(()) > 512 * MIB
 
 
 def test_a_server_of_another_name_runs_elsewhere() -> None:
-    assert not machine.is_this_machine("another-host.example.com")
-    assert not machine.is_this_machine(None)
+    assert not machine.is_local_host("another-host.example.com")
+    assert not machine.is_local_host(None)

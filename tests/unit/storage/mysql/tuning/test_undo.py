@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from sensorsync.errors import ConfigurationError
-from sensorsync.storage.mysql.tuning.server import Identity
-from sensorsync.storage.mysql.tuning.undo import Entry, Undo, UndoFile
+from sensorsync.storage.mysql.tuning.server import ServerIdentity
+from sensorsync.storage.mysql.tuning.undo import UndoEntry, UndoFile, UndoState
 
-SERVER = Identity("fd14a1c7-e860", "db1", "3306", "/var/lib/mysql/")
-UNDO = Undo(SERVER, 1000.0, {"sync_binlog": Entry("0", "1"), "max_connections": Entry("151", "200", True, "160")})
+SERVER = ServerIdentity("fd14a1c7-e860", "db1", "3306", "/var/lib/mysql/")
+UNDO = UndoState(
+    SERVER, 1000.0, {"sync_binlog": UndoEntry("0", "1"), "max_connections": UndoEntry("151", "200", True, "160")}
+)
 
 
 def test_what_is_written_is_read_again_and_only_this_user_may_read_it(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_each_server_has_its_own_file_and_never_reads_anothers(tmp_path: Path) -
     here, there = UndoFile(tmp_path, SERVER), UndoFile(tmp_path, replace(SERVER, server="another"))
     here.write(UNDO)
     assert there.read() is None
-    assert there.others() == [here.path]
+    assert there.other_files() == [here.path]
     there.path.write_bytes(here.path.read_bytes())
     with pytest.raises(ConfigurationError, match="belongs to another server"):
         there.read()
@@ -69,6 +71,6 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
 
 
 def test_a_restart_leaves_only_what_was_persisted() -> None:
-    assert UNDO.still_set(1001.5) == UNDO  # the uptime is in whole seconds
-    assert UNDO.still_set(1010.0).entries == {"max_connections": UNDO.entries["max_connections"]}
-    assert UNDO.still_set(1010.0).started == 1010.0
+    assert UNDO.still_effective(1001.5) == UNDO  # the uptime is in whole seconds
+    assert UNDO.still_effective(1010.0).entries == {"max_connections": UNDO.entries["max_connections"]}
+    assert UNDO.still_effective(1010.0).started == 1010.0
