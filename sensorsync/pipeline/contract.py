@@ -31,6 +31,7 @@ __all__ = [
     "Sink",
     "SinkMisconfigured",
     "SinkUnavailable",
+    "SinkVerificationFailed",
     "Source",
     "WriteReport",
 ]
@@ -127,6 +128,17 @@ class SinkUnavailable(Exception):
         self.errno = errno
         self.commit_outcome_unknown = commit_outcome_unknown
         self.retry_immediately = retry_immediately
+
+
+class SinkVerificationFailed(SinkUnavailable):
+    """The database is no longer what was verified at the start: its table, its session settings or its file has changed.
+
+    Nothing of the batch is stored. The same batch again is right once a person has undone the change.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, errno=errno)
+        self.hint = hint
 
 
 class BatchRejected(Exception):

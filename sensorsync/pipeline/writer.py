@@ -22,6 +22,7 @@ from sensorsync.pipeline.contract import (
     Sink,
     SinkMisconfigured,
     SinkUnavailable,
+    SinkVerificationFailed,
     WriteReport,
 )
 from sensorsync.pipeline.counters import RetryCause, WriterCounters
@@ -192,6 +193,9 @@ class BatchWriter:
             began = time.monotonic()
             try:
                 new = self._sink.write(rows)
+            except SinkVerificationFailed as error:
+                description = "the database is not as it was verified"
+                self._wait_before_retry(RetryCause.CONFIGURATION, description, error, hint=error.hint)
             except SinkUnavailable as error:
                 ambiguous |= error.commit_outcome_unknown
                 prompt = prompt + 1 if error.retry_immediately else 0

@@ -14,8 +14,6 @@ MySQL 8.0.19 introduced `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE 
 VALUES().
 """
 
-SERVER_INFO_QUERY = "SELECT VERSION(), @@max_allowed_packet"
-
 
 def decode_text(value: Any) -> str:
     """Return a value from the server's metadata as text. MySQL returns some of them as bytes, for example in information_schema."""

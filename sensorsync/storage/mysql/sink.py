@@ -12,11 +12,13 @@ from typing import Any, Final, NoReturn
 import pymysql
 
 from sensorsync.messages.reading import Reading, TargetTable
-from sensorsync.pipeline.contract import BatchRejected, Row
+from sensorsync.pipeline.contract import BatchRejected, Row, SinkMisconfigured, SinkUnavailable, SinkVerificationFailed
+from sensorsync.storage.mysql.batch_verifier import BatchVerifier
 from sensorsync.storage.mysql.connect import ConnectionPool, Lease, sink_error
 from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
 from sensorsync.storage.mysql.faults import NO_PARTITION, PACKET_TOO_LARGE, STATEMENT_TIMEOUTS, ErrorAction
 from sensorsync.storage.mysql.statement import ConflictPolicy, ReadingUpsert, Upsert, build_statements
+from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.mysql.target_tables import range_partition_columns
 from sensorsync.storage.mysql.target_upsert import TargetUpsert
 from sensorsync.storage.target_table import TableUpserts
@@ -27,8 +29,10 @@ _PACKET_MARGIN: Final = 1024
 _MAX_STATEMENT_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
-_KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365})
+_KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365, 1690})
 """The errors that the upsert of a target table provokes for a conflict with another unique key (see `target_upsert`)."""
+_OUT_OF_RANGE: Final = 1690
+"""The error of `statement.upsert_suffix` where a reading met another one."""
 _KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
     " AUTO_INCREMENT is used up"
@@ -52,8 +56,10 @@ class MySqlSink:
         *,
         worker: int = 0,
         target_tables: Sequence[TargetTable] = (),
+        verifier: TableVerifier | None = None,
     ) -> None:
         self._pool = pool
+        self._verification = BatchVerifier(pool.connector, verifier or TableVerifier())
         pool.register(self)
         self._worker = worker
         self._upserts: TableUpserts[Upsert] = TableUpserts(ReadingUpsert(conflict), TargetUpsert, target_tables)
@@ -87,7 +93,7 @@ class MySqlSink:
         try:
             batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.split_by_table(rows)]
             texts = [(upsert, upsert.format_rows(chosen)) for upsert, chosen in batch]
-            lease = self._acquire_lease()
+            lease = self._acquire_lease(batch)
             parts = self._build_statements(lease, texts)
         except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
             raise BatchRejected(f"a value that no SQL can say: {error}") from error
@@ -120,7 +126,7 @@ class MySqlSink:
             parts += [(statement, upsert.no_op) for statement in made]
         return parts
 
-    def _acquire_lease(self) -> Lease:
+    def _acquire_lease(self, batch: UpsertRows) -> Lease:
         now = time.monotonic()
         idle = now - self._last_used
         if self._lease is not None and idle > self._pool.connector.idle_limit and not self._lease.is_alive():
@@ -128,7 +134,13 @@ class MySqlSink:
         self._last_used = now
         if self._lease is None:
             self._lease = self._pool.checkout(self._worker)
-        return self._lease
+        lease = self._lease
+        try:
+            self._verification.before_writing(lease, _tables(batch))
+        except (SinkUnavailable, SinkMisconfigured):
+            self._discard_lease(lease)
+            raise
+        return lease
 
     def _run_transaction(self, lease: Lease, parts: Sequence[tuple[bytes, bool]], batch: UpsertRows) -> int:
         committing = False
@@ -136,8 +148,13 @@ class MySqlSink:
             lease.begin()
             with lease.connection.cursor() as cursor:
                 new = sum(self._execute(cursor, statement, no_op=no_op) for statement, no_op in parts)
+            self._verification.before_commit(lease, _tables(batch))
             committing = True
             lease.commit()
+        except SinkVerificationFailed:
+            lease.rollback()
+            self._discard_lease(lease)
+            raise
         except Exception as error:  # noqa: BLE001 - _raise_error always raises one of the three outcomes
             self._raise_error(lease, error, batch, committing=committing)
         except BaseException:
@@ -170,6 +187,13 @@ class MySqlSink:
         chosen: list[Row] = [row for _, rows in batch for row in rows]
         usable = lease.rollback() and not diagnosis.connection_lost
         action = self._decide_action(lease, diagnosis, chosen, usable=usable)
+        is_key_conflict = diagnosis.errno in _KEY_CONFLICT_ERRNOS
+        if action is ErrorAction.REJECT and usable and (len(chosen) == 1 or is_key_conflict):
+            try:
+                self._verification.after_rejection(lease, _tables(batch), is_key_conflict=is_key_conflict)
+            except (SinkUnavailable, SinkMisconfigured) as failure:
+                self._discard_lease(lease)
+                raise failure from error
         if not usable or action in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
             self._discard_lease(lease)  # reconnect, as the primary may have moved or privileges may have changed
         if diagnosis.errno in STATEMENT_TIMEOUTS:
@@ -178,7 +202,7 @@ class MySqlSink:
         if action is ErrorAction.REJECT:
             note = (
                 _KEY_CONFLICT_NOTE
-                if not self._upserts.only_readings and diagnosis.errno in _KEY_CONFLICT_ERRNOS
+                if is_key_conflict and (not self._upserts.only_readings or diagnosis.errno == _OUT_OF_RANGE)
                 else ""
             )
             raise BatchRejected(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
@@ -202,6 +226,10 @@ class MySqlSink:
     def _discard_lease(self, lease: Lease) -> None:
         lease.release(broken=True)
         self._lease = None
+
+
+def _tables(batch: UpsertRows) -> list[TargetTable | None]:
+    return [upsert.table for upsert, _ in batch]
 
 
 def _count_updated_rows(cursor: Any, affected: int) -> int:
