@@ -169,9 +169,9 @@ class DeadLetters:
             chosen = connection.execute(
                 f"SELECT id {FROM_INDEX} {where} ORDER BY id {order} LIMIT ?", (*parameters, many)
             )
-            for (number,) in chosen.fetchall():
+            for (letter_id,) in chosen.fetchall():
                 found = f"{SELECT_LETTER}, {_PAYLOAD} FROM letters WHERE id = ?"
-                yield StoredLetter.from_row(connection.execute(found, (size, number)).fetchone())
+                yield StoredLetter.from_row(connection.execute(found, (size, letter_id)).fetchone())
 
     def get(self, letter_id: int) -> StoredLetter | None:
         """Return one letter with its whole payload, or None when the box has no letter with this id."""
@@ -210,18 +210,18 @@ class DeadLetters:
         The first one is always returned. The box is not changed.
         """
         query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_IDS} AND state = 'parked' ORDER BY id"
-        there: list[int] = []
+        found: list[int] = []
         deliveries: list[Delivery] = []
         with self._file.read_transaction() as connection:
             rows = connection.execute(query, (json.dumps(list(ids)),))
-            for number, topic, payload, qos, first_seen, properties, rejection_reason in rows:
+            for letter_id, topic, payload, qos, first_seen, properties, rejection_reason in rows:
                 max_bytes -= len(payload)
-                if max_bytes < 0 and there:
+                if max_bytes < 0 and found:
                     break
-                there.append(number)
+                found.append(letter_id)
                 decoded = None if properties is None else json.loads(properties)
                 deliveries.append(Delivery(topic, payload, qos, first_seen, None, decoded, rejection_reason))
-        return ReplayBatch(there, deliveries)
+        return ReplayBatch(found, deliveries)
 
     def get_many(self, ids: Sequence[int]) -> list[StoredLetter]:
         """Return the letters with these ids that are (still) in the box, in order."""
@@ -268,11 +268,11 @@ class DeadLetters:
         self._file.vacuum()
 
     def _change_in_chunks(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
-        numbers = self.ids(criteria)
+        ids = self.ids(criteria)
         changed = 0
-        for start in range(0, len(numbers), _CHUNK):
+        for start in range(0, len(ids), _CHUNK):
             with self._file.write_transaction() as connection:
-                changed += change(connection, numbers[start : start + _CHUNK].tolist())
+                changed += change(connection, ids[start : start + _CHUNK].tolist())
         return changed
 
 
@@ -281,10 +281,10 @@ def _park(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
     if known is None:
         connection.execute(_ADD, row)
         return True
-    number, at, attempts, reason, errno, message, history = known
+    letter_id, at, attempts, reason, errno, message, history = known
     if (reason, errno, message) != (row[1], row[2], row[6]):
         history = append_history(history, history_entry(at, attempts, reason, errno, message))
-    connection.execute(_UPDATE_KNOWN, (number, *row[1:7], history))
+    connection.execute(_UPDATE_KNOWN, (letter_id, *row[1:7], history))
     return False
 
 

@@ -206,9 +206,9 @@ class MySqlSink:
                 else ""
             )
             raise BatchRejected(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
-        decision = diagnosis._replace(rule=diagnosis.rule._replace(action=action))
+        decided = diagnosis._replace(rule=diagnosis.rule._replace(action=action))
         raise sink_error(
-            decision, self._pool.connector.address, ambiguous=committing and diagnosis.connection_lost
+            decided, self._pool.connector.address, ambiguous=committing and diagnosis.connection_lost
         ) from error
 
     def _decide_action(
