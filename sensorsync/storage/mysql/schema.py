@@ -12,6 +12,7 @@ import pymysql
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.messages.reading import TargetTable
+from sensorsync.pipeline.contract import SinkMisconfigured
 from sensorsync.storage.mysql.connect import Connection, ConnectionFactory, close_quietly, sink_error
 from sensorsync.storage.mysql.diagnosis import diagnose_error
 from sensorsync.storage.mysql.faults import UNKNOWN_DATABASE
@@ -59,6 +60,8 @@ def database_connection(
     connection = connector.new_connection(read_timeout=read_timeout, database=database)
     try:
         connector.open(connection)
+    except SinkMisconfigured:
+        raise
     except Exception as error:
         raise sink_error(diagnose_error(error, connecting=True), connector.address) from error
     try:
