@@ -188,7 +188,7 @@ class MySqlSink:
         usable = lease.rollback() and not diagnosis.connection_lost
         action = self._decide_action(lease, diagnosis, chosen, usable=usable)
         is_key_conflict = diagnosis.errno in _KEY_CONFLICT_ERRNOS
-        if action is ErrorAction.REJECT and usable and (len(chosen) == 1 or is_key_conflict):
+        if action is ErrorAction.REJECT and usable:
             try:
                 self._verification.after_rejection(lease, _tables(batch), is_key_conflict=is_key_conflict)
             except (SinkUnavailable, SinkMisconfigured) as failure:
