@@ -286,7 +286,7 @@ def test_a_second_instance_elsewhere_takes_over_and_the_first_does_not_fight(pla
     place.audit()
 
 
-def test_leaving_ends_every_session_those_of_earlier_processes_included(place: Place) -> None:
+def test_end_sessions_ends_every_session_those_of_earlier_processes_included(place: Place) -> None:
     with place.subscriber(3) as three:
         assert three.terminate() == 0
     place.publish(600)
@@ -299,7 +299,7 @@ def test_leaving_ends_every_session_those_of_earlier_processes_included(place: P
 
 
 @pytest.mark.long
-def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_leave(place: Place) -> None:
+def test_a_process_that_is_down_when_all_are_to_end_sessions_is_started_once_more_to_end_them(place: Place) -> None:
     with place.subscriber(2, "--leave") as process:
         registry = place.folder / "state" / "sessions" / f"sensorsync-me-1_127.0.0.1-{place.broker.port}.json"
         sound = registry.read_text()
@@ -314,7 +314,7 @@ def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_le
 
 
 @pytest.mark.long
-def test_another_instance_is_another_member_and_leaves_only_when_it_is_asked(place: Place) -> None:
+def test_another_instance_is_another_member_and_ends_its_sessions_only_when_it_is_asked(place: Place) -> None:
     with place.subscriber(2) as old:
         assert old.terminate() == 0
     with place.subscriber(2, SENSORSYNC_MQTT__INSTANCE="new") as new:

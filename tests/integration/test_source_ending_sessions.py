@@ -95,7 +95,7 @@ def test_a_writer_that_dies_while_the_sessions_are_drained_ends_the_process_and_
     asyncio.run(scenario())
 
 
-def test_during_an_outage_leaving_is_given_up_by_the_stop_deadline_and_that_is_said(
+def test_during_an_outage_ending_the_sessions_is_given_up_by_the_stop_deadline_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -123,7 +123,7 @@ def test_during_an_outage_leaving_is_given_up_by_the_stop_deadline_and_that_is_s
     assert "the sessions could not be drained: they are kept" in caplog.text
 
 
-def test_leaving_after_max_messages_keeps_the_session_that_holds_the_rest(tmp_path: Path) -> None:
+def test_ending_the_sessions_after_max_messages_keeps_the_session_that_holds_the_rest(tmp_path: Path) -> None:
     async def scenario() -> None:
         limits = IngestLimits(end_sessions=True, stop_timeout=0.3, max_messages=30)
         async with FakeBroker(window=100) as broker, leaver(broker.port, tmp_path, limits=limits) as pipeline:
@@ -201,7 +201,7 @@ def test_draining_goes_on_under_back_pressure_and_takes_everything(tmp_path: Pat
     asyncio.run(scenario())
 
 
-def test_a_link_that_is_down_when_we_leave_is_waited_for_and_drained_too(tmp_path: Path) -> None:
+def test_a_link_that_is_down_when_ending_the_sessions_is_waited_for_and_drained_too(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, leaver(broker.port, tmp_path, connections=2) as pipeline:
             await subscribed(broker, pipeline, links=2)
@@ -217,7 +217,7 @@ def test_a_link_that_is_down_when_we_leave_is_waited_for_and_drained_too(tmp_pat
     asyncio.run(scenario())
 
 
-def test_a_link_that_stays_down_when_we_leave_keeps_its_session_and_that_is_said(
+def test_a_link_that_stays_down_when_ending_the_sessions_keeps_its_session_and_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -271,7 +271,7 @@ class LosesTheGoodbye(FakeBroker):
             super().packet_received(connection, packet)
 
 
-def test_a_session_is_forgotten_only_after_the_broker_has_ended_it(tmp_path: Path) -> None:
+def test_a_session_is_removed_from_the_registry_only_after_the_broker_has_ended_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with LosesTheGoodbye() as broker, leaver(broker.port, tmp_path) as pipeline:
             await subscribed(broker, pipeline)
