@@ -53,7 +53,7 @@ def test_a_commit_is_timed_once_and_a_batch_once() -> None:
     assert desk.meter.retries_by_cause == {}
 
 
-def test_an_outage_is_counted_by_its_number_and_told_while_it_lasts() -> None:
+def test_an_outage_is_counted_by_errno_and_reported_while_it_lasts() -> None:
     desk = Desk(FakeSink(faults=[SinkUnavailable("gone", errno=2013), SinkUnavailable("refused", errno=2003)]))
     desk.write("a")
     assert desk.meter.retries_by_cause == {(RetryCause.DATABASE, "2013"): 1, (RetryCause.DATABASE, "2003"): 1}
@@ -70,7 +70,7 @@ def test_a_deadlock_is_counted_and_is_no_reason_to_wait() -> None:
     assert (desk.meter.retries_by_cause, desk.waits) == ({(RetryCause.LOCK, "1213"): 1}, [])
 
 
-def test_a_wrong_configuration_is_told_apart_from_an_outage() -> None:
+def test_a_wrong_configuration_is_counted_apart_from_an_outage() -> None:
     desk = Desk(FakeSink(faults=[SinkMisconfigured("no table", errno=1146)]))
     desk.write("a")
     assert desk.meter.retries_by_cause == {(RetryCause.CONFIGURATION, "1146"): 1}
@@ -78,7 +78,7 @@ def test_a_wrong_configuration_is_told_apart_from_an_outage() -> None:
     assert desk.meter.blocked_by is None
 
 
-def test_a_database_that_refuses_everything_is_told_until_it_takes_a_row() -> None:
+def test_a_database_that_rejects_everything_is_reported_until_a_row_is_stored() -> None:
     desk = Desk(FakeSink(poison={"a", "b"}), refusals=RejectionBreaker(limit=2))
     desk.mended = {"a", "b"}
     desk.write("a", "b")
@@ -88,11 +88,11 @@ def test_a_database_that_refuses_everything_is_told_until_it_takes_a_row() -> No
     assert desk.sink.stored == {"a", "b"}
 
 
-def test_a_box_that_takes_nothing_is_told_until_it_does() -> None:
+def test_an_unavailable_dead_letter_box_is_reported_until_it_is_written() -> None:
     desk = Desk(FakeSink(), FakeBox(faults=1))
     desk.write("garbage")
     assert desk.meter.retries_by_cause == {(RetryCause.DEAD_LETTERS, ""): 1}
-    assert desk.waits == [(RetryCause.DEAD_LETTERS, "the dead-letter box takes nothing: disk full")]
+    assert desk.waits == [(RetryCause.DEAD_LETTERS, "the dead-letter box cannot be written: disk full")]
     assert desk.meter.blocked_by is None
 
 

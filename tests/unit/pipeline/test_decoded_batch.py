@@ -46,7 +46,7 @@ def test_rows_know_the_message_that_they_come_from() -> None:
     assert list(batch.dead_letters([delivery(str(number)) for number in range(4)])) == [1, 2]
 
 
-def test_a_letter_has_the_whole_message_and_the_reason_of_its_first_fault() -> None:
+def test_a_dead_letter_has_the_whole_message_and_the_reason_of_its_first_rejection() -> None:
     batch = DecodedBatch()
     batch.add_fan_out(0, FanOut((row("a"), row("b"), bad("ts is no time", "ts"))))
     refused = {1: BatchRejected("too long", errno=1406)}
@@ -62,7 +62,7 @@ def test_indices_count_the_parts_of_the_message_and_not_its_rows() -> None:
     )
 
 
-def test_a_message_of_one_row_is_told_as_it_is() -> None:
+def test_a_single_row_message_keeps_its_rejection_text() -> None:
     batch = DecodedBatch()
     batch.add_row(0, row("a"))
     batch.add_rejected(1, bad("not JSON", "json"))
@@ -78,7 +78,7 @@ def test_where_no_row_is_stored_the_letter_does_not_say_that_others_are() -> Non
     assert said(bad()) == "rejected its only row: [0] value is missing"
 
 
-def test_thousands_of_faults_are_told_in_a_few_lines() -> None:
+def test_thousands_of_rejections_are_summarised() -> None:
     parts: list[Row | Rejected] = [bad(f"value {'9' * 1000} of {number}") for number in range(3000)]
     parts += [row("x"), *[bad()] * 100, row("y"), bad("last")]
     text = said(*parts)

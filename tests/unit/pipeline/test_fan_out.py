@@ -140,7 +140,7 @@ def test_a_message_of_five_rows_of_which_the_database_refuses_one_is_parked_and_
     )
 
 
-def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_database_and_not_hundreds() -> None:
+def test_a_message_of_hundreds_of_poison_rows_counts_as_one_rejection() -> None:
     messages = [["poison"] * 300, ["poison"] * 300, ["poison"]]
     table, box = Table(poison=keys(messages, "poison")), Box()
     refusals = RejectionBreaker(limit=3)
@@ -156,7 +156,7 @@ def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_databas
     assert len(box.letters) == 2
 
 
-def test_a_good_row_beside_the_poison_says_that_the_database_is_well() -> None:
+def test_a_stored_row_beside_poison_rows_resets_the_rejection_breaker() -> None:
     messages = [["poison", "good", "poison"]] * 50
     table, box = Table(poison=keys(messages, "poison")), Box()
     writer(table, box, pause=lambda _: False, refusals=RejectionBreaker(limit=2)).write(
@@ -178,7 +178,7 @@ def test_a_long_run_of_poison_behind_a_good_row_does_not_keep_the_batch_for_ever
     assert (report.messages_stored, report.rows_stored, report.redelivered_rows, len(box.letters)) == (1, 3, 0, 500)
 
 
-def test_a_batch_that_is_kept_for_its_refusals_is_parked_once_another_writer_stores_a_row() -> None:
+def test_a_batch_kept_by_the_rejection_breaker_is_parked_once_another_writer_stores_a_row() -> None:
     table, box, refusals = Table(poison={(number, 0) for number in range(200)}), Box(), RejectionBreaker()
     other = writer(table, box, refusals=refusals)
     waits: list[float] = []

@@ -21,7 +21,7 @@ def take(ledger: AckLedger, packet_id: int, payload: bytes = b"", *, dup: bool =
     return token
 
 
-def test_acks_leave_in_the_order_of_arrival() -> None:
+def test_acks_are_released_in_arrival_order() -> None:
     ledger = opened()
     first, second, third = (take(ledger, packet_id) for packet_id in (11, 12, 13))
 
@@ -53,7 +53,7 @@ def test_deliveries_of_dead_epochs_are_counted_until_they_are_settled() -> None:
     assert ledger.stale_deliveries == 2
 
 
-def test_a_resend_of_an_unsettled_message_is_recognised_as_a_copy() -> None:
+def test_a_resend_of_an_unsettled_message_is_recognised() -> None:
     ledger = opened()
     token = take(ledger, 7, b"x")
 
@@ -83,7 +83,7 @@ def test_a_duplicate_of_an_acknowledged_id_is_written_but_not_acknowledged() -> 
     assert ledger.settle([take(ledger, 7, b"two")]) == [7]
 
 
-def test_a_new_message_with_dup_under_an_acknowledged_id_is_owed_an_ack() -> None:
+def test_a_new_message_with_dup_under_an_acknowledged_id_is_acknowledged() -> None:
     # A broker may hand on another subscriber's unacknowledged message to us, DUP and all, under an id of its choice.
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
@@ -91,7 +91,7 @@ def test_a_new_message_with_dup_under_an_acknowledged_id_is_owed_an_ack() -> Non
     assert ledger.settle([take(ledger, 7, b"two", dup=True)]) == [7]
 
 
-def test_after_a_reconnect_a_redelivery_is_owed_an_ack_whatever_its_dup_flag() -> None:
+def test_after_a_reconnect_a_redelivery_is_acknowledged_whatever_its_dup_flag() -> None:
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
 

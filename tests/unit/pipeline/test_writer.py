@@ -215,7 +215,7 @@ def test_a_database_that_refuses_everything_keeps_the_rows_instead_of_parking_th
     assert report.messages_stored == 100
 
 
-def test_refusals_are_systemic_over_batches_and_one_stored_row_ends_that() -> None:
+def test_the_rejection_breaker_opens_over_batches_and_one_stored_row_closes_it() -> None:
     refusals = RejectionBreaker(limit=3)
     sink, box = FakeSink(poison={"p1", "p2", "p3", "p4"}), FakeBox()
     work = writer(sink, box, refusals=refusals, pause=lambda _: False)
