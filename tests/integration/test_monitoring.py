@@ -98,7 +98,7 @@ def test_a_pool_counts_what_it_opened_lent_and_threw_away(database: Database) ->
         assert pool.in_use == 0
 
 
-def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
+def test_the_dead_letter_probe_counts_letters_and_reports_a_locked_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)

@@ -103,7 +103,7 @@ def test_while_it_stops_it_is_not_ready() -> None:
     assert board.checks()["processes"] == "it is stopping"
 
 
-def test_what_a_watch_meets_fails_its_check_until_it_is_over() -> None:
+def test_an_error_of_a_health_probe_fails_its_check_until_it_is_over() -> None:
     problem: list[str] = ["read-only"]
 
     def look() -> dict[str, list[tuple[list[str], list[float]]]]:
@@ -123,7 +123,7 @@ def test_what_a_watch_meets_fails_its_check_until_it_is_over() -> None:
     assert closed.wait(5)
 
 
-def test_a_watch_that_hangs_is_a_problem_while_it_hangs() -> None:
+def test_a_hanging_health_probe_fails_its_check() -> None:
     gate = Event()
 
     def look() -> dict[str, list[tuple[list[str], list[float]]]]:

@@ -20,7 +20,7 @@ def test_a_value_falls_into_the_bucket_of_its_upper_bound_and_a_negative_one_cou
     assert histogram.sum_and_counts() == [18.5, 4, 1, 2]
 
 
-def test_a_picture_has_every_metric_of_a_process_and_survives_the_way_through_json() -> None:
+def test_a_process_report_has_every_process_metric_and_survives_json() -> None:
     full = meter(10)
     full.window_estimate = type("Window", (), {"window": 32})()
     full.ledgers[0] = type("Ledger", (), {"in_flight": 4})()
@@ -35,7 +35,7 @@ def test_every_message_of_a_batch_is_in_the_histogram_of_its_way() -> None:
     assert (round(total, 6), sum(counts)) == (0.3, 10)
 
 
-def test_a_healthy_process_has_nothing_to_tell() -> None:
+def test_a_healthy_process_has_no_failing_checks() -> None:
     assert picture(10)["failing"] == {}
 
 
@@ -67,7 +67,7 @@ def test_a_writer_that_waits_fails_the_check_of_what_it_waits_for() -> None:
         assert taken["values"]["sensorsync_writers_waiting"] == [([], [1])]
 
 
-def test_what_was_kept_is_counted_by_cause_and_error_number_over_all_writers() -> None:
+def test_retries_are_counted_by_cause_and_errno_over_all_writers() -> None:
     one = PipelineCounters(0.0)
     for _ in range(2):
         one.add_writer().count_retry(RetryCause.DATABASE, SinkUnavailable("gone", errno=2013))

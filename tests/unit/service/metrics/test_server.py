@@ -75,7 +75,7 @@ def test_it_serves_metrics_health_and_readiness() -> None:
     play(story)
 
 
-def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
+def test_a_process_that_serves_its_own_metrics_reports_at_each_request() -> None:
     async def story(port: int, board: MetricsAggregator) -> None:
         board.request_report = lambda: board.update(0, picture(77))
         assert b"\nsensorsync_rows_stored_total 77.0\n" in (await ask(port, b"GET /metrics HTTP/1.1"))[2]

@@ -110,7 +110,7 @@ def named(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecor
     return [record for record in caplog.records if getattr(record, "event", None) == event]
 
 
-def test_all_run_until_they_are_asked_and_then_end_softly(tmp_path: Path) -> None:
+def test_all_processes_run_until_shutdown_is_requested(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve()", processes=3)
     verdict, reason = stage.play(stage.all_connected)
     assert verdict == SupervisionResult(ExitCode.OK, (), 0, failed=False)
@@ -156,7 +156,7 @@ def test_a_killed_process_is_started_again_and_the_other_never_notices(
     )
     assert (verdict.exit_code, verdict.restarts) == (ExitCode.OK, 1)
     assert stage.lives(0) == 1
-    assert "process 1 was ended by SIGKILL; it is started again in" in named(caplog, "process_died")[0].getMessage()
+    assert "process 1 was terminated by SIGKILL; restart in" in named(caplog, "process_died")[0].getMessage()
 
 
 def test_a_process_that_somebody_else_stopped_is_started_again(tmp_path: Path) -> None:
@@ -175,14 +175,14 @@ def test_a_crash_loop_is_loud_and_goes_on_with_what_the_process_said_last(
     loop = named(caplog, "crash_loop")[0]
     assert loop.levelno == logging.CRITICAL
     assert (
-        "keeps crashing, 3 times in a row; it ended with 1: Segmentation fault, or so; the others go on"
+        "crashed 3 times in a row; it exited with code 1: Segmentation fault, or so; the other processes continue"
         in loop.getMessage()
     )
     assert "[P1] Segmentation fault, or so" in caplog.text
 
 
 @pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.BROKER, ExitCode.DATABASE, ExitCode.ALREADY_RUNNING])
-def test_a_fault_at_the_first_start_ends_all_and_is_told_once(tmp_path: Path, code: ExitCode) -> None:
+def test_a_permanent_failure_at_the_first_start_ends_all_and_is_reported_once(tmp_path: Path, code: ExitCode) -> None:
     script = f"say('problem', message='It is wrong.', code='c', hint='Mend it.'); sys.exit({int(code)})"
     stage = Stage(tmp_path, script, processes=3)
     verdict, reason = stage.play()
@@ -230,7 +230,7 @@ def test_a_run_that_is_meant_to_end_gives_up_a_process_that_only_crashes(tmp_pat
     stage = Stage(tmp_path, script, until_idle=1.0)
     verdict, _ = stage.play()
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert "process 1 ended with 1" in verdict.problems[0].message
+    assert "process 1 exited with code 1" in verdict.problems[0].message
     assert stage.lives(1) == 3
 
 
@@ -242,11 +242,11 @@ def test_one_that_does_not_end_is_killed_after_the_deadline(
     stage = Stage(tmp_path, script + " if number else serve()")
     verdict, _ = stage.play(stage.all_connected)
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert "process 1 was ended by SIGKILL" in verdict.problems[0].message
+    assert "process 1 was terminated by SIGKILL" in verdict.problems[0].message
     assert len(named(caplog, "process_killed")) == 1
 
 
-def test_one_that_leaves_for_good_is_given_its_time(
+def test_a_process_that_ends_its_sessions_is_not_killed_at_the_deadline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "KILL_DELAY", -2.0)  # one second after the request, if it were to stop
@@ -265,7 +265,7 @@ time.sleep(60)
     assert named(caplog, "process_killed") == []
 
 
-def test_one_that_is_just_failing_when_all_are_to_leave_has_one_life_more_to_leave(tmp_path: Path) -> None:
+def test_a_process_that_fails_during_shutdown_is_started_once_more_to_end_its_sessions(tmp_path: Path) -> None:
     # That was exit code 5, and sessions that stayed, for what had been mended a moment before.
     script = """
 while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
@@ -284,7 +284,7 @@ serve()
     assert (verdict.exit_code, stage.lives(1)) == (ExitCode.OK, 3)
 
 
-def test_one_that_fails_again_when_all_are_to_leave_is_given_up(tmp_path: Path) -> None:
+def test_a_process_that_fails_twice_during_shutdown_is_given_up(tmp_path: Path) -> None:
     script = """
 while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
     time.sleep(0.01)
@@ -302,11 +302,11 @@ serve()
     assert (verdict.exit_code, stage.lives(1)) == (ExitCode.INCOMPLETE, 3)
 
 
-def test_messages_left_behind_by_one_make_the_whole_incomplete(tmp_path: Path) -> None:
+def test_unacknowledged_messages_of_one_process_make_the_result_incomplete(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve(code=5 * number)")
     verdict, _ = stage.play(stage.all_connected)
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert verdict.problems[0].message.startswith("process 1 ended with 5")
+    assert verdict.problems[0].message.startswith("process 1 exited with code 5")
 
 
 def test_enough_messages_of_all_together_end_all(tmp_path: Path) -> None:
