@@ -148,7 +148,7 @@ def test_what_no_mapping_is_for_is_read_in_our_own_format(topic: str) -> None:
     assert isinstance(decoded(settings(**MAPPED), PLAIN, topic), Reading)
 
 
-def test_what_is_no_reading_either_is_told_that_no_mapping_was_for_it() -> None:
+def test_a_message_that_is_not_a_reading_is_rejected_with_no_mapping_matched() -> None:
     assert decoded(settings(**MAPPED), b"{}", "boilers/b1") == Rejected(
         "device_id", "no mapping is for this message; as a plain reading: device_id is missing"
     )
