@@ -1,4 +1,4 @@
-"""Batcher: when a batch leaves, and with what."""
+"""The batcher: when a batch is due, and which deliveries it has."""
 
 from __future__ import annotations
 

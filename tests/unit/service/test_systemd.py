@@ -1,4 +1,4 @@
-"""What a service of `Type=notify` tells systemd."""
+"""The notifications to systemd of a service of `Type=notify`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 async def told(server: socket.socket, *lines: str) -> None:
-    """Return once all these lines have come, in this order."""
+    """Return once all these lines have been received, in this order."""
     wanted = list(lines)
     async with asyncio.timeout(5):
         while wanted:
@@ -63,7 +63,7 @@ def test_an_unreachable_notify_socket_is_ignored(tmp_path: Path, systemd: socket
         full.notify("WATCHDOG=1")
 
 
-def test_an_abstract_socket_is_understood() -> None:
+def test_an_abstract_socket_is_supported() -> None:
     name = f"sensorsync-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind("\0" + name)
@@ -102,5 +102,5 @@ async def _stopped_before_ready(server: socket.socket, address: str) -> list[str
             return heard
 
 
-def test_who_is_asked_to_stop_before_it_was_ready_never_says_ready(systemd: socket.socket, tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_before_it_is_ready_sends_no_ready(systemd: socket.socket, tmp_path: Path) -> None:
     assert "READY=1" not in asyncio.run(_stopped_before_ready(systemd, str(tmp_path / "notify")))
