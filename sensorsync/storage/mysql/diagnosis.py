@@ -1,4 +1,4 @@
-"""What the driver raised -> what is known about it. The table of meanings is in `faults.py`."""
+"""Classification of the driver's exceptions by the table of errors in `faults.py`."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ _MISSING_PACKAGE = ErrorRule(
 
 
 class ErrorDiagnosis(NamedTuple):
-    """What is known about one error."""
+    """The classification of one error."""
 
     rule: ErrorRule
     errno: int | None
     message: str
     connection_lost: bool
-    """The connection broke: whatever was asked last may or may not have happened."""
+    """True when the connection broke. The last statement may or may not have been executed."""
 
 
 def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDiagnosis:
-    """What `error`, raised by the driver, means for the batch. `connecting`: it came while a connection was being made."""
+    """Classify `error`, an exception of the driver.
+
+    `connecting`: True when it was raised while a connection was being opened.
+    """
     errno = _errno_of(error)
     message = (
         str(error.args[1])
@@ -47,34 +50,34 @@ def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDi
     )
     cause = getattr(error, "original_exception", None)
     if isinstance(cause, ssl.SSLError) and errno == _CANNOT_CONNECT:
-        # Same number as "connection refused"; only a certificate that is wrong stays wrong.
-        fault = (
+        # The number is the same as for "connection refused". Only a wrong certificate is a permanent error.
+        rule = (
             _UNTRUSTED_CERTIFICATE if isinstance(cause, ssl.SSLCertVerificationError) else ERROR_RULES[_CANNOT_CONNECT]
         )
     elif errno is not None:
-        fault = ERROR_RULES.get(errno, _UNKNOWN_ERROR)
+        rule = ERROR_RULES.get(errno, _UNKNOWN_ERROR)
     else:
-        fault = _rule_without_errno(error, connecting=connecting)
-    if connecting and fault.action in {ErrorAction.UNKNOWN, ErrorAction.REJECT}:
-        fault = fault._replace(action=ErrorAction.OUTAGE)
+        rule = _rule_without_errno(error, connecting=connecting)
+    if connecting and rule.action in {ErrorAction.UNKNOWN, ErrorAction.REJECT}:
+        rule = rule._replace(action=ErrorAction.OUTAGE)
     lost = (
         isinstance(error, pymysql.InterfaceError)
         or errno in _CONNECTION_LOST_ERRNOS
-        or (errno is None and fault is _DEAD_CONNECTION)
+        or (errno is None and rule is _DEAD_CONNECTION)
     )
     text = message if errno is None or errno == 0 else f"{message} ({errno})"
-    return ErrorDiagnosis(fault, errno or None, f"{fault.meaning}: {text}", lost)
+    return ErrorDiagnosis(rule, errno or None, f"{rule.meaning}: {text}", lost)
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """The server's or the driver's number; None where the driver put a text in its place."""
+    """Return the error number of the server or the driver, or None where the driver passes a text in its place."""
     first = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else None
     return first if isinstance(first, int) and not isinstance(first, bool) else None
 
 
 def _rule_without_errno(error: BaseException, *, connecting: bool) -> ErrorRule:
     if isinstance(error, pymysql.InternalError):
-        # "Packet sequence number wrong": at the first packet it is another protocol, later a broken stream.
+        # "Packet sequence number wrong" means another protocol at the first packet, and a broken stream later.
         return _NOT_MYSQL if connecting else _DEAD_CONNECTION
     if isinstance(error, pymysql.OperationalError) and connecting:
         return _NOT_MYSQL
@@ -82,5 +85,5 @@ def _rule_without_errno(error: BaseException, *, connecting: bool) -> ErrorRule:
         return _MISSING_FILE
     if isinstance(error, RuntimeError) and connecting:
         return _MISSING_PACKAGE
-    # Error('Already closed'), or an accident inside the driver: nothing can be assumed about the connection.
+    # Error('Already closed'), or a bug inside the driver: the state of the connection is unknown.
     return _DEAD_CONNECTION

@@ -1,7 +1,8 @@
-"""Error number -> fate: the one table that decides what becomes of a batch when MySQL or MariaDB says no.
+"""The table of error numbers: error number -> action on the batch when MySQL or MariaDB returns this error.
 
-Classified by number, never by text (it is translated) and never by the driver's class: PyMySQL raises OperationalError for deadlocks,
-outages, bad dates and unknown columns alike. Numbers: MySQL Error Message Reference; from 1900 on MariaDB has its own.
+Errors are classified by number, never by text (it is translated) and never by the driver's class, because PyMySQL
+raises OperationalError for deadlocks, outages, bad dates and unknown columns alike. The numbers are those of the MySQL
+Error Message Reference; from 1900 on MariaDB has its own.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from sensorsync.storage.store import FIX_TABLE_HINT, INIT_HINT
 
 
 class ErrorAction(StrEnum):
-    """What to do with a batch after an error."""
+    """The action on a batch after an error."""
 
     RETRY = "retry"
-    """The transaction lost a race: roll back and do the same again at once."""
+    """The transaction lost a race. Roll back and run it again at once."""
     OUTAGE = "outage"
-    """The server cannot now: keep the batch, wait, connect anew."""
+    """The server cannot store the batch now. Keep the batch, wait, and reconnect."""
     REJECT = "reject"
-    """A row is refused for what is in it: bisect down to it and park it."""
+    """A row is rejected because of its content. Bisect the batch down to that row and park it."""
     CONFIG = "config"
-    """No row can ever be stored until a person mends something."""
+    """No row can be stored until a person fixes something."""
     UNKNOWN = "unknown"
-    """Not in the table: bisect; a single row that fails while `SELECT 1` works is refused, anything else is an outage."""
+    """The error is not in the table. Bisect the batch: a single row that fails while `SELECT 1` works is rejected, any
+    other failure is an outage."""
 
 
 class ErrorRule(NamedTuple):
@@ -53,13 +55,13 @@ _REPORT_BUG_HINT = "report this as a bug of sensorsync, with the version of the 
 
 
 def _build_rules(*groups: tuple[ErrorAction, str | None, Mapping[int, str]]) -> Mapping[int, ErrorRule]:
-    made: dict[int, ErrorRule] = {}
-    for fate, hint, meanings in groups:
+    rules: dict[int, ErrorRule] = {}
+    for action, hint, meanings in groups:
         for errno, meaning in meanings.items():
-            if errno in made:
+            if errno in rules:
                 raise ValueError(f"errno {errno} stands twice in the fault table")
-            made[errno] = ErrorRule(fate, meaning, hint)
-    return MappingProxyType(made)
+            rules[errno] = ErrorRule(action, meaning, hint)
+    return MappingProxyType(rules)
 
 
 ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(

@@ -1,4 +1,4 @@
-"""MySqlSink: one writer's batches into `sensor_readings` and tables of the user's own, each one transaction."""
+"""MySqlSink: writes the batches of one writer into `sensor_readings` and target tables, each batch in one transaction."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _MAX_STATEMENT_ROWS: Final = 1_000_000
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 _KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365})
-"""What the upsert of an own table makes the server say (`own_upsert`)."""
+"""The errors that the upsert of a target table provokes for a conflict with another unique key (see `target_upsert`)."""
 _KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
     " AUTO_INCREMENT is used up"
 )
 
 UpsertRows = Sequence[tuple[Upsert, Sequence[Any]]]
-"""Table by table the rows, one per key."""
+"""The rows of a batch by table, one row per key."""
 
 
 class MySqlSink:
-    """The Sink of one writer thread. It checks a connection out at its first write and keeps it until that fails.
+    """The Sink of one writer thread. It checks out a connection at its first write and holds it until the connection fails.
 
-    Only where the pool is smaller than the number of sinks does it give its connection back after every write. Without `own_tables`
-    all rows are readings.
+    It returns its connection after every write only where the pool is smaller than the number of sinks. Without
+    `target_tables` all rows are readings.
     """
 
     def __init__(
@@ -63,7 +63,10 @@ class MySqlSink:
         self._warning_logged = False
 
     def write(self, rows: Sequence[Row]) -> int:
-        """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
+        """Commit all of `rows` or none, and return the number of new rows.
+
+        Raises the exceptions of `contract.Sink.write`.
+        """
         try:
             return self._write(rows) if rows else 0
         finally:
@@ -71,7 +74,7 @@ class MySqlSink:
                 self._release_lease()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._release_lease()
         self._pool.unregister(self)
 
@@ -95,7 +98,10 @@ class MySqlSink:
     def _build_statements(
         self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]
     ) -> list[tuple[bytes, bool]]:
-        """The statements, each with `Upsert.no_op`. BatchRejected when a row alone is too long for one."""
+        """Return the statements, each with its `Upsert.no_op`.
+
+        Raises BatchRejected when a single row is too long for a statement.
+        """
         server = lease.server
         parts: list[tuple[bytes, bool]] = []
         for upsert, rows in texts:
@@ -132,44 +138,51 @@ class MySqlSink:
                 new = sum(self._execute(cursor, statement, no_op=no_op) for statement, no_op in parts)
             committing = True
             lease.commit()
-        except Exception as error:  # noqa: BLE001 - _fail always raises: one of the three outcomes
+        except Exception as error:  # noqa: BLE001 - _raise_error always raises one of the three outcomes
             self._raise_error(lease, error, batch, committing=committing)
         except BaseException:
-            self._discard_lease(lease)  # interrupted between request and answer: the connection is out of step
+            self._discard_lease(
+                lease
+            )  # interrupted between request and answer, so the next answer would be the wrong one
             raise
         return new
 
     def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
-        """Run one upsert; how many of its rows were new."""
+        """Run one upsert and return the number of its rows that were new."""
         affected: int = cursor.execute(statement)
-        # A no-op update counts 0.
+        # A no-op update counts 0 in `affected`.
         new = affected if no_op else affected - 2 * _count_updated_rows(cursor, affected)
         if cursor.warning_count and not self._warning_logged:
             self._warning_logged = True
             some = cursor.connection.show_warnings()[:3]
             extra = {"event": "sql_warning", "worker": self._worker}
-            logger.warning("[WORKER-%d] the server warned about the upsert: %s", self._worker, some, extra=extra)
+            logger.warning(
+                "[WORKER-%d] the server returned warnings for the upsert: %s", self._worker, some, extra=extra
+            )
         return new
 
     def _raise_error(self, lease: Lease, error: Exception, batch: UpsertRows, *, committing: bool) -> NoReturn:
-        """Roll back, then raise the outcome. Always in this order: a lock wait undoes only its own statement (1205)."""
+        """Roll back, then raise the exception that describes the outcome.
+
+        The rollback always comes first, because a lock wait timeout undoes only its own statement (1205).
+        """
         diagnosis = diagnose_error(error)
         chosen: list[Row] = [row for _, rows in batch for row in rows]
         usable = lease.rollback() and not diagnosis.connection_lost
-        fate = self._decide_action(lease, diagnosis, chosen, usable=usable)
-        if not usable or fate in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
-            self._discard_lease(lease)  # the primary may have moved, rights may have changed: connect anew
+        action = self._decide_action(lease, diagnosis, chosen, usable=usable)
+        if not usable or action in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
+            self._discard_lease(lease)  # reconnect, as the primary may have moved or privileges may have changed
         if diagnosis.errno in STATEMENT_TIMEOUTS:
-            # The time counts per statement, not per transaction.
+            # The server's limit applies to a statement, not to a transaction, so smaller statements can succeed.
             self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
-        if fate is ErrorAction.REJECT:
+        if action is ErrorAction.REJECT:
             note = (
                 _KEY_CONFLICT_NOTE
                 if not self._upserts.only_readings and diagnosis.errno in _KEY_CONFLICT_ERRNOS
                 else ""
             )
             raise BatchRejected(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
-        decided = diagnosis._replace(rule=diagnosis.rule._replace(action=fate))
+        decided = diagnosis._replace(rule=diagnosis.rule._replace(action=action))
         raise sink_error(
             decided, self._pool.connector.address, ambiguous=committing and diagnosis.connection_lost
         ) from error
@@ -177,14 +190,14 @@ class MySqlSink:
     def _decide_action(
         self, lease: Lease, diagnosis: ErrorDiagnosis, chosen: Sequence[Row], *, usable: bool
     ) -> ErrorAction:
-        fate = diagnosis.rule.action
-        if fate is ErrorAction.UNKNOWN:
+        action = diagnosis.rule.action
+        if action is ErrorAction.UNKNOWN:
             if len(chosen) > 1:
                 return ErrorAction.REJECT  # bisect first
             return ErrorAction.REJECT if usable and lease.is_alive() else ErrorAction.OUTAGE
         if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _may_get_partition(lease, chosen[0]):
-            return ErrorAction.OUTAGE  # the time is a likely one: somebody has to add its partition
-        return fate
+            return ErrorAction.OUTAGE  # the time is plausible, so its partition will be added
+        return action
 
     def _discard_lease(self, lease: Lease) -> None:
         lease.release(broken=True)
@@ -192,20 +205,21 @@ class MySqlSink:
 
 
 def _count_updated_rows(cursor: Any, affected: int) -> int:
-    """How many rows a statement changed. An inserted row counts 1 in `affected`, a changed one 2, one left as it was 0.
+    """Return the number of rows that a statement changed.
 
-    For several rows the server says it in its message, "Records: 3  Duplicates: 1  Warnings: 0" (mysql_info() of the C API), in
-    which the words are translated but the numbers keep their order.
+    An inserted row counts 1 in `affected`, a changed one 2, an unchanged one 0. For several rows the server sends the
+    number in its message, "Records: 3  Duplicates: 1  Warnings: 0" (mysql_info() of the C API). The words of that
+    message are translated, but the numbers keep their order.
     """
     found = _COUNTS.match(cursor.connection._result.message or b"")
     return int(found[2]) if found else affected // 2
 
 
 def _may_get_partition(lease: Lease, row: Row) -> bool:
-    """Whether the partition that a row has not is one that somebody adds as time goes by.
+    """Return True when the missing partition of a row is one that is added as time goes by.
 
-    Of an own table only where partitions are of times: no other value comes to its partition by waiting, and one row of a kind that
-    the table does not know would hold up all the others.
+    In a target table this is so only where the partitions are ranges of times. A partition for any other value does not
+    appear by waiting, and one row with a value that has no partition would block all others.
     """
     if isinstance(row, Reading):
         return _is_plausible_time(row.ts, datetime.fromtimestamp(row.received_at, UTC))
@@ -213,7 +227,7 @@ def _may_get_partition(lease: Lease, row: Row) -> bool:
         with lease.connection.cursor() as cursor:
             by = range_partition_columns(cursor, row.table.name)
     except pymysql.MySQLError:
-        return True  # nobody knows: the same row again, on another connection
+        return True  # the partitions cannot be read, so the row is retried on another connection
     now = datetime.now(UTC)  # the row arrived a moment ago
     times = [
         str(value)
@@ -224,5 +238,5 @@ def _may_get_partition(lease: Lease, row: Row) -> bool:
 
 
 def _is_plausible_time(ts: str, arrival: datetime) -> bool:
-    """Whether a time is within a year of its row's arrival."""
+    """Return True when a time is within a year of its row's arrival."""
     return abs(arrival - datetime.fromisoformat(f"{ts}+00:00")) < _PLAUSIBLE_AGE

@@ -31,18 +31,18 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("errno", "fate"), sorted(EXPECTED.items()))
-def test_every_number_seen_on_a_real_server_has_its_fate(errno: int, fate: ErrorAction) -> None:
+@pytest.mark.parametrize(("errno", "action"), sorted(EXPECTED.items()))
+def test_every_number_seen_on_a_real_server_has_an_action(errno: int, action: ErrorAction) -> None:
     # Given: PyMySQL raises OperationalError for nearly everything, so the class must not matter.
     for kind in (pymysql.OperationalError, pymysql.DataError, pymysql.ProgrammingError):
         # When
         diagnosis = diagnose_error(kind(errno, "words in any language"))
         # Then
-        assert (diagnosis.rule.action, diagnosis.errno) == (fate, errno)
+        assert (diagnosis.rule.action, diagnosis.errno) == (action, errno)
 
 
 @pytest.mark.parametrize("errno", sorted(ERROR_RULES))
-def test_every_fault_says_what_it_means_and_a_config_fault_what_to_do(errno: int) -> None:
+def test_every_rule_has_a_meaning_and_a_config_rule_has_a_hint(errno: int) -> None:
     fault = ERROR_RULES[errno]
     assert fault.meaning
     assert not fault.meaning.endswith(".")
@@ -66,8 +66,8 @@ def test_an_unknown_number_is_unknown_in_a_statement_and_an_outage_while_connect
 
 def test_no_row_is_blamed_for_a_connect_that_failed() -> None:
     for errno in ERROR_RULES:
-        fate = diagnose_error(pymysql.OperationalError(errno, "x"), connecting=True).rule.action
-        assert fate not in {ErrorAction.REJECT, ErrorAction.UNKNOWN}
+        action = diagnose_error(pymysql.OperationalError(errno, "x"), connecting=True).rule.action
+        assert action not in {ErrorAction.REJECT, ErrorAction.UNKNOWN}
 
 
 def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
@@ -83,7 +83,7 @@ def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "connecting", "fate"),
+    ("error", "connecting", "action"),
     [
         (pymysql.InterfaceError(0, ""), False, ErrorAction.OUTAGE),
         (pymysql.Error("Already closed"), False, ErrorAction.OUTAGE),
@@ -95,9 +95,9 @@ def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
         (IndexError("a driver that tripped over an answer"), False, ErrorAction.OUTAGE),
     ],
 )
-def test_errors_without_a_number_have_a_fate_too(error: Exception, connecting: bool, fate: ErrorAction) -> None:
+def test_errors_without_a_number_have_an_action_too(error: Exception, connecting: bool, action: ErrorAction) -> None:
     diagnosis = diagnose_error(error, connecting=connecting)
-    assert diagnosis.rule.action is fate
+    assert diagnosis.rule.action is action
     assert diagnosis.errno is None
 
 
@@ -119,7 +119,7 @@ def test_a_deadlock_is_retried_promptly_and_an_outage_is_not() -> None:
     assert "max_connections" in str(outage)
 
 
-def test_a_missing_table_says_what_to_run() -> None:
+def test_a_missing_table_is_an_error_with_the_command_to_run() -> None:
     error = sink_error(diagnose_error(pymysql.ProgrammingError(1146, "Table 'x' doesn't exist")), "db:3306")
     assert isinstance(error, SinkMisconfigured)
     assert error.hint == "run `sensorsync init-db`"
