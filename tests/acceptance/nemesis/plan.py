@@ -1,0 +1,175 @@
+"""The plan of one run, all of it drawn from its seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.acceptance.nemesis.broker import BrokerFaults
+from tests.acceptance.nemesis.injections import DatabaseFaults, Phase, numbers
+
+ENGINES = (("native", "5", 1), ("native", "5", 2), ("paho", "5", 1), ("paho", "3.1.1", 1))
+"""Engine, protocol and links: one after the other over consecutive seeds."""
+
+
+class Deed(StrEnum):
+    """What the conductor does."""
+
+    KILL = "kill"
+    """kill -9 of a subscriber; it is started again later."""
+    STOP = "stop"
+    """SIGTERM, the same."""
+    SMALL_BOX = "small_box"
+    """SIGTERM, and the next life has a dead-letter box that is soon full."""
+    LOCK_BOX = "lock_box"
+    """Another program holds the box's write lock for a while."""
+    PATH_DOWN = "path_down"
+    """The database cannot be reached for a while."""
+    PATH_FROZEN = "path_frozen"
+    """Nothing passes between subscriber and database for a while."""
+    PATH_CUT = "path_cut"
+    """All connections to the database are reset."""
+    ALTER = "alter"
+    """A harmless change of the table."""
+    BROKER_DOWN = "broker_down"
+    DROP = "drop"
+    """One connection to the broker is reset."""
+    LOSE_SESSION = "lose_session"
+    """The same, and its session is lost."""
+    HOLD = "hold"
+    """The broker sends nothing for a while."""
+
+
+_WEIGHTS = {
+    Deed.KILL: 4,
+    Deed.STOP: 2,
+    Deed.SMALL_BOX: 1,
+    Deed.LOCK_BOX: 2,
+    Deed.PATH_DOWN: 2,
+    Deed.PATH_FROZEN: 2,
+    Deed.PATH_CUT: 2,
+    Deed.ALTER: 2,
+    Deed.BROKER_DOWN: 1,
+    Deed.DROP: 4,
+    Deed.LOSE_SESSION: 4,
+    Deed.HOLD: 1,
+}
+_LONGEST = {
+    Deed.KILL: 1.5,
+    Deed.STOP: 1.5,
+    Deed.SMALL_BOX: 1.0,
+    Deed.LOCK_BOX: 3.0,
+    Deed.PATH_DOWN: 2.0,
+    Deed.PATH_FROZEN: 3.0,
+    Deed.BROKER_DOWN: 1.5,
+    Deed.HOLD: 0.5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """How the subscribers run."""
+
+    engine: str
+    protocol: str
+    links: int
+    instances: int
+    processes: int
+    workers: int
+    batch_size: int
+    window: int
+    """Of the broker, for each connection."""
+    ids: str
+    """How the broker chooses packet ids."""
+    wait_for_database: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A deed `at` seconds after the first subscriber is there; `seconds` is how long it lasts."""
+
+    at: float
+    deed: Deed
+    target: int
+    """Which subscriber, modulo their number."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a seed decides. `rate`: messages a second; `poison`, `copies` and `big` are shares of them."""
+
+    seed: int
+    seconds: float
+    combination: Combination
+    rate: float
+    poison: float
+    copies: float
+    big: float
+    broker: BrokerFaults
+    database: DatabaseFaults
+    actions: tuple[Action, ...] = field(repr=False)
+
+
+def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
+    """Draw the plan of a seed; `later`: INJECTED_LATER is injected, too."""
+    rng = random.Random(seed)
+    engine, protocol, links = ENGINES[seed % len(ENGINES)]
+    combination = Combination(
+        engine=engine,
+        protocol=protocol,
+        links=links,
+        instances=rng.choice((1, 1, 2)),
+        processes=rng.choice((1, 1, 1, 2)),
+        workers=rng.choice((1, 2, 4)),
+        batch_size=rng.choice((1, 7, 50, 200)),
+        window=rng.choice((1, 5, 20, 100, 1000)),
+        ids=rng.choice(("next", "lowest", "few")),
+        wait_for_database=rng.random() < 0.75,
+    )
+    share = rng.choice((0.3, 1.0, 3.0))
+    broker = BrokerFaults(
+        tear=0.004 * share,
+        dribble=rng.choice((0.0, 0.1)),
+        resend=0.03 * share,
+        forget_acks=0.004 * share,
+        refuse=0.1,
+        late_connack=0.2,
+        late_suback=0.2,
+        lose_session=rng.choice((0.1, 0.4)),
+        server_disconnect=0.001 * share,
+    )
+    wild = rng.choice((0.3, 1.0, 3.0))
+    rates = {
+        Phase.CONNECT: 0.06 * wild,
+        Phase.SETUP: 0.02 * wild,
+        Phase.BEGIN: 0.03 * wild,
+        Phase.INSERT: 0.04 * wild,
+        Phase.COMMIT: 0.05 * wild,
+        Phase.OTHER: 0.01 * wild,
+    }
+    return Plan(
+        seed=seed,
+        seconds=seconds,
+        combination=combination,
+        rate=rng.choice((50.0, 200.0, 400.0)),
+        poison=rng.choice((0.0, 0.02, 0.1)),
+        copies=0.03,
+        big=0.01,
+        broker=broker,
+        database=DatabaseFaults(rates, numbers(later=later)),
+        actions=_actions(rng, seconds),
+    )
+
+
+def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:
+    deeds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
+    chosen = rng.choices(deeds, weights, k=max(1, round(seconds)))
+    drawn = [
+        Action(
+            round(rng.random() * seconds, 2), deed, rng.randrange(4), round(rng.random() * _LONGEST.get(deed, 0.0), 2)
+        )
+        for deed in chosen
+    ]
+    return tuple(sorted(drawn, key=lambda action: action.at))
