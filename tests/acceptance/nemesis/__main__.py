@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.acceptance.nemesis.conductor import Conductor, Target
-from tests.acceptance.nemesis.plan import draw
+from tests.acceptance.nemesis.plan import draw, draw_for_planted_faults
 from tests.acceptance.nemesis.sabotage import FAULTS, launcher
 from tests.acceptance.nemesis.subscriber import SENSORSYNC
 from tests.services import DatabaseServer, is_oracle_mysql
@@ -39,7 +39,10 @@ def main() -> int:
                     server.environment(),
                     lambda server=server: server.connect(database=server.name),  # type: ignore[misc]
                 )
-                plan = draw(seed, chosen.seconds, later=chosen.later)
+                if chosen.plant:
+                    plan = draw_for_planted_faults(seed, chosen.seconds)
+                else:
+                    plan = draw(seed, chosen.seconds, later=chosen.later)
                 report = asyncio.run(
                     Conductor(plan, target, folder, program=program).run(until_violation=chosen.plant is not None)
                 )

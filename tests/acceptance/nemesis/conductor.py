@@ -173,9 +173,10 @@ class Conductor:
                 self.judge.report("unclean_end", f"{subscriber.name} ended with {code} after SIGTERM")
 
     def _check(self) -> None:
-        made = self._stream.made
-        self.report.rows = check_rows(self.judge, self._evidence, made)
-        self.report.letters = check_letters(self.judge, self._evidence, made)
+        rows, letters, made = self._evidence.rows(), self._evidence.letters(), self._stream.made
+        check_rows(self.judge, rows, made)
+        check_letters(self.judge, letters, made)
+        self.report.rows, self.report.letters = len(rows), letters.total()
 
     def _fill_report(self, seconds: float) -> None:
         report, made = self.report, self._stream.made

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from tests.acceptance.nemesis.evidence import Evidence
-from tests.acceptance.nemesis.messages import Fate, Message
+from tests.acceptance.nemesis.evidence import Letter
+from tests.acceptance.nemesis.messages import Fate, Key, Message
 
 MAX_DETAILS = 50
 """Violations that are described; all are counted."""
+
+
+class Witness(Protocol):
+    """Knows what is stored and parked at this moment."""
+
+    def stored(self, messages: Iterable[Message]) -> AbstractSet[Key]:
+        """Return the keys of those messages whose rows are visible."""
+        ...
+
+    def parked(self) -> AbstractSet[Letter]:
+        """Return all letters of the box."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +52,7 @@ class _Delivery:
 class Judge:
     """Collects the violations of one run. `clock` returns seconds since its beginning."""
 
-    def __init__(self, evidence: Evidence, clock: Callable[[], float]) -> None:
+    def __init__(self, evidence: Witness, clock: Callable[[], float]) -> None:
         self._evidence = evidence
         self._clock = clock
         self.violations: list[Violation] = []

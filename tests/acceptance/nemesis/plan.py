@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tests.acceptance.nemesis.broker import BrokerFaults
@@ -161,6 +161,20 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
         database=DatabaseFaults(rates, numbers(later=later)),
         actions=_actions(rng, seconds),
     )
+
+
+def draw_for_planted_faults(seed: int, seconds: float) -> Plan:
+    """Draw a plan that presses on the guards: while the database stands still, connections and sessions are lost."""
+    plan = draw(seed * len(ENGINES), seconds)  # the native engine with one link
+    combination = replace(
+        plan.combination, instances=1, processes=1, workers=2, batch_size=20, window=20, wait_for_database=True
+    )
+    frozen = 1.0
+    deeds: list[Action] = []
+    for beat in range(1, int(seconds / (2 * frozen))):
+        at = beat * 2 * frozen
+        deeds += [Action(at, Deed.PATH_FROZEN, 0, frozen), Action(at + 0.2, Deed.LOSE_SESSION, 0, 0.0)]
+    return replace(plan, combination=combination, rate=300.0, poison=0.02, actions=tuple(deeds))
 
 
 def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.nemesis.evidence import Evidence
+from tests.acceptance.nemesis.evidence import Letter
 from tests.acceptance.nemesis.judge import Judge, Violation
 from tests.acceptance.nemesis.messages import Fate, Key, Message, Values
 
@@ -48,13 +48,12 @@ class Report:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
-def check_rows(judge: Judge, evidence: Evidence, messages: Iterable[Message]) -> int:
-    """Compare the table with the messages: each good one is one row with exactly its values, and there is no other row."""
+def check_rows(judge: Judge, rows: Sequence[tuple[Any, ...]], messages: Iterable[Message]) -> None:
+    """Compare the table (as COLUMNS) with the messages: each good one is one row with its values; there is no other row."""
     expected = {message.key: message for message in messages if message.key is not None}
-    rows = evidence.rows()
     found: Counter[Key] = Counter()
-    for *key_parts, value, value_text, unit, topic, payload, revised_at in rows:
-        key = Key(*key_parts)
+    for device_id, metric, ts, event_id, value, value_text, unit, topic, payload, revised_at in rows:
+        key = Key(device_id, metric, ts, event_id)
         found[key] += 1
         message = expected.get(key)
         if message is None:
@@ -67,12 +66,10 @@ def check_rows(judge: Judge, evidence: Evidence, messages: Iterable[Message]) ->
         if found[key] != 1:
             acked = "acknowledged" if message in judge.acknowledged else "never acknowledged"
             judge.report("missing_row", f"{message.label}, {acked}")
-    return len(rows)
 
 
-def check_letters(judge: Judge, evidence: Evidence, messages: Iterable[Message]) -> int:
+def check_letters(judge: Judge, letters: Counter[Letter], messages: Iterable[Message]) -> None:
     """Compare the box with the messages: each poison is one letter, and there is no other letter."""
-    letters = evidence.letters()
     expected = {(m.topic, m.payload): m for m in messages if m.fate is Fate.PARKED}
     for letter, count in letters.items():
         if letter not in expected:
@@ -83,7 +80,6 @@ def check_letters(judge: Judge, evidence: Evidence, messages: Iterable[Message])
         if letter not in letters:
             acked = "acknowledged" if message in judge.acknowledged else "never acknowledged"
             judge.report("missing_letter", f"{message.label}, {acked}")
-    return letters.total()
 
 
 def check_log(judge: Judge, log: Path) -> Counter[str]:
