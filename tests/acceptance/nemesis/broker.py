@@ -106,14 +106,22 @@ class Broker:
 
     def drop_one(self, *, lose_session: bool) -> None:
         """Reset a random connection, and lose its session if wanted."""
-        live = sorted((c for c in self.connections if c.session is not None), key=lambda c: c.number)
-        if live:
-            connection = self.rng.choice(live)
+        if (connection := self._any_connection()) is not None:
             session = connection.session
             connection.reset()
             if lose_session and session is not None:
                 self.end_session(session)
                 self.counts["sessions_lost"] += 1
+
+    def swallow_one(self) -> None:
+        """Turn a random connection into a black hole: the client has to find out by its keep-alive."""
+        if (connection := self._any_connection()) is not None:
+            self.counts["swallowed"] += 1
+            connection.swallow()
+
+    def _any_connection(self) -> BrokerConnection | None:
+        live = sorted((c for c in self.connections if c.session is not None), key=lambda c: c.number)
+        return self.rng.choice(live) if live else None
 
     # -- messages --------------------------------------------------------------------------------------------------------
 

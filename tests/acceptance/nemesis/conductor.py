@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pymysql
-
 from tests.acceptance.nemesis.broker import Broker
+from tests.acceptance.nemesis.deeds import Deeds
 from tests.acceptance.nemesis.evidence import Connect, Evidence
 from tests.acceptance.nemesis.judge import Judge
 from tests.acceptance.nemesis.messages import UNSTORABLE, Fate, Stream
@@ -32,14 +30,6 @@ _MOST_WAITING = 1500
 """Messages that wait in the broker at most: what a run publishes has to be drained at its end."""
 _RESTART_SECONDS = 0.3
 _TICK = 0.02
-_ALTERATIONS = (
-    "ADD COLUMN revision INT NOT NULL DEFAULT 7",
-    "ADD INDEX nemesis_by_ts (ts)",
-    "ADD COLUMN note VARCHAR(20) NULL",
-    "DROP INDEX nemesis_by_ts",
-    "COMMENT = 'readings'",
-    "ADD INDEX nemesis_by_arrival (received_at)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +68,20 @@ class Conductor:
         self._subscribers = [Subscriber(name, environment, folder, program) for name in names]
         self._off: set[Subscriber] = set()
         """Ended by us, and not to be started yet."""
-        self._deeds: Counter[str] = Counter()
+        self._deeds = Deeds(self._broker, self._proxy, self._box, target.connect)
+        self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
         self._published = 0
         """Messages that the plan called for so far."""
-        self._alterations = list(_ALTERATIONS)
         self.report = Report(plan.seed, asdict(combination), target.name)
 
     async def run(self, *, until_violation: bool = False) -> Report:
         """Carry the plan out; `until_violation`: again and again for `seconds`, and end at the first violation."""
         began = time.monotonic()
-        self._sql(f"ALTER TABLE sensor_readings ADD CONSTRAINT nemesis CHECK (value IS NULL OR value <> {UNSTORABLE})")
+        self._deeds.sql(
+            f"ALTER TABLE sensor_readings ADD CONSTRAINT nemesis CHECK (value IS NULL OR value <> {UNSTORABLE})"
+        )
         async with AsyncExitStack() as stack:
             stack.callback(self._evidence.close)
             await stack.enter_async_context(self._broker)
@@ -127,7 +120,7 @@ class Conductor:
         began, due = time.monotonic(), list(plan.actions)
         while (now := time.monotonic() - began) < plan.seconds:
             while due and due[0].at <= now:
-                self._spawn(due.pop(0))
+                self._begin(due.pop(0))
             due_by_now = int(now * plan.rate)
             for _ in range(min(due_by_now - self._published, _MOST_WAITING - self._waiting())):
                 self._broker.publish(self._stream.next())
@@ -174,7 +167,7 @@ class Conductor:
 
     def _check(self) -> None:
         rows, letters, made = self._evidence.rows(), self._evidence.letters(), self._stream.made
-        check_rows(self.judge, rows, made)
+        check_rows(self.judge, rows, made, may_revise=self._plan.combination.conflict != "first")
         check_letters(self.judge, letters, made)
         self.report.rows, self.report.letters = len(rows), letters.total()
 
@@ -192,7 +185,7 @@ class Conductor:
         report.acks_judged = self.judge.judged
         report.broker = dict(self._broker.counts)
         report.injected = dict(sorted(self._proxy.counts.items()))
-        report.deeds, report.exits, report.log_events = dict(self._deeds), dict(exits), dict(events)
+        report.deeds, report.exits, report.log_events = dict(self._counts), dict(exits), dict(events)
         report.violation_counts, report.violations = dict(self.judge.counts), self.judge.violations
 
     # -- one tick ----------------------------------------------------------------------------------------------------------
@@ -201,7 +194,9 @@ class Conductor:
         return sum(1 for _ in self._broker.outstanding())
 
     def _watch(self) -> None:
-        """Start again what ended by itself, as a service manager does, and judge how it ended."""
+        """Start again what ended by itself, as a service manager does, and judge how it ended. Raises what failed in us."""
+        if self._failure is not None:
+            raise self._failure
         for subscriber in self._subscribers:
             if subscriber in self._off or subscriber.running:
                 continue
@@ -215,55 +210,25 @@ class Conductor:
         for subscriber in self._subscribers:
             subscriber.kill()
 
-    def _sql(self, statement: str) -> None:
-        connection = self._target.connect()
-        try:
-            with connection.cursor() as cursor:
-                # While we wait for the table nobody else gets it: the judge waits, too.
-                cursor.execute("SET SESSION lock_wait_timeout = 1")
-                cursor.execute(statement)
-        finally:
-            connection.close()
-
     # -- deeds -------------------------------------------------------------------------------------------------------------
 
-    def _spawn(self, action: Action) -> None:
-        self._deeds[action.deed] += 1
-        self._keep(self._do(action))
+    def _begin(self, action: Action) -> None:
+        self._counts[action.deed] += 1
+        if action.deed in {Deed.KILL, Deed.STOP, Deed.SMALL_BOX}:
+            subscriber = self._subscribers[action.target % len(self._subscribers)]
+            self._keep(self._end_one(subscriber, action.deed, action.seconds))
+        else:
+            self._keep(self._deeds.do(action))
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
-    async def _do(self, action: Action) -> None:
-        deed, seconds = action.deed, action.seconds
-        if deed in {Deed.KILL, Deed.STOP, Deed.SMALL_BOX}:
-            await self._end_one(self._subscribers[action.target % len(self._subscribers)], deed, seconds)
-        elif deed is Deed.LOCK_BOX:
-            await self._lock_box(seconds)
-        elif deed is Deed.PATH_DOWN:
-            await self._proxy.stop()
-            await asyncio.sleep(seconds)
-            await self._proxy.start()
-        elif deed is Deed.PATH_FROZEN:
-            self._proxy.freeze()
-            await asyncio.sleep(seconds)
-            self._proxy.thaw()
-        elif deed is Deed.PATH_CUT:
-            self._proxy.cut()
-        elif deed is Deed.ALTER:
-            await self._alter()
-        elif deed is Deed.BROKER_DOWN:
-            await self._broker.stop()
-            await asyncio.sleep(seconds)
-            await self._broker.start()
-        elif deed is Deed.HOLD:
-            self._broker.hold(paused=True)
-            await asyncio.sleep(seconds)
-            self._broker.hold(paused=False)
-        else:
-            self._broker.drop_one(lose_session=deed is Deed.LOSE_SESSION)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            self._failure = self._failure or task.exception()
 
     async def _end_one(self, subscriber: Subscriber, deed: Deed, seconds: float) -> None:
         if subscriber in self._off:
@@ -279,21 +244,3 @@ class Conductor:
         await asyncio.sleep(seconds)
         subscriber.start(small_box=small_box)
         self._off.discard(subscriber)
-
-    async def _lock_box(self, seconds: float) -> None:
-        if not self._box.exists():
-            return
-        connection = sqlite3.connect(self._box, isolation_level=None, timeout=0)
-        try:
-            with suppress(sqlite3.OperationalError):  # somebody writes at this moment
-                connection.execute("BEGIN IMMEDIATE")
-                await asyncio.sleep(seconds)
-                connection.execute("ROLLBACK")
-        finally:
-            connection.close()
-
-    async def _alter(self) -> None:
-        if self._alterations:
-            alteration = self._alterations.pop(0)
-            with suppress(pymysql.OperationalError):  # the table is busy, or an earlier change was not made
-                await asyncio.to_thread(self._sql, f"ALTER TABLE sensor_readings {alteration}")

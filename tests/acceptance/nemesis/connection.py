@@ -66,9 +66,14 @@ class BrokerConnection(asyncio.Protocol):
         self._transport.abort()
         self._let_go()
 
+    def swallow(self) -> None:
+        """Become a black hole: TCP stays up, nothing is read and nothing is sent any more."""
+        self._torn = True
+        self._transport.pause_reading()
+
     def taken_over(self) -> None:
         """Another connection has this client id now."""
-        if self._level == wire.MQTT_5:
+        if self._level == wire.MQTT_5 and not self._torn:
             self._transport.write(wire.disconnect(_SESSION_TAKEN_OVER))
         self._let_go()
         self._transport.close()
@@ -76,7 +81,7 @@ class BrokerConnection(asyncio.Protocol):
     def pump(self) -> None:
         """Send what is owed from an earlier connection, then what is new, as far as the window goes."""
         session = self.session
-        if session is None or not self._greeted or self._transport.is_closing() or self.broker.paused:
+        if session is None or not self._greeted or self._torn or self._transport.is_closing() or self.broker.paused:
             return
         data = bytearray()
         while session.resend and len(session.in_flight) - len(session.resend) < self._window:

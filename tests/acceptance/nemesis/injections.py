@@ -75,6 +75,10 @@ def numbers(*, later: bool) -> dict[Phase, tuple[int, ...]]:
     return {phase: some + (INJECTED_LATER.get(phase, ()) if later else ()) for phase, some in INJECTED.items()}
 
 
+_USUAL = (
+    *(Kind.ERROR_BEFORE, Kind.ERROR_BEFORE, Kind.ERROR_BEFORE, Kind.ERROR_AFTER, Kind.ERROR_AFTER, Kind.ERROR_AFTER),
+    *(Kind.CUT_BEFORE, Kind.CUT_AFTER, Kind.CUT_AFTER, Kind.CUT_INSIDE, Kind.DELAY, Kind.DELAY, Kind.HANG),
+)
 CLOSES = frozenset((*REFUSED_CONNECTIONS, *BROKEN_CONNECTIONS, 1045))
 
 
@@ -93,7 +97,8 @@ class DatabaseFaults:
 
     rates: dict[Phase, float]
     numbers: dict[Phase, tuple[int, ...]]
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    kinds: tuple[Kind, ...] = _USUAL
+    """Those that happen; one that stands here twice happens twice as often."""
 
     def choose(self, phase: Phase, rng: random.Random) -> Injection | None:
         """Return what happens to a statement of this phase, mostly None."""

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-UNSTORABLE = -666.25
-"""A value that a CHECK of the table refuses."""
+UNSTORABLE = -66_666.25
+"""A value that a CHECK of the table refuses; no good message has it."""
 MAX_UNSTORABLE = 60
 """In one run. A hundred refusals with no store between count as a broken table, which is no fault of the messages."""
 _BIG = (5_000, 60_000, 200_000)

@@ -30,6 +30,8 @@ class Deed(StrEnum):
     """Nothing passes between subscriber and database for a while."""
     PATH_CUT = "path_cut"
     """All connections to the database are reset."""
+    LOCK_TABLE = "lock_table"
+    """Another program holds a read lock on the table for a while: writers wait, and time out."""
     ALTER = "alter"
     """A harmless change of the table."""
     BROKER_DOWN = "broker_down"
@@ -37,23 +39,27 @@ class Deed(StrEnum):
     """One connection to the broker is reset."""
     LOSE_SESSION = "lose_session"
     """The same, and its session is lost."""
+    BLACK_HOLE = "black_hole"
+    """One connection to the broker stays up, and nothing passes on it any more."""
     HOLD = "hold"
     """The broker sends nothing for a while."""
 
 
 _WEIGHTS = {
-    Deed.KILL: 4,
-    Deed.STOP: 2,
+    Deed.KILL: 3,
+    Deed.STOP: 1,
     Deed.SMALL_BOX: 1,
     Deed.LOCK_BOX: 2,
     Deed.PATH_DOWN: 2,
     Deed.PATH_FROZEN: 2,
-    Deed.PATH_CUT: 2,
+    Deed.PATH_CUT: 4,
     Deed.ALTER: 2,
     Deed.BROKER_DOWN: 1,
-    Deed.DROP: 4,
-    Deed.LOSE_SESSION: 4,
+    Deed.DROP: 8,
+    Deed.LOSE_SESSION: 12,
     Deed.HOLD: 1,
+    Deed.BLACK_HOLE: 1,
+    Deed.LOCK_TABLE: 2,
 }
 _LONGEST = {
     Deed.KILL: 1.5,
@@ -64,6 +70,7 @@ _LONGEST = {
     Deed.PATH_FROZEN: 3.0,
     Deed.BROKER_DOWN: 1.5,
     Deed.HOLD: 0.5,
+    Deed.LOCK_TABLE: 2.5,
 }
 
 
@@ -83,6 +90,7 @@ class Combination:
     ids: str
     """How the broker chooses packet ids."""
     wait_for_database: bool
+    conflict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +135,9 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
         window=rng.choice((1, 5, 20, 100, 1000)),
         ids=rng.choice(("next", "lowest", "few")),
         wait_for_database=rng.random() < 0.75,
+        conflict=rng.choice(("first", "last", "newest")),
     )
-    share = rng.choice((0.3, 1.0, 3.0))
+    share = rng.choice((1.0, 4.0, 12.0))
     broker = BrokerFaults(
         tear=0.004 * share,
         dribble=rng.choice((0.0, 0.1)),
@@ -140,7 +149,7 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
         lose_session=rng.choice((0.1, 0.4)),
         server_disconnect=0.001 * share,
     )
-    wild = rng.choice((0.3, 1.0, 3.0))
+    wild = rng.choice((1.0, 3.0, 6.0))
     rates = {
         Phase.CONNECT: 0.06 * wild,
         Phase.SETUP: 0.02 * wild,
@@ -169,17 +178,21 @@ def draw_for_planted_faults(seed: int, seconds: float) -> Plan:
     combination = replace(
         plan.combination, instances=1, processes=1, workers=2, batch_size=20, window=20, wait_for_database=True
     )
-    frozen = 1.0
     deeds: list[Action] = []
-    for beat in range(1, int(seconds / (2 * frozen))):
-        at = beat * 2 * frozen
-        deeds += [Action(at, Deed.PATH_FROZEN, 0, frozen), Action(at + 0.2, Deed.LOSE_SESSION, 0, 0.0)]
+    for beat in range(1, int(seconds / 2)):
+        # Two sessions are lost while the database stands still: the first connection's messages wait for it when the third one is
+        # there, whose messages have the same places in the order of arrival.
+        deeds += [
+            Action(beat * 2.0, Deed.PATH_FROZEN, 0, 1.2),
+            Action(beat * 2.0 + 0.1, Deed.LOSE_SESSION, 0, 0.0),
+            Action(beat * 2.0 + 0.6, Deed.LOSE_SESSION, 0, 0.0),
+        ]
     return replace(plan, combination=combination, rate=300.0, poison=0.02, actions=tuple(deeds))
 
 
 def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:
     deeds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
-    chosen = rng.choices(deeds, weights, k=max(1, round(seconds)))
+    chosen = rng.choices(deeds, weights, k=max(1, round(2 * seconds)))
     drawn = [
         Action(
             round(rng.random() * seconds, 2), deed, rng.randrange(4), round(rng.random() * _LONGEST.get(deed, 0.0), 2)

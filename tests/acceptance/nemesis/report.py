@@ -48,8 +48,13 @@ class Report:
         return json.dumps({"ok": self.ok, **asdict(self)}, ensure_ascii=False)
 
 
-def check_rows(judge: Judge, rows: Sequence[tuple[Any, ...]], messages: Iterable[Message]) -> None:
-    """Compare the table (as COLUMNS) with the messages: each good one is one row with its values; there is no other row."""
+def check_rows(
+    judge: Judge, rows: Sequence[tuple[Any, ...]], messages: Iterable[Message], *, may_revise: bool = False
+) -> None:
+    """Compare the table (as COLUMNS) with the messages: each good one is one row with its values; there is no other row.
+
+    `may_revise`: the conflict policy lets a copy take the place of the first one.
+    """
     expected = {message.key: message for message in messages if message.key is not None}
     found: Counter[Key] = Counter()
     for device_id, metric, ts, event_id, value, value_text, unit, topic, payload, revised_at in rows:
@@ -60,7 +65,7 @@ def check_rows(judge: Judge, rows: Sequence[tuple[Any, ...]], messages: Iterable
             judge.report("foreign_row", f"{key} {payload!r:.300}")
             continue
         values = Values(value, value_text, unit, topic, json.loads(payload))
-        if values != message.values or revised_at is not None:
+        if values != message.values or not (may_revise or revised_at is None):
             judge.report("changed_row", f"{message.label}: {values!r:.300}, revised at {revised_at}")
     for key, message in expected.items():
         if found[key] != 1:

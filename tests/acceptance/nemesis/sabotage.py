@@ -56,6 +56,7 @@ def late_ack() -> None:
 
     def build(settle: Callable[..., list[int]]) -> Callable[..., list[int]]:
         def in_any_epoch(ledger: Any, tokens: Sequence[Any]) -> list[int]:
+            ledger.orphans -= sum(token.epoch != ledger.epoch for token in tokens)
             return settle(ledger, [token._replace(epoch=ledger.epoch) for token in tokens])
 
         return in_any_epoch

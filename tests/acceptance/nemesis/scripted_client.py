@@ -12,6 +12,8 @@ from tests.acceptance.nemesis.messages import Fate, Key, Message
 from tests.acceptance.nemesis.mqtt_bytes import MQTT_5, Kind, read_publish, take_packets
 
 PATTERN = "$share/g/sensors/live/#"
+WINDOW = 20
+"""Of the broker."""
 
 
 class Wrong(StrEnum):
@@ -53,7 +55,7 @@ class ScriptedClient:
         self._messages = {(message.topic, message.payload): message for message in messages}
         self._wrong = wrong
         self._left: list[int] = []
-        """Ids that were open when the connection was lost."""
+        """Ids that were acknowledged on the connection before."""
 
     async def run(self) -> None:
         """Connect again and again, for ever."""
@@ -94,7 +96,8 @@ class ScriptedClient:
                 settled |= open_ids
                 open_ids.clear()
         finally:
-            self._left = list(settled)[-3:]
+            # The first ones: the broker has taken their acknowledgements long ago, and does not deliver them again.
+            self._left = list(settled)[:3] if len(settled) > 2 * WINDOW else []
 
     def _connect(self) -> bytes:
         properties = bytes([5, 0x11]) + (3600).to_bytes(4, "big") if self._level == MQTT_5 else b""

@@ -27,7 +27,7 @@ _SETTINGS = {
     "SENSORSYNC_PIPELINE__STOP_TIMEOUT": "5s",
     "SENSORSYNC_PIPELINE__BACKOFF_MIN": "20ms",
     "SENSORSYNC_PIPELINE__BACKOFF_MAX": "300ms",
-    "SENSORSYNC_MQTT__KEEP_ALIVE": "8s",
+    "SENSORSYNC_MQTT__KEEP_ALIVE": "4s",
     "SENSORSYNC_MQTT__CONNECT_TIMEOUT": "8s",
     "SENSORSYNC_MQTT__BACKOFF_MIN": "20ms",
     "SENSORSYNC_MQTT__BACKOFF_MAX": "300ms",
@@ -49,6 +49,7 @@ def settings(combination: Combination, *, broker: int, database: Mapping[str, st
         "SENSORSYNC_PIPELINE__WORKERS": str(combination.workers),
         "WORKER_BATCH_SIZE": str(combination.batch_size),
         "SENSORSYNC_DATABASE__WAIT_FOR_DATABASE": "yes" if combination.wait_for_database else "no",
+        "SENSORSYNC_DATABASE__CONFLICT": combination.conflict,
         "SENSORSYNC_DEAD_LETTERS__PATH": str(box),
     }
 
