@@ -26,7 +26,7 @@ from tests.services import free_port
 DRAIN_SECONDS = 90.0
 """Everything is stored, parked and acknowledged so long after all is healed."""
 _START_SECONDS = 40.0
-_MOST_WAITING = 1500
+_MOST_WAITING = 500
 """Messages that wait in the broker at most: what a run publishes has to be drained at its end."""
 _RESTART_SECONDS = 0.3
 _TICK = 0.02
@@ -90,6 +90,7 @@ class Conductor:
             try:
                 await self._start()
                 await self._storm(until_violation=until_violation)
+                self.report.acks_under_fire = self.judge.judged
                 await self._heal()
                 if not (until_violation and self.judge.counts):
                     await self._drain()

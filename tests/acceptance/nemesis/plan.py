@@ -46,7 +46,7 @@ class Deed(StrEnum):
 
 
 _WEIGHTS = {
-    Deed.KILL: 3,
+    Deed.KILL: 2,
     Deed.STOP: 1,
     Deed.SMALL_BOX: 1,
     Deed.LOCK_BOX: 2,
@@ -55,22 +55,22 @@ _WEIGHTS = {
     Deed.PATH_CUT: 4,
     Deed.ALTER: 2,
     Deed.BROKER_DOWN: 1,
-    Deed.DROP: 8,
-    Deed.LOSE_SESSION: 12,
+    Deed.DROP: 6,
+    Deed.LOSE_SESSION: 8,
     Deed.HOLD: 1,
     Deed.BLACK_HOLE: 1,
     Deed.LOCK_TABLE: 2,
 }
 _LONGEST = {
-    Deed.KILL: 1.5,
-    Deed.STOP: 1.5,
-    Deed.SMALL_BOX: 1.0,
-    Deed.LOCK_BOX: 3.0,
-    Deed.PATH_DOWN: 2.0,
-    Deed.PATH_FROZEN: 3.0,
-    Deed.BROKER_DOWN: 1.5,
+    Deed.KILL: 0.5,
+    Deed.STOP: 0.5,
+    Deed.SMALL_BOX: 0.5,
+    Deed.LOCK_BOX: 2.0,
+    Deed.PATH_DOWN: 1.0,
+    Deed.PATH_FROZEN: 1.8,
+    Deed.BROKER_DOWN: 0.7,
     Deed.HOLD: 0.5,
-    Deed.LOCK_TABLE: 2.5,
+    Deed.LOCK_TABLE: 1.5,
 }
 
 
@@ -131,28 +131,28 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
         instances=rng.choice((1, 1, 2)),
         processes=rng.choice((1, 1, 1, 2)),
         workers=rng.choice((1, 2, 4)),
-        batch_size=rng.choice((1, 7, 50, 200)),
-        window=rng.choice((1, 5, 20, 100, 1000)),
+        batch_size=rng.choice((1, 10, 50, 200)),
+        window=rng.choice((1, 10, 20, 100, 1000)),
         ids=rng.choice(("next", "lowest", "few")),
-        wait_for_database=rng.random() < 0.75,
+        wait_for_database=rng.random() < 0.9,
         conflict=rng.choice(("first", "last", "newest")),
     )
-    share = rng.choice((1.0, 4.0, 12.0))
+    share = rng.choice((1.0, 3.0, 8.0))
     broker = BrokerFaults(
         tear=0.004 * share,
         dribble=rng.choice((0.0, 0.1)),
         resend=0.03 * share,
         forget_acks=0.004 * share,
-        refuse=0.1,
+        refuse=0.05,
         late_connack=0.2,
         late_suback=0.2,
         lose_session=rng.choice((0.1, 0.4)),
         server_disconnect=0.001 * share,
     )
-    wild = rng.choice((1.0, 3.0, 6.0))
+    wild = rng.choice((0.5, 1.0, 3.0))
     rates = {
-        Phase.CONNECT: 0.06 * wild,
-        Phase.SETUP: 0.02 * wild,
+        Phase.CONNECT: 0.04 * wild,
+        Phase.SETUP: 0.01 * wild,
         Phase.BEGIN: 0.03 * wild,
         Phase.INSERT: 0.04 * wild,
         Phase.COMMIT: 0.05 * wild,
@@ -192,7 +192,7 @@ def draw_for_planted_faults(seed: int, seconds: float) -> Plan:
 
 def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:
     deeds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
-    chosen = rng.choices(deeds, weights, k=max(1, round(2 * seconds)))
+    chosen = rng.choices(deeds, weights, k=max(1, round(1.5 * seconds)))
     drawn = [
         Action(
             round(rng.random() * seconds, 2), deed, rng.randrange(4), round(rng.random() * _LONGEST.get(deed, 0.0), 2)

@@ -29,6 +29,8 @@ class Report:
     good: int = 0
     poison: int = 0
     acks_judged: int = 0
+    acks_under_fire: int = 0
+    """Those before everything was healed."""
     rows: int = 0
     letters: int = 0
     broker: dict[str, int] = field(default_factory=dict)
