@@ -40,7 +40,7 @@ def main() -> int:
                     lambda server=server: server.connect(database=server.name),  # type: ignore[misc]
                 )
                 if chosen.plant:
-                    plan = draw_for_planted_faults(seed, chosen.seconds)
+                    plan = draw_for_planted_faults(seed, chosen.seconds, full_box=chosen.plant == "unparked_letter")
                 else:
                     plan = draw(seed, chosen.seconds, later=chosen.later)
                 report = asyncio.run(

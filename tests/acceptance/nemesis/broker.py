@@ -160,6 +160,10 @@ class Broker:
         """Whether messages are held back."""
         return self._paused
 
+    def serves(self, name: str) -> bool:
+        """Whether a client with `-name-` in its id is connected."""
+        return any(f"-{name}-" in c.session.client_id for c in self.connections if c.session is not None)
+
     def outstanding(self) -> Iterator[Message]:
         """All messages of the run that are not acknowledged."""
         yield from self._unrouted

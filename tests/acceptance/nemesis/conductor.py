@@ -17,7 +17,7 @@ from tests.acceptance.nemesis.deeds import Deeds
 from tests.acceptance.nemesis.evidence import Connect, Evidence
 from tests.acceptance.nemesis.judge import Judge
 from tests.acceptance.nemesis.messages import UNSTORABLE, Fate, Stream
-from tests.acceptance.nemesis.plan import Action, Deed, Plan
+from tests.acceptance.nemesis.plan import HASTY, Action, Deed, Plan
 from tests.acceptance.nemesis.proxy import DatabaseProxy
 from tests.acceptance.nemesis.report import Report, check_letters, check_log, check_rows
 from tests.acceptance.nemesis.subscriber import EXPECTED_EXITS, SENSORSYNC, Subscriber, settings
@@ -29,6 +29,7 @@ _START_SECONDS = 40.0
 _MOST_WAITING = 500
 """Messages that wait in the broker at most: what a run publishes has to be drained at its end."""
 _RESTART_SECONDS = 0.3
+_FULL_BOX_SECONDS = 3.0
 _TICK = 0.02
 
 
@@ -71,6 +72,7 @@ class Conductor:
         self._deeds = Deeds(self._broker, self._proxy, self._box, target.connect)
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._healing = False
         self._failure: BaseException | None = None
         self._published = 0
         """Messages that the plan called for so far."""
@@ -108,7 +110,7 @@ class Conductor:
     async def _start(self) -> None:
         """Start the subscribers, and wait until one of them is subscribed."""
         for subscriber in self._subscribers:
-            subscriber.start()
+            subscriber.start(small_box=self._plan.small_box)
         deadline = time.monotonic() + _START_SECONDS
         while not self._broker.groups:
             if time.monotonic() > deadline or not all(subscriber.running for subscriber in self._subscribers):
@@ -133,6 +135,7 @@ class Conductor:
 
     async def _heal(self) -> None:
         """No faults from now on; what was ended or stands still runs again."""
+        self._healing = True
         self._broker.calm()
         self._proxy.calm()
         if self._tasks:
@@ -217,9 +220,15 @@ class Conductor:
         self._counts[action.deed] += 1
         if action.deed in {Deed.KILL, Deed.STOP, Deed.SMALL_BOX}:
             subscriber = self._subscribers[action.target % len(self._subscribers)]
-            self._keep(self._end_one(subscriber, action.deed, action.seconds))
+            self._keep(self._end_one(subscriber, action.deed, action.seconds, hasty=action.target >= HASTY))
+        elif action.deed is Deed.FLOOD:
+            self._flood()
         else:
             self._keep(self._deeds.do(action))
+
+    def _flood(self) -> None:
+        for message in self._stream.flood():
+            self._broker.publish(message)
 
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -231,8 +240,11 @@ class Conductor:
         if not task.cancelled():
             self._failure = self._failure or task.exception()
 
-    async def _end_one(self, subscriber: Subscriber, deed: Deed, seconds: float) -> None:
-        if subscriber in self._off:
+    async def _end_one(self, subscriber: Subscriber, deed: Deed, seconds: float, *, hasty: bool) -> None:
+        """End a subscriber and start it again. One that has only just begun is let in first, unless we are hasty."""
+        while not (hasty or self._healing or self._broker.serves(subscriber.name)):
+            await asyncio.sleep(_TICK)
+        if subscriber in self._off or (self._healing and deed is not Deed.STOP):
             return
         self._off.add(subscriber)
         if deed is Deed.KILL:
@@ -240,6 +252,11 @@ class Conductor:
         else:
             await subscriber.stop()
         await self._start_later(subscriber, seconds, small_box=deed is Deed.SMALL_BOX)
+        if deed is Deed.SMALL_BOX:
+            self._flood()
+            await asyncio.sleep(_FULL_BOX_SECONDS)  # nothing gets on meanwhile
+            if subscriber.small_box:
+                await self._end_one(subscriber, Deed.STOP, 0.0, hasty=True)
 
     async def _start_later(self, subscriber: Subscriber, seconds: float, *, small_box: bool = False) -> None:
         await asyncio.sleep(seconds)

@@ -16,6 +16,7 @@ UNSTORABLE = -66_666.25
 MAX_UNSTORABLE = 60
 """In one run. A hundred refusals with no store between count as a broken table, which is no fault of the messages."""
 _BIG = (5_000, 60_000, 200_000)
+_FLOOD = 12
 _FIRST_TS = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _DEVICES = ("plain", "o'brien", "back\\slash", 'quo"te', "mötör-🚲", "semi;--", "per%cent", "line-99")
 _METRICS = ("temperature", "door", "note", "läuft")
@@ -88,6 +89,15 @@ class Stream:
         message = self._poisoned() if rng.random() < self._poison else self._good()
         self.made.append(message)
         return message
+
+    def flood(self) -> list[Message]:
+        """Return new poison that fills a dead-letter box of 1 MiB more than once."""
+        flood = []
+        for _ in range(_FLOOD):
+            number = len(self.made)
+            flood.append(Message(number, Fate.PARKED, "sensors/live/flood", b"not JSON %d " % number + b"y" * _BIG[-1]))
+            self.made.append(flood[-1])
+        return flood
 
     def _good(self, value: object = None) -> Message:
         rng, number = self._rng, len(self.made)

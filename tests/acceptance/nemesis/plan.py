@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tests.acceptance.nemesis.broker import BrokerFaults
-from tests.acceptance.nemesis.injections import DatabaseFaults, Phase, numbers
+from tests.acceptance.nemesis.injections import DatabaseFaults, Kind, Phase, numbers
 
 ENGINES = (("native", "5", 1), ("native", "5", 2), ("paho", "5", 1), ("paho", "3.1.1", 1))
 """Engine, protocol and links: one after the other over consecutive seeds."""
@@ -21,7 +21,9 @@ class Deed(StrEnum):
     STOP = "stop"
     """SIGTERM, the same."""
     SMALL_BOX = "small_box"
-    """SIGTERM, and the next life has a dead-letter box that is soon full."""
+    """SIGTERM, and the next life has a small dead-letter box, which large poison fills."""
+    FLOOD = "flood"
+    """As much large poison as fills a small box."""
     LOCK_BOX = "lock_box"
     """Another program holds the box's write lock for a while."""
     PATH_DOWN = "path_down"
@@ -74,6 +76,10 @@ _LONGEST = {
 }
 
 
+TARGETS = 8
+HASTY = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Combination:
     """How the subscribers run."""
@@ -100,7 +106,7 @@ class Action:
     at: float
     deed: Deed
     target: int
-    """Which subscriber, modulo their number."""
+    """Which subscriber, modulo their number; from HASTY on, it is ended even while it starts."""
     seconds: float
 
 
@@ -118,6 +124,8 @@ class Plan:
     broker: BrokerFaults
     database: DatabaseFaults
     actions: tuple[Action, ...] = field(repr=False)
+    small_box: bool = False
+    """The first lives have a small dead-letter box."""
 
 
 def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
@@ -172,22 +180,33 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
     )
 
 
-def draw_for_planted_faults(seed: int, seconds: float) -> Plan:
-    """Draw a plan that presses on the guards: while the database stands still, connections and sessions are lost."""
+def draw_for_planted_faults(seed: int, seconds: float, *, full_box: bool) -> Plan:
+    """Draw a plan that presses on the guards.
+
+    While the database stands still, connections and sessions are lost; or the dead-letter box is full.
+    """
     plan = draw(seed * len(ENGINES), seconds)  # the native engine with one link
     combination = replace(
         plan.combination, instances=1, processes=1, workers=2, batch_size=20, window=20, wait_for_database=True
     )
+    kinds = (Kind.ERROR_BEFORE, Kind.ERROR_AFTER, Kind.CUT_BEFORE, Kind.CUT_AFTER)
+    database = DatabaseFaults({Phase.INSERT: 0.03, Phase.COMMIT: 0.03}, numbers(later=False), kinds)
     deeds: list[Action] = []
     for beat in range(1, int(seconds / 2)):
-        # Two sessions are lost while the database stands still: the first connection's messages wait for it when the third one is
-        # there, whose messages have the same places in the order of arrival.
-        deeds += [
-            Action(beat * 2.0, Deed.PATH_FROZEN, 0, 1.2),
-            Action(beat * 2.0 + 0.1, Deed.LOSE_SESSION, 0, 0.0),
-            Action(beat * 2.0 + 0.6, Deed.LOSE_SESSION, 0, 0.0),
-        ]
-    return replace(plan, combination=combination, rate=300.0, poison=0.02, actions=tuple(deeds))
+        # Sessions are lost while the database stands still: the messages of the second connection wait for it when the third one
+        # is there, whose messages have the same places in the order of arrival.
+        deeds.append(Action(beat * 2.0, Deed.PATH_FROZEN, 0, 1.4))
+        deeds += [Action(beat * 2.0 + later, Deed.LOSE_SESSION, 0, 0.0) for later in (0.1, 0.5, 0.9)]
+    return replace(
+        plan,
+        combination=combination,
+        rate=300.0,
+        poison=0.02,
+        broker=BrokerFaults(lose_session=0.5, resend=0.1, tear=0.002),
+        database=database,
+        actions=(Action(0.3, Deed.FLOOD, 0, 0.0),) if full_box else tuple(deeds),
+        small_box=full_box,
+    )
 
 
 def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:
@@ -195,7 +214,10 @@ def _actions(rng: random.Random, seconds: float) -> tuple[Action, ...]:
     chosen = rng.choices(deeds, weights, k=max(1, round(1.5 * seconds)))
     drawn = [
         Action(
-            round(rng.random() * seconds, 2), deed, rng.randrange(4), round(rng.random() * _LONGEST.get(deed, 0.0), 2)
+            round(rng.random() * seconds, 2),
+            deed,
+            rng.randrange(TARGETS),
+            round(rng.random() * _LONGEST.get(deed, 0.0), 2),
         )
         for deed in chosen
     ]

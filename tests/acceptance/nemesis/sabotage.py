@@ -15,6 +15,8 @@ from typing import Any
 LEDGER = ("sensorsync.pipeline.ledger", "AckLedger")
 SINK = ("sensorsync.storage.mysql.sink", "MySqlSink")
 UNAVAILABLE = ("sensorsync.pipeline.contract", "SinkUnavailable")
+BOX = ("sensorsync.deadletters.box", "DeadLetters")
+BOX_UNAVAILABLE = ("sensorsync.pipeline.contract", "BoxUnavailable")
 MAIN = ("sensorsync.__main__", "main")
 
 
@@ -93,8 +95,24 @@ def swallowed_error() -> None:
     _replace(SINK, "write", build)
 
 
+def unparked_letter() -> None:
+    """A dead-letter box that takes nothing counts as one that has taken the letters."""
+    unavailable = _named(BOX_UNAVAILABLE)
+
+    def build(park: Callable[..., int]) -> Callable[..., int]:
+        def always(box: Any, letters: Sequence[Any]) -> int:
+            try:
+                return park(box, letters)
+            except unavailable:
+                return len(letters)
+
+        return always
+
+    _replace(BOX, "park", build)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
-    plant.__name__: plant for plant in (early_ack, late_ack, unordered_ack, swallowed_error)
+    plant.__name__: plant for plant in (early_ack, late_ack, unordered_ack, swallowed_error, unparked_letter)
 }
 
 

@@ -30,6 +30,7 @@ FOUND_BY = {
     "late_ack": {"acked_without_row", "acked_without_letter"},
     "unordered_ack": {"order"},
     "swallowed_error": {"acked_without_row"},
+    "unparked_letter": {"acked_without_letter"},
 }
 
 
@@ -67,7 +68,7 @@ def test_whatever_happens_for_longer_every_message_is_stored_or_parked_before_it
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_within_a_minute(fault: str, database: Database, tmp_path: Path) -> None:
-    plan = draw_for_planted_faults(1, PLANTED_SECONDS)
+    plan = draw_for_planted_faults(1, PLANTED_SECONDS, full_box=fault == "unparked_letter")
     conductor = Conductor(plan, _target(database), tmp_path, program=launcher(fault))
 
     report = asyncio.run(conductor.run(until_violation=True))
