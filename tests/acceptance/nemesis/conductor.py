@@ -79,7 +79,7 @@ class Conductor:
         self.report = Report(plan.seed, asdict(combination), target.name)
 
     async def run(self, *, until_violation: bool = False) -> Report:
-        """Carry the plan out; `until_violation`: again and again for `seconds`, and end at the first violation."""
+        """Carry the plan out; with `until_violation` end at the first one, with nothing drained."""
         began = time.monotonic()
         self._deeds.sql(
             f"ALTER TABLE sensor_readings ADD CONSTRAINT nemesis CHECK (value IS NULL OR value <> {UNSTORABLE})"
@@ -242,7 +242,7 @@ class Conductor:
 
     async def _end_one(self, subscriber: Subscriber, deed: Deed, seconds: float, *, hasty: bool) -> None:
         """End a subscriber and start it again. One that has only just begun is let in first, unless we are hasty."""
-        while not (hasty or self._healing or self._broker.serves(subscriber.name)):
+        while not (hasty or self._healing or self._broker.serves(subscriber.name)):  # noqa: ASYNC110 - no event for it
             await asyncio.sleep(_TICK)
         if subscriber in self._off or (self._healing and deed is not Deed.STOP):
             return
