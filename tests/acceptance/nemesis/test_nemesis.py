@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.nemesis import sabotage
 from tests.acceptance.nemesis.conductor import Conductor, Target
 from tests.acceptance.nemesis.plan import ENGINES, Plan, draw, draw_for_planted_faults
 from tests.acceptance.nemesis.report import Report
@@ -75,6 +76,13 @@ def test_a_planted_fault_is_found_within_a_minute(fault: str, database: Database
 
     assert report.violation_counts.keys() & FOUND_BY[fault], report.json()
     assert report.seconds < 60
+
+
+def test_a_planted_fault_whose_place_is_gone_ends_the_program_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sabotage, "SINK", (sabotage.SINK[0], "NoSuchSink"))
+
+    with pytest.raises(SystemExit, match="NoSuchSink does not exist any more"):
+        FAULTS["early_ack"]()
 
 
 def test_a_plan_is_the_same_for_the_same_seed_and_another_for_another() -> None:
