@@ -148,10 +148,12 @@ class Conductor:
                 subscriber.start()
 
     async def _drain(self) -> None:
-        """Wait until nothing is unacknowledged. Sessions of processes that are gone expire meanwhile."""
+        """Wait until nothing is unacknowledged and all are back. Sessions of processes that are gone expire meanwhile."""
         deadline = time.monotonic() + DRAIN_SECONDS
         next_expiry = time.monotonic() + 2.0
-        while (left := self._waiting()) and time.monotonic() < deadline:
+        while (left := self._waiting()) + len(away := self._away()):
+            if time.monotonic() > deadline:
+                break
             if time.monotonic() > next_expiry:
                 self._broker.expire_sessions()
                 next_expiry = time.monotonic() + 1.0
@@ -160,6 +162,12 @@ class Conductor:
         if left:
             some = ", ".join(message.label for _, message in zip(range(5), self._broker.outstanding(), strict=False))
             self.judge.report("stuck", f"{left} messages are unacknowledged {DRAIN_SECONDS:g} s after the end: {some}")
+        elif away:
+            self.judge.report("away", f"{', '.join(away)} did not come back within {DRAIN_SECONDS:g} s")
+
+    def _away(self) -> list[str]:
+        """Name the subscribers that are not connected: one that still starts would be ended by its SIGTERM at once."""
+        return [subscriber.name for subscriber in self._subscribers if not self._broker.serves(subscriber.name)]
 
     async def _end(self) -> None:
         if self._tasks:
