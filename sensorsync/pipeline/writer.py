@@ -1,7 +1,7 @@
-"""BatchWriter: every message of a batch is stored, parked, or the batch is kept. There is no fourth way out.
+"""The writer of batches. Every message of a batch is stored or parked, or the batch is kept. There is no other outcome.
 
-It runs in a writer's thread but owns neither the thread nor the clock: waiting is a function that it is given, and that function
-saying "stop" is the only way in which a batch ends without an outcome. Then nothing of it is acknowledged.
+It runs in a writer's thread but owns neither the thread nor the clock: it gets a function that waits. Only when that function
+returns False, a batch ends without an outcome. Then none of its messages is acknowledged.
 """
 
 from __future__ import annotations
@@ -32,18 +32,19 @@ from sensorsync.runtime.backoff import Backoff
 logger = logging.getLogger(__name__)
 
 IMMEDIATE_RETRIES = 5
-"""How many deadlocks in a row are retried at once before the back-off begins."""
+"""The number of consecutive deadlocks that are retried at once before the back-off begins."""
 
 
 class BatchKept(Exception):
-    """The pipeline stops before the batch could be stored or parked: it stays unacknowledged, and the broker will send it again."""
+    """The pipeline stops before the batch is stored or parked. It stays unacknowledged, and the broker will send it again."""
 
 
 class RejectionBreaker:
-    """Tells a poison row from a database that refuses everything.
+    """A circuit breaker that distinguishes a poison row from a database that rejects every row.
 
-    Rows of `limit` messages refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault
-    is not in the rows, so they are kept, not parked. One row stored ends it, also for a batch that is kept: its poison is parked.
+    It opens when rows of `limit` consecutive messages are rejected and none is stored between them, counted over batches and
+    writers. Then the cause is not in the rows, so the batch is kept and retried, and nothing is parked. One stored row closes the
+    breaker, also for a batch that is kept. Its poison rows are parked then.
     """
 
     def __init__(self, limit: int = 100) -> None:
@@ -51,29 +52,29 @@ class RejectionBreaker:
         self._lock = threading.Lock()
         self._consecutive = 0
         self.last_success = object()
-        """Another object after each row that was stored, by whichever writer."""
+        """A marker that is a new object after each row that any writer stored."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the last `limit` messages were all refused."""
+        """True when the last `limit` messages were all rejected."""
         return self._consecutive >= self._limit
 
     def record_success(self) -> None:
-        """A row was stored."""
+        """Close the breaker, because a row was stored."""
         self._consecutive = 0
         self.last_success = object()
 
     def record_rejection(self) -> None:
-        """A message's first row was refused."""
+        """Count a message of which the first row was rejected."""
         with self._lock:
             self._consecutive += 1
 
 
 class BatchWriter:
-    """The work of one writer.
+    """The part of one writer thread that decodes batches, stores their rows and parks the rejected messages.
 
-    `pause(seconds)` waits and returns False when the pipeline gives up waiting. `wait_for_database`: a misconfigured database is
-    waited for instead of stopping the process.
+    `pause(seconds)` waits, and returns False when the pipeline aborts the retries. With `wait_for_database` the writer waits for a
+    misconfigured database instead of stopping the process.
     """
 
     def __init__(
@@ -101,18 +102,18 @@ class BatchWriter:
         self._transactions = 0
 
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
-        """Store or park every one of `deliveries`; returns only when that is on disk.
+        """Store or park all of `deliveries`, and return only when that is on disk.
 
-        Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can help.
+        Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can fix the database.
         """
         started = time.monotonic()
         self._transactions = parts = rows = new = 0
         rejected: dict[int, DeadLetter] = {}
         for part in decode_batch(deliveries, self._decode):
-            found, refused = self._store(part.rows, part.message_indices)
-            rejected |= part.dead_letters(deliveries, refused)
+            found, rejected_rows = self._store(part.rows, part.message_indices)
+            rejected |= part.dead_letters(deliveries, rejected_rows)
             parts += bool(part.rows)
-            rows += len(part.rows) - len(refused)
+            rows += len(part.rows) - len(rejected_rows)
             new += found
         if rows:
             took = (time.monotonic() - started) * 1000
@@ -135,43 +136,43 @@ class BatchWriter:
         )
 
     def close(self) -> None:
-        """Give the sink's connection back."""
+        """Return the sink's connection to the pool."""
         self._sink.close()
 
     # -- store ---------------------------------------------------------------------------------------------------------------
 
     def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, Mapping[int, BatchRejected]]:
-        """Commit all that the database takes: how many rows were new, and the refusals by index."""
+        """Commit all rows that the database accepts. Return the number of new rows, and the rejections by index."""
         before = self._breaker.last_success
         while True:
-            new, refused = self._bisect(rows, message_indices)
-            # Where anything was stored since the batch began, be it of another table, the fault is in the rows: many in a row only
-            # look like a broken table, and would look so at each further try.
-            if not refused or not self._breaker.is_open or self._breaker.last_success is not before:
+            new, rejected_rows = self._bisect(rows, message_indices)
+            # If any row was stored since the batch began, even in another table, the cause is in the rejected rows. Many of them in
+            # sequence only look like a broken table, and would do so at each retry.
+            if not rejected_rows or not self._breaker.is_open or self._breaker.last_success is not before:
                 self._counters.blocked_by = None
-                return new, refused
-            some = next(iter(refused.values()))
+                return new, rejected_rows
+            some = next(iter(rejected_rows.values()))
             self._wait_before_retry(
                 RetryCause.REFUSALS,
-                "the database refuses every reading; they are kept, not parked",
+                "the database rejects every row; the batch is retried, nothing is parked",
                 some,
-                hint="mend the table or the mapping: `sensorsync init-db --check`",
+                hint="fix the table or the mapping: `sensorsync init-db --check`",
             )
 
     def _bisect(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, dict[int, BatchRejected]]:
-        """Halve a refused batch down to its poison rows: k of n rows cost O(k log n) transactions; the others are stored."""
+        """Halve a rejected batch down to its poison rows, and store the others. k of n rows cost O(k log n) transactions."""
         new = 0
-        refused: dict[int, BatchRejected] = {}
+        rejected_rows: dict[int, BatchRejected] = {}
         last = -1
         spans = [(0, len(rows))] if rows else []
         while spans:
             low, high = spans.pop()
             try:
                 new += self._commit(rows[low:high])
-            except BatchRejected as refusal:
+            except BatchRejected as rejection:
                 if high - low == 1:
-                    refused[low] = refusal
-                    if message_indices[low] != last:  # one message of many rows is one witness
+                    rejected_rows[low] = rejection
+                    if message_indices[low] != last:  # a message of many rows counts as one rejection
                         self._breaker.record_rejection()
                     last = message_indices[low]
                 else:
@@ -179,15 +180,15 @@ class BatchWriter:
                     spans += [(middle, high), (low, middle)]
             else:
                 self._breaker.record_success()
-        return new, refused
+        return new, rejected_rows
 
     def _commit(self, rows: Sequence[Row]) -> int:
-        """One transaction, again and again until the database says yes or no. Returns how many rows are known to be new.
+        """Retry one transaction until it is committed or rejected. Return the number of rows that are known to be new.
 
-        After a COMMIT whose answer was lost, the rows that the retry finds may be our own: then all count as new.
+        After a COMMIT without an answer, the rows that the retry finds may come from this batch. Then all rows count as new.
         """
-        prompt = 0
-        ambiguous = False
+        immediate_retries = 0
+        outcome_unknown = False
         while True:
             self._transactions += 1
             began = time.monotonic()
@@ -197,9 +198,9 @@ class BatchWriter:
                 description = "the database is not as it was verified"
                 self._wait_before_retry(RetryCause.CONFIGURATION, description, error, hint=error.hint)
             except SinkUnavailable as error:
-                ambiguous |= error.commit_outcome_unknown
-                prompt = prompt + 1 if error.retry_immediately else 0
-                if 0 < prompt <= IMMEDIATE_RETRIES:
+                outcome_unknown |= error.commit_outcome_unknown
+                immediate_retries = immediate_retries + 1 if error.retry_immediately else 0
+                if 0 < immediate_retries <= IMMEDIATE_RETRIES:
                     self._counters.count_retry(RetryCause.LOCK, error)
                 else:
                     self._wait_before_retry(RetryCause.DATABASE, "database unavailable", error)
@@ -207,13 +208,13 @@ class BatchWriter:
                 if not self._wait_for_database:
                     raise
                 self._wait_before_retry(
-                    RetryCause.CONFIGURATION, "the database is not ready for us", error, hint=error.hint
+                    RetryCause.CONFIGURATION, "the database is not set up for sensorsync", error, hint=error.hint
                 )
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
                 self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
-                return len(rows) if ambiguous else new
+                return len(rows) if outcome_unknown else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------
 
@@ -223,8 +224,10 @@ class BatchWriter:
             try:
                 self._box.park(letters)
             except DeadLetterBoxUnavailable as error:
-                hint = "make room or mend its folder's rights"
-                self._wait_before_retry(RetryCause.DEAD_LETTERS, "the dead-letter box takes nothing", error, hint=hint)
+                hint = "free disk space or fix the permissions of its directory"
+                self._wait_before_retry(
+                    RetryCause.DEAD_LETTERS, "the dead-letter box cannot be written", error, hint=hint
+                )
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
@@ -240,12 +243,12 @@ class BatchWriter:
     def _wait_before_retry(
         self, cause: RetryCause, description: str, error: Exception, hint: str | None = None
     ) -> None:
-        """Back off once; the batch is kept meanwhile. Raises BatchKept when the pipeline gives up."""
+        """Wait for one back-off delay, while the batch is kept. Raises BatchKept when the pipeline aborts the retries."""
         self._counters.count_retry(cause, error)
         self._counters.blocked_by = cause, f"{description}: {error}"
         delay = self._backoff.next_delay()
         logger.warning(
-            "[WORKER-%d] %s: %s; batch kept, next try in %.1fs%s",
+            "[WORKER-%d] %s: %s; batch kept, next retry in %.1fs%s",
             self._number,
             description,
             error,
