@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -120,7 +120,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_verifier, "TABLE_INTERVAL", 0.0)
 
 
-def kept(sink: MySqlSink, rows: list[Row]) -> SinkVerificationFailed:
+def kept(sink: MySqlSink, rows: Sequence[Row]) -> SinkVerificationFailed:
     """Write the rows as the writer does, until the table is said to be wrong."""
     for _ in range(3):
         try:
@@ -235,9 +235,9 @@ def test_a_table_of_the_user_s_own_is_verified_in_the_same_way(database: Databas
             )
         except pymysql.MySQLError as error:
             pytest.skip(str(error))
-        error = kept(sink, [TableRow(STATES, ("b", 1.0), None), reading(2)])
-        assert "states" in str(error)
-        assert "no transactions" in str(error)
+        refused = kept(sink, [TableRow(STATES, ("b", 1.0), None), reading(2)])
+        assert "states" in str(refused)
+        assert "no transactions" in str(refused)
         assert len(values(database.server, database.name)) == 1, "the transaction is one"
         with pytest.raises(SinkUnavailable):
             store.check_writable()

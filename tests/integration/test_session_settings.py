@@ -68,6 +68,15 @@ def proxy(database: Database) -> Iterator[InThread[MySqlProxy]]:
         yield running
 
 
+def swallow(proxy: InThread[MySqlProxy], replacement: str | None) -> None:
+    """Let no SET of ours reach the server, and this one instead; None: let them pass."""
+
+    def change(running: MySqlProxy) -> None:
+        running.set_replacement = replacement
+
+    proxy.do(change)
+
+
 def store_behind(database: Database, proxy: InThread[MySqlProxy]) -> MySqlStore:
     return MySqlStore(settings_for(database.server, database.name, port=proxy.port, tls=PLAIN))
 
@@ -97,7 +106,7 @@ def test_there_are_as_many_texts_and_settings_as_the_field_had() -> None:
 def test_whatever_the_session_is_instead_every_row_is_kept(database: Database, proxy: InThread[MySqlProxy]) -> None:
     rows = [nasty_reading(number, text) for number, text in enumerate(TEXTS)]
     for settings in SETTINGS:
-        proxy.do(lambda p, settings=settings: setattr(p, "set_replacement", settings))
+        swallow(proxy, settings)
         with contextlib.closing(store_behind(database, proxy)) as store:
             with pytest.raises(SinkMisconfigured, match="the session's sql_mode is"):
                 store.check_schema()
@@ -121,7 +130,7 @@ def test_the_literals_alone_are_right_under_every_setting(
     assert len(texts) == 67
     rows = [nasty_reading(number, text) for number, text in enumerate(texts)]
     for settings in SETTINGS:
-        proxy.do(lambda p, settings=settings: setattr(p, "set_replacement", settings))
+        swallow(proxy, settings)
         sink = MySqlSink(ConnectionPool(settings_for(database.server, database.name, port=proxy.port, tls=PLAIN)))
         assert sink.write(rows) == len(rows), settings
         assert stored(database) == {row.event_id: expected(row) for row in rows}, settings
@@ -148,7 +157,7 @@ def test_a_setting_that_is_not_in_effect_is_named_with_the_likely_cause(
     if "isolation" in changes:
         name = session_of(database).rpartition("SESSION ")[2].partition(" ")[0]
         changes = {name: changes["isolation"]}
-    proxy.do(lambda p: setattr(p, "set_replacement", session_of(database, **changes)))
+    swallow(proxy, session_of(database, **changes))
     with (
         contextlib.closing(store_behind(database, proxy)) as store,
         pytest.raises(SinkMisconfigured, match=words) as refused,
@@ -158,7 +167,7 @@ def test_a_setting_that_is_not_in_effect_is_named_with_the_likely_cause(
 
 
 def test_a_session_that_is_right_is_taken_whoever_has_set_it(database: Database, proxy: InThread[MySqlProxy]) -> None:
-    proxy.do(lambda p: setattr(p, "set_replacement", session_of(database)))
+    swallow(proxy, session_of(database))
     with contextlib.closing(store_behind(database, proxy)) as store:
         store.check_schema()
         assert store.create_sink(0).write(readings(3)) == 3
@@ -180,7 +189,7 @@ def test_a_writer_keeps_its_batch_while_a_reconnect_finds_another_session_and_go
         sink = store.create_sink(0)
         assert sink.write(readings(2)) == 2
         # When
-        proxy.do(lambda p: setattr(p, "set_replacement", session_of(database, sql_mode="")))
+        swallow(proxy, session_of(database, sql_mode=""))
         proxy.do(lambda p: p.cut())
         errors: list[SinkUnavailable] = []
         for _ in range(3):
@@ -190,7 +199,7 @@ def test_a_writer_keeps_its_batch_while_a_reconnect_finds_another_session_and_go
         # Then
         assert all(isinstance(error, SinkVerificationFailed) for error in errors[1:])
         assert len(stored(database)) == 2
-        proxy.do(lambda p: setattr(p, "set_replacement", None))
+        swallow(proxy, None)
         assert sink.write(readings(5)) == 3
         sink.close()
 
