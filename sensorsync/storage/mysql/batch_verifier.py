@@ -22,6 +22,9 @@ A check takes 50 us on MariaDB 10.11 and 90 us on MySQL 9.7, so the checks take 
 """
 SESSION_INTERVAL: Final = 2.0
 """Seconds between two checks of the session's settings on one connection. A check takes 100 us."""
+_LONGEST_INTERVAL: Final = 5.0
+_COST_FACTOR: Final = 100
+"""Where a check takes longer, because the server is far away, the next one comes later: checks take 1 % of the time."""
 _SESSION: Final = "@@session"
 
 Tables = Iterable[TargetTable | None]
@@ -47,26 +50,25 @@ class BatchVerifier:
         try:
             with lease.connection.cursor() as cursor:
                 for table in unknown:
-                    self._verify(cursor, table)
+                    self._verify(lease, cursor, table)
                     lease.checks[_name(table)] = 0.0  # and again before the first COMMIT
         except (pymysql.Error, OSError) as error:
             raise sink_error(diagnose_error(error, connecting=True), self._connector.address) from error
 
     def before_commit(self, lease: Lease, tables: Tables) -> None:
-        """Verify the tables whose last check is TABLE_INTERVAL ago, and the session. Raises what the driver raises."""
+        """Verify the tables and the session where a check is due. Raises what the driver raises."""
         now = time.monotonic()
-        due = [table for table in tables if now - lease.checks.get(_name(table), 0.0) >= TABLE_INTERVAL]
+        due = [table for table in tables if now >= lease.checks.get(_name(table), 0.0)]
         if due:
             with lease.connection.cursor() as cursor:
                 for table in due:
-                    self._verify(cursor, table)
-                    lease.checks[_name(table)] = now
-        if now - lease.checks.setdefault(_SESSION, now) >= SESSION_INTERVAL:
+                    self._verify(lease, cursor, table)
+        if now >= lease.checks.setdefault(_SESSION, now + SESSION_INTERVAL):
             try:
                 self._connector.verify_session(lease.connection)
             except SinkMisconfigured as error:
                 raise SinkVerificationFailed(str(error), hint=error.hint) from error
-            lease.checks[_SESSION] = now
+            lease.checks[_SESSION] = next_check(now, SESSION_INTERVAL)
 
     def after_rejection(self, lease: Lease, tables: Tables, *, is_key_conflict: bool) -> None:
         """Verify the tables whose server has refused a row: a table that was changed is to blame, and not the row."""
@@ -74,14 +76,21 @@ class BatchVerifier:
         try:
             with lease.connection.cursor() as cursor:
                 for table in tables:
-                    if is_key_conflict or now - lease.checks.get(_name(table), 0.0) >= TABLE_INTERVAL:
-                        self._verify(cursor, table)
-                        lease.checks[_name(table)] = now
+                    if is_key_conflict or now >= lease.checks.get(_name(table), 0.0):
+                        self._verify(lease, cursor, table)
         except (pymysql.Error, OSError) as error:
             raise sink_error(diagnose_error(error, connecting=True), self._connector.address) from error
 
-    def _verify(self, cursor: Any, table: TargetTable | None) -> None:
+    def _verify(self, lease: Lease, cursor: Any, table: TargetTable | None) -> None:
+        began = time.monotonic()
         self._verifier.verify(cursor, table, self._connector.address)
+        lease.checks[_name(table)] = next_check(began, TABLE_INTERVAL)
+
+
+def next_check(began: float, interval: float) -> float:
+    """Return when a check is due again that began at `began` and has ended now."""
+    now = time.monotonic()
+    return now + max(interval, min((now - began) * _COST_FACTOR, _LONGEST_INTERVAL))
 
 
 def _name(table: TargetTable | None) -> str:

@@ -135,7 +135,7 @@ class Lease:
         self._pooled = pooled
         self.server = server
         self.checks = checks
-        """When what was checked on this connection (time.monotonic()); empty on a new one."""
+        """When which check is due on this connection (time.monotonic()); empty on a new one."""
 
     @property
     def connection(self) -> Connection:

@@ -44,7 +44,7 @@ class ServerInfo(NamedTuple):
     @property
     def supports_row_alias(self) -> bool:
         """True when an upsert names the new row by an alias (MySQL), False when it uses VALUES() (MariaDB, older MySQL)."""
-        return not self.mariadb and self.version >= _ROW_ALIAS_SINCE
+        return not self.mariadb and "tidb" not in self.version_text.lower() and self.version >= _ROW_ALIAS_SINCE
 
     @property
     def label(self) -> str:

@@ -77,7 +77,9 @@ def read_session(cursor: Any) -> tuple[ServerInfo, list[str]]:
         if error.args[0] != _UNKNOWN_VARIABLE:
             raise
         row = _query(cursor, second)  # a proxy announces a version of its own
-    version, max_allowed_packet, *values = row
+    version, comment, max_allowed_packet, *values = row
+    if "tidb" in str(comment).lower() and "tidb" not in version.lower():
+        version = f"{version}-TiDB"  # whose version can be set to any text
     return ServerInfo.from_version(version, max_allowed_packet), session_differences(values)
 
 
@@ -103,9 +105,9 @@ def session_differences(values: Sequence[Any]) -> list[str]:
 
 def _query(cursor: Any, isolation: str) -> Sequence[Any]:
     variables = ", ".join(f"@@session.{name}" for name in (*_VARIABLES, isolation))
-    cursor.execute(f"SELECT VERSION(), @@max_allowed_packet, {variables}")
+    cursor.execute(f"SELECT VERSION(), @@version_comment, @@max_allowed_packet, {variables}")
     row: Sequence[Any] | None = cursor.fetchone()
-    return row or ("", 0, *[""] * 7)
+    return row or ("", "", 0, *[""] * 7)
 
 
 def _is_strict(sql_mode: str) -> bool:
