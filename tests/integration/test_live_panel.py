@@ -127,7 +127,7 @@ def test_the_panel_fits_follows_the_window_and_leaves_nothing(environment: dict[
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.finish() == 0
         text = "\n".join(terminal.lines)
-        assert "stopped (SIGINT): 500 stored (" in text
+        assert "stopped (SIGINT): 500 rows stored (" in text
         assert "╭" not in text
         assert b"\x1b[?" not in terminal.raw  # neither the cursor nor the screen is in another state than before
 

@@ -171,7 +171,7 @@ def test_a_broker_that_restarts_in_the_middle_answers_every_message_in_the_end(t
         assert data["retransmitted"] >= 1
 
 
-def test_ctrl_c_stops_softly_reports_and_leaves_no_process(mosquitto: Mosquitto, tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_reports_and_leaves_no_process(mosquitto: Mosquitto, tmp_path: Path) -> None:
     commands = commands_for(mosquitto.port, tmp_path)
     log = tmp_path / "publisher.log"
     with commands.start(log, "stress-publish", "--messages", "50000000", "--json") as publisher:
