@@ -1,4 +1,4 @@
-"""When the connection of a writer and the tables of its batch are verified: before, within and after a transaction."""
+"""The checks of a writer's connection and of the tables of its batch: before, within and after a transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SESSION_INTERVAL: Final = 2.0
 """Seconds between two checks of the session's settings on one connection. A check takes 100 us."""
 _LONGEST_INTERVAL: Final = 5.0
 _COST_FACTOR: Final = 100
-"""Where a check takes longer, because the server is far away, the next one comes later: checks take 1 % of the time."""
+"""A check that takes longer, because the server is far away, makes the next one come later: checks take 1 % of the time."""
 _SESSION: Final = "@@session"
 
 Tables = Iterable[TargetTable | None]

@@ -115,12 +115,6 @@ class ConnectionFactory:
         return server
 
 
-def query_server_info(connection: Connection) -> ServerInfo:
-    """Query the version and the limits of the server at the other end of an open connection. Raises the driver's exceptions."""
-    with connection.cursor() as cursor:
-        return read_session(cursor)[0]
-
-
 def close_quietly(connection: Connection) -> None:
     """Close the socket, and ignore errors of a connection that is broken or closed already."""
     with contextlib.suppress(pymysql.Error, OSError):
@@ -135,7 +129,7 @@ class Lease:
         self._pooled = pooled
         self.server = server
         self.checks = checks
-        """When which check is due on this connection (time.monotonic()); empty on a new one."""
+        """The time at which each check is due on this connection (time.monotonic()); empty on a new one."""
 
     @property
     def connection(self) -> Connection:

@@ -39,7 +39,7 @@ SESSION_HINT: Final = (
     " (ProxySQL: a row in mysql_query_rules with match_digest '^SET' and the hostgroup of the server, and multiplexing off for it,"
     " or mysql-set_query_lock_on_hostgroup = 1), or connect to the server itself"
 )
-"""What to do about a setting that is not in effect."""
+"""Advice for a setting that is not in effect."""
 
 _VARIABLES: Final = (
     "sql_mode", "time_zone", "character_set_client", "character_set_connection", "character_set_results", "collation_connection",
@@ -81,6 +81,12 @@ def read_session(cursor: Any) -> tuple[ServerInfo, list[str]]:
     if "tidb" in str(comment).lower() and "tidb" not in version.lower():
         version = f"{version}-TiDB"  # whose version can be set to any text
     return ServerInfo.from_version(version, max_allowed_packet), session_differences(values)
+
+
+def query_server_info(connection: Any) -> ServerInfo:
+    """Return the version and the limits of the server of an open connection. Raises what the driver raises."""
+    with connection.cursor() as cursor:
+        return read_session(cursor)[0]
 
 
 def session_differences(values: Sequence[Any]) -> list[str]:

@@ -167,7 +167,7 @@ class RowFormatter:
         rows: list[str] = []
         add = rows.append
         arrival, arrival_text = nan, ""  # unequal to every number
-        # One look at the batch instead of two at each row: it is plain unless a single text is not.
+        # One check of the batch instead of two of each row: it is plain unless a single text is not.
         plain = _is_plain("".join(map(_payload, readings))) and _is_plain("".join(map(_ts, readings)))
         mark = "'" if plain else ""
         for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:

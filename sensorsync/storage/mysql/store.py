@@ -14,10 +14,11 @@ from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql import partition_maintenance, schema, target_tables
-from sensorsync.storage.mysql.connect import ConnectionPool, query_server_info
+from sensorsync.storage.mysql.connect import ConnectionPool
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import database_connection
 from sensorsync.storage.mysql.server import DURABILITY_VARIABLES, durability_warnings
+from sensorsync.storage.mysql.session import query_server_info
 from sensorsync.storage.mysql.sink import MySqlSink
 from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.store import (
