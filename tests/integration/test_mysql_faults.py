@@ -277,10 +277,14 @@ def test_a_dropped_table_is_no_row_s_fault(store: MySqlStore, database: Database
 
 
 def test_a_dropped_column_is_no_row_s_fault(store: MySqlStore, database: Database) -> None:
-    run_as_root(database.server, "ALTER TABLE sensor_readings DROP COLUMN unit", database=database.name)
     sink = store.create_sink(0)
+    sink.write(readings(1))
+    run_as_root(database.server, "ALTER TABLE sensor_readings DROP COLUMN unit", database=database.name)
     with pytest.raises(SinkMisconfigured) as error:
         sink.write(readings(2))
+    assert error.value.errno == 1054
+    with pytest.raises(SinkMisconfigured) as error:
+        sink.write(readings(2))  # on a new connection
     assert error.value.errno == 1054
     sink.close()
 
