@@ -40,10 +40,10 @@ class TableVerifier:
         self._reported: set[str] = set()
         self._lock = threading.Lock()
 
-    def verify(self, cursor: Any, table: TargetTable | None, address: str) -> None:
-        """Return when rows can be written to `table` (None: `sensor_readings`) as they are.
+    def verify(self, cursor: Any, table: TargetTable | None, address: str) -> bool:
+        """Return when rows can be written to `table` (None: `sensor_readings`) as they are; True when one query was enough.
 
-        One round trip where the definition is known. A table or a column that is missing is left to the upsert, which the
+        It is enough where the definition is known. A table or a column that is missing is left to the upsert, which the
         server refuses with an error number for it (1146, 1054). Raises SinkVerificationFailed, and what the driver raises.
         """
         name = READINGS_TABLE if table is None else table.name
@@ -57,11 +57,13 @@ class TableVerifier:
                 self._report(name, address, found)
                 hint = FIX_TABLE_HINT if table is None else TARGET_TABLE_HINT
                 raise SinkVerificationFailed(f"{address}: {'; '.join(found)}", hint=hint)
-            if all_found:
-                return
-            self._accept(cursor, name, definition)
+            if not all_found:
+                self._accept(cursor, name, definition)
+                self._report_recovery(name, address)
+            return False
         if name in self._reported:
             self._report_recovery(name, address)
+        return True
 
     def _accept(self, cursor: Any, name: str, definition: str | None) -> None:
         if definition is None or _read_definition(cursor, name) != definition:
