@@ -27,7 +27,7 @@ from tests.letters import rejected_rows
 from tests.services import eventually
 from tests.target_tables import Ground
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1800)]
 
 CONNECTED = '"event": "connected"'
 GARBAGE = 100

@@ -15,7 +15,7 @@ from tests.conftest import need
 from tests.integration.test_demo import demo, processes_with
 from tests.services import DatabaseServer, Mosquitto, eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 
 def test_subscribers_killed_in_turn_on_the_embedded_broker_lose_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Terminal:
     def lines(self) -> list[str]:
         return [line.rstrip() for line in self._screen.display]
 
-    def until(self, holds: Callable[[list[str]], object], seconds: float = 20.0) -> list[str]:
+    def until(self, holds: Callable[[list[str]], object], seconds: float = 60.0) -> list[str]:
         """The screen, as soon as it is so."""
         deadline = time.monotonic() + seconds
         while not holds(self.lines):

@@ -19,7 +19,7 @@ from tests.commands import Background, Commands
 from tests.conftest import Mosquitto, need
 from tests.services import eventually, free_port
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(360)]
 
 KEY = "a-test-key-of-at-least-32-bytes-of-length"
 
