@@ -28,10 +28,12 @@ __all__ = [
     "Reading",
     "Rejected",
     "Row",
+    "RowSuspected",
     "Sink",
     "SinkMisconfigured",
     "SinkUnavailable",
     "Source",
+    "TransactionTooLarge",
     "WriteReport",
 ]
 
@@ -106,6 +108,8 @@ class WriteReport:
     """Index in the batch -> its dead letter, all of them fsynced. A message of several rows is parked whole when one is rejected."""
     transactions: int
     """Transactions that it took, at least 1; not those that a batch was divided into only because it gives very many rows."""
+    set_aside: frozenset[int] = frozenset()
+    """Indices of messages that are neither stored nor parked yet: `BatchWriter.retry_set_aside` reports on them later."""
 
 
 class SinkUnavailable(Exception):
@@ -138,6 +142,26 @@ class BatchRejected(Exception):
         self.reason = reason
 
 
+class TransactionTooLarge(Exception):
+    """The server takes the rows of the batch only in smaller transactions; nothing of it is stored. Never raised for one row."""
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class RowSuspected(Exception):
+    """The database refuses the one row of the batch, with an error that does not tell whether the row is at fault.
+
+    `other_row_accepted`: at the same time it accepted another row with the same device id into the same table (rolled back).
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None, other_row_accepted: bool) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.other_row_accepted = other_row_accepted
+
+
 class SinkMisconfigured(Exception):
     """No batch can ever be stored until a person mends something: a missing table, a missing right, a wrong password."""
 
@@ -158,7 +182,7 @@ class Sink(Protocol):
         """Commit all of `rows` in one transaction, or none; return how many were new.
 
         Rows that are there already (same key) are no error. Returns only after the server answered OK to COMMIT.
-        Raises SinkUnavailable, BatchRejected or SinkMisconfigured.
+        Raises SinkUnavailable, BatchRejected or SinkMisconfigured; TransactionTooLarge for several rows, RowSuspected for one.
         """
         ...
 

@@ -86,6 +86,8 @@ class RetryCause(StrEnum):
     """The database is not ready for us: a table, a right or a password."""
     REFUSALS = "refusals"
     """It refuses every reading, so the fault is not in the readings."""
+    SUSPECT = "suspect"
+    """It refuses one message for a reason that does not tell whether the message is at fault: set aside."""
     DEAD_LETTERS = "dead_letters"
     """The dead-letter box takes nothing."""
 

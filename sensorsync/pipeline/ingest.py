@@ -277,6 +277,12 @@ class Ingest:
                     self._counters.queue_depth,
                     extra={"event": "stop_deadline", "unsettled": self._counters.queue_depth},
                 )
+        if held := self._writer_pool.set_aside_count:
+            logger.warning(
+                "%d messages that were set aside stay unacknowledged, the broker will send them again",
+                held,
+                extra={"event": "set_aside", "messages": held},
+            )
         # 4. DISCONNECT, keeping the sessions (those that were drained to leave for good end).
         await self._source.close()
         # 5. The writers give their connections back.

@@ -7,18 +7,19 @@ saying "stop" is the only way in which a batch ends without an outcome. Then not
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from sensorsync.pipeline.bisection import Bisection, RejectionBreaker, RowOutcomes
 from sensorsync.pipeline.contract import (
-    BatchRejected,
     DeadLetter,
     DeadLetterBox,
     DeadLetterBoxUnavailable,
     Decoder,
     Delivery,
     Row,
+    RowSuspected,
     Sink,
     SinkMisconfigured,
     SinkUnavailable,
@@ -26,7 +27,11 @@ from sensorsync.pipeline.contract import (
 )
 from sensorsync.pipeline.counters import RetryCause, WriterCounters
 from sensorsync.pipeline.decoded_batch import decode_batch
+from sensorsync.pipeline.set_aside import SetAside, suspicion_by_message
+from sensorsync.pipeline.suspects import RowFaultNumbers, Suspects, TransactionSize
 from sensorsync.runtime.backoff import Backoff
+
+__all__ = ["BatchKept", "BatchWriter", "RejectionBreaker"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,36 +41,6 @@ IMMEDIATE_RETRIES = 5
 
 class BatchKept(Exception):
     """The pipeline stops before the batch could be stored or parked: it stays unacknowledged, and the broker will send it again."""
-
-
-class RejectionBreaker:
-    """Tells a poison row from a database that refuses everything.
-
-    Rows of `limit` messages refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault
-    is not in the rows, so they are kept, not parked. One row stored ends it, also for a batch that is kept: its poison is parked.
-    """
-
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._consecutive = 0
-        self.last_success = object()
-        """Another object after each row that was stored, by whichever writer."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the last `limit` messages were all refused."""
-        return self._consecutive >= self._limit
-
-    def record_success(self) -> None:
-        """A row was stored."""
-        self._consecutive = 0
-        self.last_success = object()
-
-    def record_rejection(self) -> None:
-        """A message's first row was refused."""
-        with self._lock:
-            self._consecutive += 1
 
 
 class BatchWriter:
@@ -87,6 +62,8 @@ class BatchWriter:
         breaker: RejectionBreaker,
         wait_for_database: bool = False,
         counters: WriterCounters | None = None,
+        row_fault_numbers: RowFaultNumbers | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._number = number
         self._sink = sink
@@ -98,23 +75,38 @@ class BatchWriter:
         self._wait_for_database = wait_for_database
         self._counters = counters or WriterCounters()
         self._transactions = 0
+        self._clock = clock
+        self._size = TransactionSize()
+        self._bisection = Bisection(breaker, self._size, clock)
+        self._set_aside = SetAside(
+            number,
+            Suspects(row_fault_numbers or RowFaultNumbers()),
+            decode,
+            self._bisection,
+            counters=self._counters,
+            clock=clock,
+        )
 
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
-        """Store or park every one of `deliveries`; returns only when that is on disk.
+        """Store or park each of `deliveries`, or set it aside; return only when what is stored or parked is on disk.
 
         Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can help.
         """
-        started = time.monotonic()
+        started = self._clock()
         self._transactions = parts = rows = new = 0
         rejected: dict[int, DeadLetter] = {}
+        suspected: dict[int, RowSuspected] = {}
         for part in decode_batch(deliveries, self._decode):
-            found, refused = self._store(part.rows, part.message_indices)
-            rejected |= part.dead_letters(deliveries, refused)
+            outcomes = self._store(part.rows, part.message_indices)
+            suspected |= suspicion_by_message(part, outcomes.suspected)
+            rejected |= part.dead_letters(deliveries, outcomes.rejected)
             parts += bool(part.rows)
-            rows += len(part.rows) - len(refused)
-            new += found
+            rows += len(part.rows) - outcomes.failures
+            new += outcomes.new
+        # A message is parked once all of its rows are judged.
+        rejected = {place: letter for place, letter in rejected.items() if place not in suspected}
         if rows:
-            took = (time.monotonic() - started) * 1000
+            took = (self._clock() - started) * 1000
             logger.debug(
                 "[BATCH] Worker-%d committed %d records in %.0fms",
                 self._number,
@@ -124,14 +116,30 @@ class BatchWriter:
             )
         if rejected:
             self._park(rejected)
-        self._counters.batch_seconds.observe(time.monotonic() - started)
+        if suspected:
+            self._set_aside.add(deliveries, suspected)
+        self._counters.batch_seconds.observe(self._clock() - started)
         return WriteReport(
-            messages_stored=len(deliveries) - len(rejected),
+            messages_stored=len(deliveries) - len(rejected) - len(suspected),
             rows_stored=rows,
             redelivered_rows=rows - min(new, rows),
             rejected=rejected,
             transactions=max(self._transactions, 1) - max(parts - 1, 0),
+            set_aside=frozenset(suspected),
         )
+
+    def retry_due_in(self) -> float | None:
+        """Return the seconds until `retry_set_aside` has something to try; None when nothing is set aside."""
+        return self._set_aside.due_in() if self._set_aside else None
+
+    def retry_set_aside(self) -> tuple[list[Delivery], WriteReport]:
+        """Try messages again that were set aside; return those that are stored or parked now, on disk, and the report on them.
+
+        It does not wait for a database that is away: the messages stay set aside. Raises BatchKept when the pipeline stops.
+        """
+        self._transactions = 0
+        deliveries, report = self._set_aside.retry(self._commit_once, self._park)
+        return deliveries, replace(report, transactions=max(self._transactions, 1))
 
     def close(self) -> None:
         """Give the sink's connection back."""
@@ -139,17 +147,17 @@ class BatchWriter:
 
     # -- store ---------------------------------------------------------------------------------------------------------------
 
-    def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, Mapping[int, BatchRejected]]:
-        """Commit all that the database takes: how many rows were new, and the refusals by index."""
+    def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> RowOutcomes:
+        """Commit all rows that the database takes, waiting for it as long as it is away."""
         before = self._breaker.last_success
         while True:
-            new, refused = self._bisect(rows, message_indices)
+            outcomes = self._bisection.store(rows, message_indices, self._commit)
             # Where anything was stored since the batch began, be it of another table, the fault is in the rows: many in a row only
             # look like a broken table, and would look so at each further try.
-            if not refused or not self._breaker.is_open or self._breaker.last_success is not before:
+            if not outcomes.rejected or not self._breaker.is_open or self._breaker.last_success is not before:
                 self._counters.blocked_by = None
-                return new, refused
-            some = next(iter(refused.values()))
+                return outcomes
+            some = next(iter(outcomes.rejected.values()))
             self._wait_before_retry(
                 RetryCause.REFUSALS,
                 "the database refuses every reading; they are kept, not parked",
@@ -157,28 +165,13 @@ class BatchWriter:
                 hint="mend the table or the mapping: `sensorsync init-db --check`",
             )
 
-    def _bisect(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, dict[int, BatchRejected]]:
-        """Halve a refused batch down to its poison rows: k of n rows cost O(k log n) transactions; the others are stored."""
-        new = 0
-        refused: dict[int, BatchRejected] = {}
-        last = -1
-        spans = [(0, len(rows))] if rows else []
-        while spans:
-            low, high = spans.pop()
-            try:
-                new += self._commit(rows[low:high])
-            except BatchRejected as refusal:
-                if high - low == 1:
-                    refused[low] = refusal
-                    if message_indices[low] != last:  # one message of many rows is one witness
-                        self._breaker.record_rejection()
-                    last = message_indices[low]
-                else:
-                    middle = (low + high) // 2
-                    spans += [(middle, high), (low, middle)]
-            else:
-                self._breaker.record_success()
-        return new, refused
+    def _commit_once(self, rows: Sequence[Row]) -> int:
+        """One transaction; return how many rows were new."""
+        self._transactions += 1
+        began = time.monotonic()
+        new = self._sink.write(rows)
+        self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
+        return new
 
     def _commit(self, rows: Sequence[Row]) -> int:
         """One transaction, again and again until the database says yes or no. Returns how many rows are known to be new.
@@ -188,11 +181,12 @@ class BatchWriter:
         prompt = 0
         ambiguous = False
         while True:
-            self._transactions += 1
-            began = time.monotonic()
             try:
-                new = self._sink.write(rows)
+                new = self._commit_once(rows)
             except SinkUnavailable as error:
+                if len(rows) == 1 and not error.retry_immediately:
+                    # The number of a transaction that is too large (3100) is also that of a cluster that is away.
+                    self._size.forget()
                 ambiguous |= error.commit_outcome_unknown
                 prompt = prompt + 1 if error.retry_immediately else 0
                 if 0 < prompt <= IMMEDIATE_RETRIES:
@@ -205,10 +199,13 @@ class BatchWriter:
                 self._wait_before_retry(
                     RetryCause.CONFIGURATION, "the database is not ready for us", error, hint=error.hint
                 )
+            except RowSuspected as suspicion:
+                if suspicion.other_row_accepted or self._breaker.allows_set_aside():
+                    raise
+                self._wait_before_retry(RetryCause.DATABASE, "the database refuses this row, and others", suspicion)
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
-                self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
                 return len(rows) if ambiguous else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------

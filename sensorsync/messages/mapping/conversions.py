@@ -20,7 +20,9 @@ _NUMBER = re.compile(r"\s*([+-]?)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _LONGEST_NUMBER = 400
 """Characters: a double written out in full has no more digits before its point."""
 _INT64_LIMIT = 2**63
-"""Integers of a column are smaller than this in size: what every database has."""
+_UINT64_LIMIT = 2**64
+"""Integers of a column are from -2**63 to below this: what BIGINT and BIGINT UNSIGNED hold. The database refuses what its column
+does not hold."""
 _DECIMAL = Context(prec=50, traps=[])
 """Of its own, for threads may have others: the same number has to become the same. Digits for any double and any unit."""
 _BOOLEAN_WORDS = {
@@ -48,10 +50,10 @@ def type_converter(kind: str, reason: str, label: str) -> Convert:
         return found
 
     def integer(value: Any) -> int:
-        found = _parse_number(value)
+        found = _parse_number(value, _UINT64_LIMIT)
         if type(found) is float and found.is_integer():
             found = int(found)
-        if type(found) is not int or not -_INT64_LIMIT <= found < _INT64_LIMIT:
+        if type(found) is not int or not -_INT64_LIMIT <= found < _UINT64_LIMIT:
             raise fault(value, "an integer of 64 bits")
         return found
 
@@ -128,8 +130,8 @@ def _format_value(value: object) -> str:
     return fields.json_type_name(value)
 
 
-def _parse_number(value: Any) -> float | int | None:
-    """A finite double, or an integer of 64 bits; a larger one becomes the nearest double. None for what is no number."""
+def _parse_number(value: Any, limit: int = _INT64_LIMIT) -> float | int | None:
+    """Return a finite double, or an integer below `limit`; a larger one becomes the nearest double. None for another value."""
     if type(value) is str:
         found = _NUMBER.fullmatch(value) if len(value) <= _LONGEST_NUMBER else None
         if found is None:
@@ -138,7 +140,7 @@ def _parse_number(value: Any) -> float | int | None:
     elif type(value) is bool:
         return int(value)
     if type(value) is int:
-        if -_INT64_LIMIT <= value < _INT64_LIMIT:
+        if -_INT64_LIMIT <= value < limit:
             return value
         try:
             value = float(value)

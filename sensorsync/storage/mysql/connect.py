@@ -23,7 +23,7 @@ from sensorsync.config import DatabaseSettings
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql.clear_text import auth_plugin_arguments
-from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
+from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, Phase, diagnose_error
 from sensorsync.storage.mysql.faults import ErrorAction
 from sensorsync.storage.mysql.server import SERVER_INFO_QUERY, ServerInfo
 from sensorsync.storage.mysql.tls import tls_arguments
@@ -218,7 +218,7 @@ class ConnectionPool:
             close_quietly(raw)
             pooled.close()
             self.connection_returned()
-            raise sink_error(diagnose_error(error, connecting=True), self.connector.address) from error
+            raise sink_error(diagnose_error(error, Phase.CONNECT), self.connector.address) from error
         return Lease(self, pooled, server)
 
     def _check_idle_connection(self, connection: Connection) -> ServerInfo | None:

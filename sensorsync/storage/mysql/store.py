@@ -16,6 +16,7 @@ from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql import partition_maintenance as partitions_upkeep
 from sensorsync.storage.mysql import schema
 from sensorsync.storage.mysql import target_tables as own_tables
+from sensorsync.storage.mysql.comparison_rows import AcceptedRows
 from sensorsync.storage.mysql.connect import ConnectionPool, query_server_info
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import database_connection
@@ -57,6 +58,7 @@ class MySqlStore:
         self._pool = ConnectionPool(settings)
         self._connector = self._pool.connector
         self._server_label = ""
+        self._accepted_rows = AcceptedRows()
 
     @property
     def pool_counters(self) -> ConnectionPoolCounters:
@@ -67,7 +69,13 @@ class MySqlStore:
         return f"{self._server_label or 'MySQL'} at {self._connector.address}, database {self._settings.name}"
 
     def create_sink(self, worker: int) -> Sink:
-        return MySqlSink(self._pool, self._settings.conflict, worker=worker, target_tables=self._target_tables)
+        return MySqlSink(
+            self._pool,
+            self._settings.conflict,
+            worker=worker,
+            target_tables=self._target_tables,
+            accepted_rows=self._accepted_rows,
+        )
 
     def check_schema(self) -> None:
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
