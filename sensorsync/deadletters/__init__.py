@@ -1,9 +1,11 @@
 """The dead-letter box: one SQLite file, outside the database, for messages that can never be stored as they are.
 
-A letter is settled towards the broker once it is parked, so parking is as durable as a COMMIT: write-ahead log, `synchronous = FULL`,
-and one transaction for all letters of a batch. The same message again is the same letter, seen once more.
+A message is acknowledged to the broker once its dead letter is parked. Parking is therefore as durable as a COMMIT:
+write-ahead log, `synchronous = FULL`, and one transaction for all letters of a batch. A message that arrives again is
+the same letter, and its `seen` is counted up.
 
-What only one command needs is in modules of its own, so that the others start without it: `replay` and `lock`, `transfer`.
+Code that only one command needs is in modules of its own, so that other commands start without it: `replay` and `lock`,
+`transfer`.
 """
 
 from __future__ import annotations

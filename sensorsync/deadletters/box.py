@@ -1,4 +1,4 @@
-"""DeadLetters: the box itself."""
+"""DeadLetters: the dead-letter box."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ _COUNT_KNOWN_AND_LETTERS: Final = "SELECT (SELECT count(*) FROM known), (SELECT 
 _PAYLOAD: Final = "coalesce(substr(payload, 1, ?), x'')"
 _NO_PAYLOAD_LIMIT: Final = 2**31 - 1
 _CHUNK: Final = 1000
-"""Letters in one transaction, and in one piece of a long list."""
+"""The number of letters in one transaction, and in one chunk of a long list."""
 
 
 class ReplayRejection(NamedTuple):
-    """What a replay has to say of a letter that was refused again."""
+    """The result of a replay for a letter that was rejected again."""
 
     letter: StoredLetter
     reason: str
     errno: int | None
     message: str
     state: str
-    """`parked`, or `quarantined` when it was its last try."""
+    """`parked`, or `quarantined` after the last attempt."""
     next_retry_at: float
 
 
@@ -73,14 +73,14 @@ class ReplayBatch(NamedTuple):
     ids: list[int]
     """The ids of its letters, in order."""
     deliveries: list[Delivery]
-    """The messages that they are, as many."""
+    """The messages of these letters, in the same order."""
 
 
 class DeadLetters:
     """The box in the file `path`, of at most `max_size` bytes. Open it in one of three ways; then any thread may use it.
 
-    `device_level`: the topic level (from 0) that is a letter's device; None: what its payload says. Several processes may have the
-    same box open. Everything but `park` raises DeadLetterBoxError.
+    `device_level`: the topic level (from 0) with the device's id; with None the id is read from the payload. Several
+    processes may have the same box open. All methods except `park` raise DeadLetterBoxError.
     """
 
     def __init__(self, path: Path, *, max_size: int = 2**30, device_level: int | None = None) -> None:
@@ -90,34 +90,40 @@ class DeadLetters:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The box that the settings name."""
+        """Return the box that the settings configure."""
         level = settings.reading.device_id_level
         return cls(settings.dead_letter_path, max_size=settings.dead_letters.max_size, device_level=level)
 
     def open(self) -> None:
-        """To put letters in; makes file and folder where they are missing."""
+        """Open the box to park letters, and create file and folder where they are missing."""
         self._file.open()
 
     def open_read_only(self) -> bool:
-        """To look into it; False, and nothing is created, when there is none."""
+        """Open the box to read letters. Return False, and create nothing, when it does not exist."""
         return self._file.open_existing(writable=False)
 
     def open_for_changes(self) -> bool:
-        """To replay, release or purge; False, and nothing is created, when there is none. The file has no bound then."""
+        """Open the box to replay, release or purge letters. Return False, and create nothing, when it does not exist.
+
+        The file has no size limit then.
+        """
         return self._file.open_existing(writable=True)
 
     def close(self) -> None:
-        """Close it; again: nothing happens."""
+        """Close the box. A second call does nothing."""
         self._file.close()
 
     def warnings(self) -> list[str]:
-        """Sentences: why letters may be less safe in this place than on a local disk."""
+        """Return a sentence for each reason why letters may be less safe in this place than on a local disk."""
         return file_system_warnings(self.path, file_system_type(self.path))
 
-    # -- put in ----------------------------------------------------------------------------------------------------------
+    # -- park ------------------------------------------------------------------------------------------------------------
 
     def park(self, letters: Sequence[DeadLetter]) -> int:
-        """Store all of `letters`, fsynced, or none; return how many were new. Raises DeadLetterBoxUnavailable."""
+        """Store all of `letters`, fsynced, or none, and return the number of new ones.
+
+        Raises DeadLetterBoxUnavailable.
+        """
         rows = [letter_row(letter, self._device_level) for letter in letters]
         try:
             with self._file.lock:
@@ -130,11 +136,14 @@ class DeadLetters:
             raise DeadLetterBoxUnavailable(f"{self.path}: {error}") from error
 
     def restore(self, letters: Iterable[StoredLetter]) -> int:
-        """Put exported letters back as they were, fsynced, all or none; those that are there stay. Return how many were not."""
+        """Put exported letters back unchanged, fsynced, all or none, and return the number of added ones.
+
+        Letters that are in the box already stay as they are.
+        """
         with self._file.write_transaction() as connection:
             return sum(_restore(connection, letter) for letter in letters)
 
-    # -- look ------------------------------------------------------------------------------------------------------------
+    # -- read ------------------------------------------------------------------------------------------------------------
 
     def letters(
         self,
@@ -144,7 +153,10 @@ class DeadLetters:
         payload_bytes: int | None = None,
         oldest_first: bool = False,
     ) -> Iterator[StoredLetter]:
-        """The letters, last parked first, at most `limit`; of each payload the first `payload_bytes`, by default all. Streams."""
+        """Yield at most `limit` letters, the last parked first.
+
+        Each payload is cut after `payload_bytes` bytes; None returns it complete. Rows are read one at a time.
+        """
         order = "ASC" if oldest_first else "DESC"
         where, parameters = (criteria or Criteria()).sql_condition()
         size = _NO_PAYLOAD_LIMIT if payload_bytes is None else payload_bytes
@@ -157,27 +169,33 @@ class DeadLetters:
             chosen = connection.execute(
                 f"SELECT id {FROM_INDEX} {where} ORDER BY id {order} LIMIT ?", (*parameters, many)
             )
-            for (number,) in chosen.fetchall():
+            for (letter_id,) in chosen.fetchall():
                 found = f"{SELECT_LETTER}, {_PAYLOAD} FROM letters WHERE id = ?"
-                yield StoredLetter.from_row(connection.execute(found, (size, number)).fetchone())
+                yield StoredLetter.from_row(connection.execute(found, (size, letter_id)).fetchone())
 
     def get(self, letter_id: int) -> StoredLetter | None:
-        """One letter whole; None when there is none of this number."""
+        """Return one letter with its whole payload, or None when the box has no letter with this id."""
         with self._file.read_transaction() as connection:
             row = connection.execute(f"{SELECT_LETTER}, payload FROM letters WHERE id = ?", (letter_id,)).fetchone()
         return None if row is None else StoredLetter.from_row(row)
 
     def reason_counts(self, criteria: Criteria | None = None, *, now: float | None = None) -> list[ReasonCount]:
-        """How many letters there are by reason, errno and state, the most first. `now`: Unix time at which letters are due."""
+        """Return the number of letters by reason, errno and state, the largest first.
+
+        `now`: the Unix time for which due letters are counted.
+        """
         where, parameters = (criteria or Criteria()).sql_condition()
         with self._file.read_transaction() as connection:
             counts = list(count_by_reason(connection, where, parameters, time.time() if now is None else now))
         return sorted(counts, key=lambda count: -count.letters)
 
-    # -- take out --------------------------------------------------------------------------------------------------------
+    # -- remove ----------------------------------------------------------------------------------------------------------
 
     def ids(self, criteria: Criteria, *, due: float | None = None) -> array[int]:
-        """The ids of letters, in order; `due` (Unix time): only those whose next try may be then."""
+        """Return the ids of letters, in order.
+
+        `due` (Unix time): only letters whose next attempt is due by then.
+        """
         where, parameters = criteria.sql_condition()
         if due is not None:
             where, parameters = f"{where} AND next_retry_at <= ?", [*parameters, due]
@@ -187,74 +205,74 @@ class DeadLetters:
             )
 
     def read_batch(self, ids: Sequence[int], max_bytes: int) -> ReplayBatch:
-        """Read the letters of these ids that are parked (still), in order, as far as their payloads stay within `max_bytes`.
+        """Return the letters with these ids that are (still) parked, in order, until their payloads exceed `max_bytes`.
 
-        The first one is always read. Nothing is changed.
+        The first one is always returned. The box is not changed.
         """
         query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_IDS} AND state = 'parked' ORDER BY id"
-        there: list[int] = []
+        found: list[int] = []
         deliveries: list[Delivery] = []
         with self._file.read_transaction() as connection:
             rows = connection.execute(query, (json.dumps(list(ids)),))
-            for number, topic, payload, qos, first_seen, properties, fault in rows:
+            for letter_id, topic, payload, qos, first_seen, properties, rejection_reason in rows:
                 max_bytes -= len(payload)
-                if max_bytes < 0 and there:
+                if max_bytes < 0 and found:
                     break
-                there.append(number)
-                kept = None if properties is None else json.loads(properties)
-                deliveries.append(Delivery(topic, payload, qos, first_seen, None, kept, fault))
-        return ReplayBatch(there, deliveries)
+                found.append(letter_id)
+                decoded = None if properties is None else json.loads(properties)
+                deliveries.append(Delivery(topic, payload, qos, first_seen, None, decoded, rejection_reason))
+        return ReplayBatch(found, deliveries)
 
     def get_many(self, ids: Sequence[int]) -> list[StoredLetter]:
-        """The letters of these ids that are there (still), in order."""
+        """Return the letters with these ids that are (still) in the box, in order."""
         query = f"{SELECT_LETTER}, payload FROM letters WHERE id IN {_IDS} ORDER BY id"
         with self._file.read_transaction() as connection:
             return list(map(StoredLetter.from_row, connection.execute(query, (json.dumps(list(ids)),))))
 
     def finish_batch(self, stored: Iterable[int], rejected: Sequence[ReplayRejection], now: float) -> None:
-        """End a batch of a replay in one transaction: delete what is stored (ids), and count the attempt of what was refused."""
+        """End a batch of a replay in one transaction: delete the `stored` ids, and count the attempt of each rejected letter."""
         rows = [
             (
-                refusal.letter.attempts + 1,
-                refusal.state,
-                refusal.next_retry_at,
+                rejection.letter.attempts + 1,
+                rejection.state,
+                rejection.next_retry_at,
                 now,
-                refusal.reason,
-                refusal.errno,
-                escape_surrogates(refusal.message),
-                append_history(json.dumps(refusal.letter.history), refusal.letter.latest_entry),
-                refusal.letter.id,
+                rejection.reason,
+                rejection.errno,
+                escape_surrogates(rejection.message),
+                append_history(json.dumps(rejection.letter.history), rejection.letter.latest_entry),
+                rejection.letter.id,
             )
-            for refusal in rejected
+            for rejection in rejected
         ]
         with self._file.write_transaction() as connection:
             _delete(connection, list(stored))
             connection.executemany(_UPDATE_REJECTED, rows)
 
     def purge(self, criteria: Criteria) -> int:
-        """Delete letters for good, some thousand in a transaction; return how many."""
+        """Delete letters permanently, a thousand in a transaction, and return their number."""
         return self._change_in_chunks(_delete, criteria)
 
     def release(self, criteria: Criteria) -> int:
-        """Let replay try letters again from the beginning; return how many there were."""
+        """Reset letters so that a replay tries them again from the beginning, and return their number."""
         return self._change_in_chunks(_release, criteria)
 
     def compact(self) -> None:
-        """Forget letters that have left, and give their room back to the disk, once they are half of it all."""
+        """Delete the hashes of removed letters once they are more than half of all hashes, and return free pages to the disk."""
         with self._file.read_transaction() as connection:
-            known, left = connection.execute(_COUNT_KNOWN_AND_LETTERS).fetchone()
-        if known > 2 * left:
+            known, remaining = connection.execute(_COUNT_KNOWN_AND_LETTERS).fetchone()
+        if known > 2 * remaining:
             with self._file.write_transaction() as connection:
                 connection.execute("DELETE FROM known")
                 connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
         self._file.vacuum()
 
     def _change_in_chunks(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
-        numbers = self.ids(criteria)
+        ids = self.ids(criteria)
         changed = 0
-        for start in range(0, len(numbers), _CHUNK):
+        for start in range(0, len(ids), _CHUNK):
             with self._file.write_transaction() as connection:
-                changed += change(connection, numbers[start : start + _CHUNK].tolist())
+                changed += change(connection, ids[start : start + _CHUNK].tolist())
         return changed
 
 
@@ -263,10 +281,10 @@ def _park(connection: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
     if known is None:
         connection.execute(_ADD, row)
         return True
-    number, at, attempts, reason, errno, message, history = known
+    letter_id, at, attempts, reason, errno, message, history = known
     if (reason, errno, message) != (row[1], row[2], row[6]):
         history = append_history(history, history_entry(at, attempts, reason, errno, message))
-    connection.execute(_UPDATE_KNOWN, (number, *row[1:7], history))
+    connection.execute(_UPDATE_KNOWN, (letter_id, *row[1:7], history))
     return False
 
 

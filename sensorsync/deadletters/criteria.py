@@ -1,4 +1,4 @@
-"""Criteria: which letters are meant."""
+"""Criteria that select letters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from sensorsync.messages.topics import filter_matches
 State = Literal["parked", "quarantined"]
 
 FROM_INDEX: Final = "FROM letters INDEXED BY letters_by_reason WHERE"
-"""The letters by that index alone, and so named: the planner would rather read the whole table than sort what the index gives."""
+"""The letters by a scan of that index.
+
+The index is named because the planner would rather read the whole table than sort the rows from the index.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """A letter is meant when it fits all that is said here. Times are Unix time in seconds, of the letter's latest arrival."""
+    """A selection of letters that meet all of the given criteria. Times are Unix time in seconds, of the letter's latest arrival."""
 
     reason: str | None = None
     errno: int | None = None
@@ -25,18 +28,18 @@ class Criteria:
     topic: str | None = None
     """A topic filter with MQTT's wildcards `+` and `#`."""
     since: float | None = None
-    """This or later."""
+    """The earliest time, included."""
     until: float | None = None
-    """Before this."""
+    """The end of the time range, excluded."""
     state: State | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said, so that every letter is meant."""
+        """True when no criterion is given, so that every letter is selected."""
         return self == Criteria()
 
     def sql_condition(self) -> tuple[str, list[Any]]:
-        """A condition in SQL on the columns of letters_by_reason, and its parameters. It needs `topic_matches`."""
+        """Return an SQL condition on the columns of letters_by_reason, and its parameters. It needs the function `topic_matches`."""
         parts: list[tuple[str, list[Any]]] = [
             (condition, [value])
             for condition, value in (
@@ -55,24 +58,30 @@ class Criteria:
 
 
 topic_matches = functools.lru_cache(maxsize=2**16)(filter_matches)
-"""Whether a topic filter matches a topic. Letters are many, their topics few."""
+"""A cached version of `filter_matches`. There are many letters, but few topics."""
 
 
 def _topic_condition(pattern: str) -> tuple[str, list[Any]]:
-    """In SQL as far as it can say it: a function called for each letter takes three times as long. Topics compare byte for byte."""
+    """Return the condition in plain SQL as far as possible, because calling a function per letter takes three times as long.
+
+    Topics compare byte for byte.
+    """
     if not re.search("[+#]", pattern):
         return "topic = ?", [pattern]
     if pattern == "#":
-        return "(topic < '$' OR topic >= '%')", []  # `%` comes after `$`, where wildcards do not reach
+        return (
+            "(topic < '$' OR topic >= '%')",
+            [],
+        )  # `%` comes after `$`; topics that begin with `$` do not match a wildcard
     above = pattern.removesuffix("/#")
     if "+" not in above:
         return "(topic = ? OR (topic >= ? AND topic < ?))", [above, f"{above}/", f"{above}0"]  # `0` comes after `/`
-    # `*` of GLOB matches slashes, too; but where there are just as many as in the filter, none is left for it to match.
+    # `*` of GLOB matches slashes, too. In a topic with as many slashes as the filter it cannot match any of them.
     alike = re.sub(r"[*?\[]", r"[\g<0>]", above).replace("+", "*")
     if above == pattern:
         parts = [("topic GLOB ?", alike), ("topic NOT GLOB ?", "*" + "/*" * (above.count("/") + 1))]
     elif re.fullmatch(r"[^+]*\+(/\+)*", above):
-        parts = [("topic GLOB ?", alike)]  # the last `*` reaches as far as `#` does
+        parts = [("topic GLOB ?", alike)]  # the last `*` matches the same levels as `#`
     else:
         parts = [("topic GLOB ?", f"{alike}*"), ("topic_matches(?, topic)", pattern)]
     if above.startswith("+"):

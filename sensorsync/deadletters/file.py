@@ -1,4 +1,4 @@
-"""BoxFile: the SQLite file that is the box; opened, checked to be ours, made durable, bounded."""
+"""BoxFile: the SQLite file of the dead-letter box, with its format check, durability settings and size limit."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from sensorsync.errors import DeadLetterBoxError
 from sensorsync.storage import sqlite_file
 
 _APPLICATION_ID: Final = 0x53534C42
-"""Marks the file as ours (`PRAGMA application_id`): "SSLB"."""
+"""`PRAGMA application_id` of a dead-letter box: "SSLB"."""
 _VERSION: Final = 3
 _VERSION_WITHOUT_KNOWN: Final = 2
-"""The format before, which lacks the table `known`. To look into it takes none, and who writes adds it."""
+"""The previous format, which lacks the table `known`. Reading does not need this table, and a writer adds it."""
 _SHARE_OF_FREE_DISK: Final = 0.5
 _JOURNAL_SIZE_LIMIT: Final = 16 * 2**20
 """Bytes that the write-ahead log may keep on disk when it is empty."""
 _CHECKPOINT_DIVISOR: Final = 3
-"""A replay deletes all over an index. So pages are moved from the log into the file only when the log is a third of the file, ..."""
+"""The fraction of the file's size (a third) that the write-ahead log may reach before its pages are moved into the file.
+
+A replay deletes rows all over an index, so that earlier checkpoints would write the same pages many times.
+"""
 _CACHE_KIB: Final = 64 * 1024
-"""... and the index of a million letters stays in memory."""
+"""The size of the page cache. The index of a million letters fits into it."""
 _BUSY_TIMEOUT_MS: Final = 30_000
 _VACUUM_PAGES: Final = 2_000
 
 
 class BoxFile:
-    """The connection to the file, shared by threads under `lock`. What fails is a DeadLetterBoxError, in one sentence."""
+    """The connection to the file, shared by threads under `lock`. Failures are raised as DeadLetterBoxError, in one sentence."""
 
     def __init__(self, path: Path, max_size: int) -> None:
         self.path = path
@@ -43,16 +46,16 @@ class BoxFile:
         self._open = False
 
     def open(self) -> None:
-        """Open it to put letters in, making file and folder where they are missing."""
+        """Open the file to park letters, and create file and folder where they are missing."""
         with self.lock:
             self._connect()
             self._open = True
 
     def open_existing(self, *, writable: bool) -> bool:
-        """Open it to look, or to take letters out; False, and nothing is created, when there is none.
+        """Open the file to read letters or to remove them. Return False, and create nothing, when it does not exist.
 
-        To take out there is no bound: a full SQLite file can't even DELETE. Nor is there an fsync at each commit: what is taken out
-        twice after a crash of the machine does no harm.
+        Removal has no size limit, because a full SQLite file cannot even DELETE. Its commits are not fsynced either: a
+        letter that is removed twice after a crash of the machine does no harm.
         """
         if not self.path.exists():
             return False
@@ -69,14 +72,14 @@ class BoxFile:
         return True
 
     def close(self) -> None:
-        """Close it; again: nothing happens."""
+        """Close the connection. A second call does nothing."""
         with self.lock:
             self._open = False
             self._disconnect()
 
     @contextlib.contextmanager
     def read_transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection, to read from: all that is read inside is of one moment."""
+        """Open a transaction to read from. All reads in the block see the same state."""
         with self.lock:
             connection = self._require_connection()
             try:
@@ -87,7 +90,7 @@ class BoxFile:
 
     @contextlib.contextmanager
     def write_transaction(self) -> Iterator[sqlite3.Connection]:
-        """The connection in a transaction that is committed at the end, or rolled back by an exception."""
+        """Open a transaction that is committed at the end of the block, or rolled back by an exception."""
         with self.lock:
             connection = self._require_connection()
             try:
@@ -99,7 +102,7 @@ class BoxFile:
                 ) from error
 
     def reopen_if_replaced(self) -> None:
-        """See to it that the file is still the one that was opened, or open the new one: what goes into a deleted file is lost."""
+        """Open the file again when its path names another file by now. Rows that are written to a deleted file are lost."""
         if not self._open:
             raise self._not_open()
         if self._connection is not None:
@@ -110,9 +113,9 @@ class BoxFile:
         self._connect()
 
     def vacuum(self) -> None:
-        """Give free pages back to the disk, once they are half of the file: until then moving the others costs more than it gives.
+        """Return free pages to the disk once they are half of the file. Before that, moving the other pages costs more than it saves.
 
-        A little at a time: others want to write, too.
+        The pages are moved a few at a time, so that other processes can write in between.
         """
         free, all_pages = self._pages()
         if free * 2 < all_pages:
@@ -150,7 +153,7 @@ class BoxFile:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # possible only before the first table
         sqlite_file.make_durable(connection)
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
-        _set_up_tables(connection)  # a box that is full must take the next format, too: so the bound comes after it
+        _set_up_tables(connection)  # before the limit, so that a full box can be upgraded
         connection.execute(f"PRAGMA max_page_count = {self._max_pages(connection)}")
         _add_functions(connection)
 
@@ -168,7 +171,7 @@ class BoxFile:
             )
 
     def _max_pages(self, connection: sqlite3.Connection) -> int:
-        """`max_size`, but well below the free disk: the write-ahead log needs room, too."""
+        """Return the page limit for `max_size`, or for well below the free disk: the write-ahead log needs space, too."""
         disk = os.statvfs(self.path.parent)
         room = self.path.stat().st_size + int(disk.f_bavail * disk.f_frsize * _SHARE_OF_FREE_DISK)
         return max(1, min(self._max_size, room) // _pragma(connection, "page_size"))
@@ -226,7 +229,7 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _set_up_tables(connection: sqlite3.Connection) -> None:
-    """Make what is missing: in a new file everything."""
+    """Create the missing tables and indexes; in a new file this is all of them."""
     with _transaction(connection, "BEGIN IMMEDIATE"):
         former = _pragma(connection, "user_version")
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -240,9 +243,8 @@ def _set_up_tables(connection: sqlite3.Connection) -> None:
 def _prepare_for_deletes(connection: sqlite3.Connection) -> None:
     log_pages = max(1000, _pragma(connection, "page_count") // _CHECKPOINT_DIVISOR)
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(
-        "PRAGMA secure_delete = FAST"
-    )  # Debian's SQLite overwrites all that is deleted, and writes half as much again
+    # Debian's SQLite is built to overwrite deleted content, which makes it write half as much again.
+    connection.execute("PRAGMA secure_delete = FAST")
     connection.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
     connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_SIZE_LIMIT}")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -254,7 +256,10 @@ def _add_functions(connection: sqlite3.Connection) -> None:
 
 
 def _create_private(path: Path) -> None:
-    """An empty file that only this user can read: letters hold what devices sent. SQLite gives its other files the same mode."""
+    """Create an empty file that only this user can read, because letters contain data of devices.
+
+    SQLite gives its other files the same mode.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:

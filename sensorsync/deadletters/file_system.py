@@ -1,4 +1,4 @@
-"""What kind of file system a file is on, and what that means for letters that must outlive a crash."""
+"""The type of the file system of a file, and warnings about letters that must survive a crash."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NETWORK: Final = (
 
 
 def file_system_type(path: Path, mounts: str | None = None) -> str:
-    """The type of the file system that `path` is on (`ext4`, `tmpfs`, ...); "" where that can't be told.
+    """Return the type of the file system of `path` (`ext4`, `tmpfs`, ...), or "" where it is not known.
 
     `mounts`: the text of /proc/self/mountinfo (proc_pid_mountinfo(5)), by default this process's.
     """
@@ -42,14 +42,14 @@ def file_system_type(path: Path, mounts: str | None = None) -> str:
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         mounted = Path(before.split(" ")[4].replace(r"\040", " "))
-        # The later of two at the same place covers the earlier.
+        # Of two mounts at the same path, the later one hides the earlier one.
         if place.is_relative_to(mounted) and len(mounted.parts) >= best:
             best, kind = len(mounted.parts), after.split(" ")[0]
     return kind
 
 
 def file_system_warnings(path: Path, kind: str) -> list[str]:
-    """Sentences: why letters in `path` may be less safe than on a local disk."""
+    """Return a sentence for each reason why letters in `path` may be less safe than on a local disk."""
     if kind in _VOLATILE_WARNINGS:
         return [f"the dead-letter box {path} {_VOLATILE_WARNINGS[kind]}"]
     if kind.startswith(_NETWORK):

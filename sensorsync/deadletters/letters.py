@@ -1,4 +1,4 @@
-"""Letters: what is stored of them, and what comes back."""
+"""Dead letters as rows of the box: conversion of a message into a row, and of a row into a letter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sensorsync.messages.reading import Rejected
 from sensorsync.pipeline.contract import DeadLetter
 
 MAX_HISTORY: Final = 20
-"""Earlier refusals that a letter remembers."""
+"""The number of earlier rejections in the history of a letter."""
 _MAX_PEEK_BYTES: Final = 2**20
 _IDENTITY_PROPERTIES: Final = frozenset({"content_type", "user_properties"})
 
@@ -23,11 +23,15 @@ SELECT_LETTER: Final = (
     "SELECT id, sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos, topic,"
     " message, properties, history, length(payload)"
 )
-"""What a StoredLetter is made of, but for its payload."""
+"""The columns of a StoredLetter except its payload."""
 SELECT_DELIVERY: Final = (
     "SELECT id, topic, payload, qos, first_seen, properties, CASE WHEN reason = 'mqtt' THEN message END"
 )
-"""A letter's id, and its message as it arrived first. What was no MQTT can't be decoded, whatever it looks like: that is its fault."""
+"""The columns of a letter's id, and of its message as it arrived first.
+
+A message with reason 'mqtt' was not valid MQTT and cannot be decoded, even if its payload can. Its error is selected as
+well.
+"""
 
 
 class StoredLetter(NamedTuple):
@@ -36,36 +40,36 @@ class StoredLetter(NamedTuple):
     id: int
     sha256: bytes
     state: str
-    """`parked`, or `quarantined` when replay has given up on it."""
+    """`parked`, or `quarantined` when replay does not try it again."""
     reason: str
     errno: int | None
     device: str | None
-    """Its device, as far as that can be told from what can't be read."""
+    """The device of the letter, as far as it can be guessed from a payload that may be invalid."""
     first_seen: float
     last_seen: float
     seen: int
-    """How many times this message was parked."""
+    """The number of times that this message was parked."""
     attempts: int
-    """How many replays refused it again since it was parked or released."""
+    """The number of replays that rejected it again since it was parked or released."""
     next_retry_at: float
-    """Replay leaves it alone until then; 0: at any time."""
+    """The time before which replay skips it; 0 for none."""
     refused_at: float
-    """When it was last refused."""
+    """The time of the latest rejection."""
     qos: int
     topic: str
     message: str
     properties: Mapping[str, Any] | None
     """MQTT properties; bytes are `{"base64": "..."}`."""
     history: Sequence[Mapping[str, Any]]
-    """Earlier refusals, the oldest first: `at`, `attempt` (0: when it was parked), `reason`, `errno`, `message`."""
+    """Earlier rejections, the oldest first: `at`, `attempt` (0: when it was parked), `reason`, `errno`, `message`."""
     size: int
     """Bytes of the whole payload."""
     payload: bytes
-    """The payload, or its beginning when only that was asked for."""
+    """The payload, or only its beginning when a limit was given."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> StoredLetter:
-        """From the columns of SELECT and a payload."""
+        """Return the letter of a row with the columns of SELECT_LETTER and a payload."""
         properties, history = row[15], row[16]
         read = (
             None if properties is None else json.loads(properties),
@@ -75,36 +79,39 @@ class StoredLetter(NamedTuple):
 
     @property
     def latest_entry(self) -> dict[str, Any]:
-        """Its latest refusal, as an entry of a history."""
+        """The latest rejection, as an entry of a history."""
         return history_entry(self.refused_at, self.attempts, self.reason, self.errno, self.message)
 
 
 class ReasonCount(NamedTuple):
-    """How many letters the box has for one reason in one state. Times are Unix time in seconds."""
+    """The number of letters with one reason in one state. Times are Unix time in seconds."""
 
     reason: str
     errno: int | None
     state: str
     letters: int
     due: int
-    """Of these, the ones that a replay would take now."""
+    """The number of these letters that a replay would read now."""
     oldest: float
-    """Least `last_seen`."""
+    """The least `last_seen`."""
     newest: float
 
 
 def history_entry(at: float, attempt: int, reason: str, errno: int | None, message: str) -> dict[str, Any]:
-    """One refusal, as a letter's history has it."""
+    """Return one rejection as an entry of a letter's history."""
     return {"at": at, "attempt": attempt, "reason": reason, "errno": errno, "message": message}
 
 
 def append_history(history: str | None, latest_entry: Mapping[str, Any]) -> str:
-    """The text of a history with one refusal more; the oldest is forgotten when it is too long."""
+    """Return the JSON of a history with another rejection. The oldest one is dropped when the history is too long."""
     return json.dumps([*json.loads(history or "[]"), latest_entry][-MAX_HISTORY:])
 
 
 def letter_row(letter: DeadLetter, device_level: int | None = None) -> tuple[Any, ...]:
-    """What parking stores of a letter: sha256, reason, errno, received_at, qos, topic, message, properties, payload, device."""
+    """Return the columns of a new letter.
+
+    They are sha256, reason, errno, received_at, qos, topic, message, properties, payload, device.
+    """
     properties = None if letter.properties is None else json.dumps(dict(letter.properties), default=_as_json)
     topic = escape_surrogates(letter.topic)
     return (
@@ -122,10 +129,10 @@ def letter_row(letter: DeadLetter, device_level: int | None = None) -> tuple[Any
 
 
 def message_identity(topic: str, payload: bytes, properties: Mapping[str, Any] | None = None) -> bytes:
-    """SHA-256 of a message: its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), its payload.
+    """Return the SHA-256 of a message: of its topic, a zero byte (which no topic has, [MQTT-4.7.3-2]), and its payload.
 
-    With the properties that a mapping may read, where it has such, it is the SHA-256 of that and of them: two messages that differ
-    only in a user property can give two rows, and so are two letters.
+    Where a message has properties that a mapping may read, the result is the SHA-256 of that hash and these properties.
+    Two messages that differ only in a user property can give two rows, and are therefore two letters.
     """
     digest = hashlib.sha256(topic.encode() + b"\0" + payload).digest()
     read = {name: value for name, value in (properties or {}).items() if name in _IDENTITY_PROPERTIES}
@@ -135,7 +142,10 @@ def message_identity(topic: str, payload: bytes, properties: Mapping[str, Any] |
 
 
 def guess_device(topic: str, payload: bytes, level: int | None = None) -> str | None:
-    """The device that a letter seems to be of, to find it by: unverified. `level`: the topic level that is the device, if one is."""
+    """Return the device that a letter probably belongs to, unverified, so that the letter can be found by it.
+
+    `level`: the topic level with the device, if the topic has one.
+    """
     if level is not None:
         levels = topic.split("/")
         return levels[level] if level < len(levels) else None
@@ -154,13 +164,13 @@ def guess_device(topic: str, payload: bytes, level: int | None = None) -> str | 
 
 @functools.cache
 def _decode_envelope() -> Callable[[bytes], bytes | Rejected]:
-    from sensorsync.messages.envelope import EnvelopeDecoder  # noqa: PLC0415 - cryptography is slow to import, and to look needs none
+    from sensorsync.messages.envelope import EnvelopeDecoder  # noqa: PLC0415 - cryptography is slow to import
 
     return EnvelopeDecoder(signatures="off").verify_and_decrypt
 
 
 def escape_surrogates(text: str) -> str:
-    """Lone surrogates have no UTF-8; a message that quotes one is stored with its escape."""
+    """Replace lone surrogates, which have no UTF-8, by escapes, so that a message that quotes one can be stored."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The lock of a replay: one at a time takes letters out of a box to store them."""
+"""The lock of a replay. Only one replay at a time removes letters from a box to store them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _POLL: Final = 0.1
 
 @asynccontextmanager
 async def replay_lock(box: Path, stop: GracefulShutdown, *, wait: bool) -> AsyncIterator[bool]:
-    """Inside, no other replay works on this box. False: `stop` was asked for while we waited for another one.
+    """Hold the lock of the box for the duration of the block, so that no other replay runs on it.
 
-    Raises AlreadyRunningError when another one does and `wait` is false. The kernel frees the lock when we die.
+    Yields False when `stop` was requested while waiting for another replay. Raises AlreadyRunningError when another
+    replay holds the lock and `wait` is false. The kernel releases the lock when this process dies.
     """
     path = box.with_name(f"{box.name}.replay-lock")
     try:
@@ -39,7 +40,7 @@ async def replay_lock(box: Path, stop: GracefulShutdown, *, wait: bool) -> Async
             )
         yield taken
     finally:
-        os.close(lock)  # its file stays: else two could hold locks on two of them
+        os.close(lock)  # the file stays, because two replays could otherwise lock two different files
 
 
 def _try_lock(lock: int) -> bool:

@@ -1,4 +1,4 @@
-"""A census of the box: how many letters there are of each kind."""
+"""The number of letters in the box by reason, errno and state."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _COUNT: Final = (
 def count_by_reason(
     connection: sqlite3.Connection, where: str, parameters: Sequence[Any], now: float
 ) -> Iterator[ReasonCount]:
-    """Count the letters that fit a condition, by reason, errno and state; `now`: Unix time at which letters are due.
+    """Count the letters that meet a condition, by reason, errno and state.
 
-    GROUP BY would compare all three in each of a million rows, which takes twice as long as to leap from one kind to the next.
+    `now`: the Unix time for which due letters are counted. GROUP BY would compare all three columns in each of a
+    million rows, which takes twice as long as a skip scan from one value to the next.
     """
     for reason in _distinct_values(connection, "reason", "1", []):
         for errno in (None, *_distinct_values(connection, "errno", "reason = ?", [reason])):
@@ -33,7 +34,7 @@ def count_by_reason(
 def _distinct_values(
     connection: sqlite3.Connection, column: str, where: str, parameters: Sequence[Any]
 ) -> Iterator[Any]:
-    """The values of a column, each once, in order; NULL is none of them."""
+    """Yield the distinct values of a column in order, without NULL."""
     least = f"SELECT min({column}) {FROM_INDEX} {where}"
     (value,) = connection.execute(least, parameters).fetchone()
     while value is not None:

@@ -1,7 +1,8 @@
-"""Replay: letters go through the decoder and the writer of `subscribe` again, batch by batch, and what is stored leaves the box.
+"""Replay: letters pass through the decoder and the writer of `subscribe` again, in batches, and stored letters leave the box.
 
-A batch ends in the database first and in the box after it, so a crash between leaves letters whose rows are there: their next replay
-finds the rows and changes nothing. No attempt is counted before its batch has ended, so an outage leaves every letter as it was.
+A batch ends in the database first and in the box after it. A crash in between leaves letters whose rows exist: their
+next replay finds the rows and changes nothing. No attempt is counted before its batch has ended, so an outage leaves
+every letter unchanged.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ logger = logging.getLogger(__name__)
 MAX_JUDGEMENT_SECONDS = 120.0
 """How long letters are tried again of which it is not known whether they are at fault; then they are left as they were."""
 MAX_BATCH_RETRIES = 3
-"""How often a batch is tried again before the database counts as unavailable: a lock wait or a fail-over may pass."""
+"""The number of retries of a batch before the database counts as unavailable. A lock wait or a fail-over may pass in this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a letter that was refused again is tried next (seconds, doubling), and after how many attempts never."""
+    """The delay before a rejected letter is tried again (seconds, doubling), and the maximum number of attempts."""
 
     max_attempts: int
     backoff_min: float
     backoff_max: float
 
     def rejection(self, letter: StoredLetter, rejected: DeadLetter, now: float) -> ReplayRejection:
-        """What becomes of a letter that was refused again at `now` (Unix time)."""
+        """Return the new state of a letter that was rejected again at `now` (Unix time)."""
         attempts = letter.attempts + 1
         state = "quarantined" if attempts >= self.max_attempts else "parked"
         delay = min(self.backoff_max, self.backoff_min * 2.0 ** min(attempts - 1, 64))
@@ -45,55 +46,60 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class ReplayTally:
-    """What became of letters so far."""
+    """The number of letters by result so far."""
 
     stored: int = 0
     redelivered_rows: int = 0
-    """Rows that were there before: of what is stored now, and the good ones of a letter that is refused again for others."""
+    """The number of rows that existed before.
+
+    These are rows of the letters that are stored now, and valid rows of letters that were rejected again because of
+    other rows.
+    """
     rejected: int = 0
     quarantined: int = 0
-    """Of these, the ones that are not tried again."""
+    """The number of rejected letters that are not tried again."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def attempted(self) -> int:
-        """Stored or refused."""
+        """The number of letters that were stored or rejected."""
         return self.stored + self.rejected
 
 
 class NullDeadLetterQueue:
-    """The DeadLetterBox of a replay's writers: what they refuse is in the box already, and stays."""
+    """The DeadLetterBox of a replay's writers. Letters that they reject are in the box already, and stay there."""
 
     def park(self, letters: Sequence[DeadLetter]) -> int:  # noqa: ARG002 - the signature is that of every box
-        """Nothing is new."""
+        """Return 0, because no letter is new."""
         return 0
 
 
 class RateLimiter:
-    """`rate` letters a second, None: as fast as it goes. Pure: it is told the time."""
+    """A limit of `rate` letters per second, or no limit with None. The caller passes the time."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._free_at = 0.0
 
     def batch_size(self, size: int) -> int:
-        """How many letters a batch has at most: the work of a second, not a burst and a long silence."""
+        """Return the maximum size of a batch: the letters of one second, so that the load is even."""
         return size if self._rate is None else max(1, min(size, int(self._rate)))
 
     def delay(self, now: float) -> float:
-        """Seconds until the next batch may begin."""
+        """Return the seconds until the next batch may begin."""
         return max(0.0, self._free_at - now)
 
     def batch_started(self, count: int, now: float) -> None:
-        """A batch of `count` begins."""
+        """Record the start of a batch of `count` letters."""
         if self._rate is not None:
             self._free_at = max(self._free_at, now) + count / self._rate
 
 
 class Replay:
-    """One run over the letters `numbers`; several threads `work` on it, each with a writer of its own.
+    """One replay of the letters `ids`. Several threads call `run_worker`, each with a writer of its own.
 
-    The letters are chosen once, before it begins: none is taken twice, and what is parked meanwhile waits for the next run.
+    The ids are chosen once, before the replay begins. No letter is read twice, and letters that are parked meanwhile
+    wait for the next replay.
     """
 
     def __init__(
@@ -130,15 +136,18 @@ class Replay:
         return len(self._ids) - self._position + self._undecided
 
     def stop(self) -> None:
-        """Finish the batches that are under way, and take no more."""
+        """Finish the running batches, and start no more."""
         self._stop_requested.set()
 
     def run_worker(self, writer: BatchWriter) -> None:
-        """Replay batches until none is left. Raises BatchKept, SinkMisconfigured, DeadLetterBoxError; then nobody takes another."""
+        """Replay batches until no letter is left.
+
+        Raises BatchKept, SinkMisconfigured or DeadLetterBoxError; no worker starts another batch then.
+        """
         try:
             set_aside: dict[int, tuple[int, Delivery]] = {}
             while (taken := self._next_batch()).ids:
-                self._retries.left = MAX_BATCH_RETRIES
+                self._retries.remaining = MAX_BATCH_RETRIES
                 report = writer.write(taken.deliveries)
                 for place in report.set_aside:
                     set_aside[id(taken.deliveries[place])] = taken.ids[place], taken.deliveries[place]
@@ -159,7 +168,7 @@ class Replay:
             while set_aside and (due_in := writer.retry_due_in()) is not None and time.monotonic() + due_in < give_up:
                 if self._stop_requested.wait(due_in):
                     break
-                self._retries.left = MAX_BATCH_RETRIES
+                self._retries.remaining = MAX_BATCH_RETRIES
                 deliveries, report = writer.retry_set_aside()
                 numbers = [set_aside.pop(id(delivery))[0] for delivery in deliveries]
                 rejected = {numbers[place]: letter for place, letter in report.rejected.items()}
@@ -169,37 +178,37 @@ class Replay:
                 self._undecided += len(set_aside)
 
     def wait_before_retry(self, seconds: float) -> bool:
-        """Wait before a batch is tried again (what a BatchWriter asks for); False when it has been tried often enough."""
-        self._retries.left -= 1
-        return self._retries.left >= 0 and not self._stop_requested.wait(seconds)
+        """Wait before a batch is retried (the callback of a BatchWriter). Return False when the retries are used up."""
+        self._retries.remaining -= 1
+        return self._retries.remaining >= 0 and not self._stop_requested.wait(seconds)
 
     def _next_batch(self) -> ReplayBatch:
         with self._batch_lock:
             while self.remaining and not self._stop_requested.wait(self._rate_limiter.delay(time.monotonic())):
-                numbers = self._ids[self._position : self._position + self._batch_size]
-                taken = self._box.read_batch(numbers, self._batch_bytes)
-                # Those that are gone or quarantined by now are passed over; where the batch ended for its bytes, the rest is next.
-                cut = taken.ids and len(taken.ids) < len(numbers)
-                self._position += numbers.index(taken.ids[-1]) + 1 if cut else len(numbers)
-                if taken.ids:
-                    self._rate_limiter.batch_started(len(taken.ids), time.monotonic())
-                    return taken
+                ids = self._ids[self._position : self._position + self._batch_size]
+                batch = self._box.read_batch(ids, self._batch_bytes)
+                # Letters that are removed or quarantined by now are skipped. When the byte limit ended the batch, the rest is next.
+                cut = batch.ids and len(batch.ids) < len(ids)
+                self._position += ids.index(batch.ids[-1]) + 1 if cut else len(ids)
+                if batch.ids:
+                    self._rate_limiter.batch_started(len(batch.ids), time.monotonic())
+                    return batch
             return ReplayBatch([], [])
 
-    def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], duplicates: int) -> None:
+    def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], redelivered_rows: int) -> None:
         """End the letters `ids`; `rejected` has the number of each that was refused again."""
         now = self._clock()
         stored = [number for number in ids if number not in rejected]
-        refused = [
+        rejections = [
             self._policy.rejection(letter, rejected[letter.id], now) for letter in self._box.get_many(list(rejected))
         ]
-        self._box.finish_batch(stored, refused, now)
+        self._box.finish_batch(stored, rejections, now)
         with self._tally_lock:
             tally = self.tally
             tally.stored += len(stored)
-            tally.redelivered_rows += duplicates
+            tally.redelivered_rows += redelivered_rows
             tally.rejected += len(rejected)
-            tally.quarantined += sum(refusal.state == "quarantined" for refusal in refused)
+            tally.quarantined += sum(rejection.state == "quarantined" for rejection in rejections)
             tally.reasons.update(letter.reason for letter in rejected.values())
             self._report_progress()
 
@@ -208,7 +217,7 @@ class Replay:
             return
         self._last_report = time.monotonic()
         logger.info(
-            "[REPLAY] %s of %s letters: %s stored, %s refused again",
+            "[REPLAY] %s of %s dead letters: %s stored, %s refused again",
             f"{self.tally.attempted:,}",
             f"{len(self._ids):,}",
             f"{self.tally.stored:,}",

@@ -1,4 +1,4 @@
-"""Letters as lines of JSON: what `dlq export` writes and `dlq import` reads. Payloads are base64, times Unix time in seconds."""
+"""Letters as lines of JSON, the format of `dlq export` and `dlq import`. Payloads are base64, times Unix time in seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BoundedInt = Annotated[int, Field(ge=0, lt=_INTEGER_LIMIT)]
 
 
 class _HistoryEntry(BaseModel):
-    """See `letters.entry`."""
+    """One rejection, as in `letters.history_entry`."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class _HistoryEntry(BaseModel):
 
 
 class _LetterLine(BaseModel):
-    """A letter but for its number, which the next box gives anew, and what follows from the rest."""
+    """A letter without its id, which the next box assigns again, and without values that are derived from others."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -54,14 +54,14 @@ class _LetterLine(BaseModel):
 
 
 def letter_to_line(letter: StoredLetter) -> bytes:
-    """A letter as one line, its end included."""
+    """Return a letter as one line, with its line break."""
     shown = {name: value for name, value in letter._asdict().items() if name not in {"id", "sha256", "size"}}
     shown["payload"] = base64.b64encode(letter.payload).decode()
     return json.dumps({"letter": 1, **shown}).encode() + b"\n"
 
 
 def letter_from_line(line: bytes) -> StoredLetter:
-    """The letter in a line (with no number). Raises ValueError with a sentence."""
+    """Return the letter of a line (with the id 0). Raises ValueError with a sentence."""
     try:
         read = _LetterLine.model_validate(json.loads(line))
         payload = base64.b64decode(read.payload, validate=True)
@@ -92,7 +92,7 @@ def letter_from_line(line: bytes) -> StoredLetter:
         topic=topic,
         message=escape_surrogates(read.message),
         properties=read.properties,
-        history=[refusal.model_dump() for refusal in read.history],
+        history=[entry.model_dump() for entry in read.history],
         size=len(payload),
         payload=payload,
     )

@@ -1,4 +1,4 @@
-"""Which database it is: the one place that chooses, and where its outcomes become errors of a command."""
+"""The choice of the database by `database.driver`, and the translation of its exceptions into errors of a command."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _UNREACHABLE_HINT = "Is the database server running, and reachable from here?"
 
 
 def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> Store:
-    """The database that `database.driver` names, with the tables that mappings write to (`Settings.own_tables`).
+    """Return the database of `database.driver`, with the tables that mappings write to (`Settings.target_tables`).
 
-    Nothing is connected yet; ConfigurationError for settings that cannot work.
+    No connection is opened yet. Raises ConfigurationError for settings that cannot work.
     """
     return (
         sqlite.open_store(settings, target_tables)
@@ -32,14 +32,17 @@ def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...
 
 
 def schema_sql(settings: DatabaseSettings) -> str:
-    """The SQL that `init-db` would run on an empty server or a new file."""
+    """Return the SQL that `init-db` would run on an empty server or a new file."""
     return sqlite.schema_sql(settings) if settings.driver == "sqlite" else mysql.schema_sql(settings)
 
 
 def accounts(
     settings: DatabaseSettings, target_tables: Sequence[TargetTable], *, mariadb: bool | None, host: str
 ) -> tuple[bool, list[grants.Account]]:
-    """Whether the server is a MariaDB, which it is asked where `mariadb` is None, and the accounts that sensorsync needs there."""
+    """Return a flag that is True for a MariaDB server, and the accounts that sensorsync needs on the server.
+
+    `mariadb`: None queries the server for the flag.
+    """
     if settings.driver == "sqlite":
         raise ConfigurationError("SQLite knows no accounts.", hint="set database.driver to mysql")
     if mariadb is None:
@@ -49,10 +52,13 @@ def accounts(
 
 @contextlib.contextmanager
 def database_errors() -> Iterator[None]:
-    """Inside, a sink's or a store's outcome leaves as DatabaseError, with its hint: for commands that do not wait and retry."""
+    """Raise the exceptions of a sink or a store in the block as DatabaseError, with their hint.
+
+    This is for commands that do not wait and retry.
+    """
     try:
         yield
     except (SinkMisconfigured, SinkUnavailable) as error:
         logger.debug("%s", error, exc_info=True)
         hint = error.hint if isinstance(error, SinkMisconfigured) else _UNREACHABLE_HINT
-        raise DatabaseError(str(error), hint=hint) from None  # the driver's own words are in the message already
+        raise DatabaseError(str(error), hint=hint) from None  # the message contains the driver's text already

@@ -1,6 +1,6 @@
-"""What a database is to the commands: where sinks come from, whether its schema fits, and how an audit reads it back.
+"""The interface of a database for the commands: it creates sinks, checks and migrates the schema, and reads rows back for an audit.
 
-`mysql` and `sqlite` each hand out one of these; `drivers.open_store` chooses.
+`mysql` and `sqlite` each implement it; `open.open_store` selects one.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from sensorsync.pipeline.contract import Sink
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 
 INIT_HINT = "run `sensorsync init-db`"
-"""What to do about a missing or an old schema."""
+"""The hint for a missing or an outdated schema."""
 
 FIX_TABLE_HINT = (
     "`sensorsync init-db --check` says what differs: alter the table by hand, or rename it"
     " and run `sensorsync init-db` for a new one"
 )
-"""What to do about a table that is not ours to write to: `init-db` changes none that is there."""
+"""The hint for a table that does not have our schema. `init-db` never alters an existing table."""
 
 READING_KEY = ("device_id", "metric", "ts", "event_id")
-"""The primary key of `sensor_readings`: a redelivery has the same, and range reads per device and metric are clustered."""
+"""The primary key of `sensor_readings`.
+
+A redelivery has the same key, and the rows of a device and metric are clustered for range reads.
+"""
 
 
 class StoredRow(NamedTuple):
@@ -36,26 +39,26 @@ class StoredRow(NamedTuple):
     """UTC, `2026-01-02 03:04:05.123456`."""
     value: float | None
     payload: str
-    """JSON text; MySQL sorts its keys, MariaDB and SQLite keep the text as it was stored."""
+    """JSON text. MySQL sorts its keys; MariaDB and SQLite keep the text as it was stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """How far the schema in the database is the one that this version needs."""
+    """A comparison of the schema in the database with the schema that this version needs."""
 
     database_exists: bool
     applied_migrations: tuple[str, ...]
     """Names of the migrations that the database has recorded, in order."""
     pending_migrations: tuple[str, ...]
-    """Names of those that it has not."""
+    """Names of the migrations that it has not recorded."""
     differences: tuple[str, ...]
-    """Sentences: where our tables differ from what this version writes to."""
+    """A sentence for each difference of our tables from those that this version writes to."""
     target_table_differences: tuple[str, ...] = ()
-    """Sentences: why rows cannot go into the tables of the user's own as the mappings say, and the statements that mend it."""
+    """A sentence for each reason why a mapping's rows cannot be written to its target table, with the statement that fixes it."""
 
     @property
     def ready(self) -> bool:
-        """Whether `subscribe` can write to it."""
+        """True when `subscribe` can write to the database."""
         return (
             self.database_exists
             and not self.pending_migrations
@@ -66,7 +69,7 @@ class SchemaState:
 
 @dataclass(frozen=True, slots=True)
 class MigrationResult:
-    """What one `init-db` did."""
+    """The result of one `init-db`."""
 
     database_created: bool
     newly_applied: tuple[str, ...]
@@ -79,48 +82,51 @@ class DroppedPartition:
 
     name: str
     before: str
-    """All of its rows are older than this, RFC 3339."""
+    """RFC 3339. All rows of the partition are older."""
     rows: int
-    """How many there were, as the server estimates it."""
+    """The number of its rows, as the server estimates it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceReport:
-    """What keeping the table in order did, or would do."""
+    """The changes that maintenance of the table made, or would make."""
 
     retained_since: str | None
-    """Rows that are older leave, by and by; RFC 3339. None: none do."""
+    """RFC 3339. Older rows are removed in time; None removes none."""
     costs: str | None = None
-    """A sentence: why a person should agree before it is done. None when it is cheap."""
+    """A sentence with the reason why a person should agree before the change. None when the change is cheap."""
     partitioned: bool = False
-    """Whether the table has partitions, before anything is done."""
+    """True when the table has partitions before the change."""
     added: tuple[str, ...] = ()
     """Names of partitions."""
     dropped: tuple[DroppedPartition, ...] = ()
     statements: tuple[str, ...] = ()
-    """The SQL of all this."""
+    """The SQL statements of all changes."""
     partitions: int = 0
-    """How many there are then."""
+    """The number of partitions after the change."""
     covered_until: str | None = None
-    """Where the last partition begins, that of all later rows; RFC 3339."""
+    """RFC 3339. The start of the last partition, which takes all later rows."""
     rows_beyond: int = 0
-    """How many rows it has: of clocks that are ahead, if the upkeep is not late. Counted up to ten million."""
+    """The number of rows in the last partition, counted up to ten million.
+
+    These rows are of clocks that are ahead, unless maintenance is overdue.
+    """
     deleted: int = 0
-    """Rows that were deleted, or would be, where there are no partitions."""
+    """The number of rows that were deleted, or would be, in a database without partitions."""
 
     @property
     def change_count(self) -> int:
-        """How many things were done, or are to be done."""
+        """The number of changes that were made, or would be."""
         return len(self.added) + len(self.dropped) + self.deleted
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time of the database (UTC, without a zone) for people and machines, to the second."""
+    """Format a time of the database (UTC, without a zone) to the second."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def device_id_range(run: str) -> tuple[str, str]:
-    """Lower bound (included) and upper bound (excluded) of the device ids of a stress run, which begin with `{run}-`.
+    """Return lower bound (included) and upper bound (excluded) of the device ids of a stress run, which begin with `{run}-`.
 
     Ids compare byte for byte, and `.` is the character after `-`; so this is a range of the primary key.
     """
@@ -128,69 +134,79 @@ def device_id_range(run: str) -> tuple[str, str]:
 
 
 class Store(Protocol):
-    """A database with the table `sensor_readings`, and tables of the user's own that mappings write to.
+    """A database with the table `sensor_readings` and the target tables of mappings.
 
     Its methods may be called from several threads; each Sink belongs to one.
 
-    All of them raise SinkUnavailable (try again later) or SinkMisconfigured (a person has to mend something).
+    All methods raise SinkUnavailable (try again later) or SinkMisconfigured (a person has to fix something).
     """
 
     @property
     def label(self) -> str:
-        """What it is and where, for people: `MariaDB 10.11.19 at db:3306, database sensorsync`."""
+        """The product and address for people: `MariaDB 10.11.19 at db:3306, database sensorsync`."""
         ...
 
     @property
     def pool_counters(self) -> ConnectionPoolCounters | None:
-        """The counts of its pool of connections; None when it has none."""
+        """The counters of its connection pool, or None when it has no pool."""
         ...
 
     def create_sink(self, worker: int) -> Sink:
-        """The way into the database of one writer; it connects at its first write."""
+        """Return a Sink for one writer. It connects at its first write."""
         ...
 
     def check_schema(self) -> None:
-        """Return when rows can be written as they are; SinkMisconfigured says what is missing."""
+        """Return when rows can be written to the present tables. Raises SinkMisconfigured with the differences."""
         ...
 
     def check_writable(self) -> None:
-        """Return when a row could be written now; nothing is. For health checks: a server may answer and yet refuse all rows."""
+        """Return when a row could be written now, and write none.
+
+        This is for health checks, because a server may answer and still refuse all rows.
+        """
         ...
 
     def schema_state(self) -> SchemaState:
-        """Look, and change nothing."""
+        """Return the state of the schema, and change nothing."""
         ...
 
     def migrate(self) -> MigrationResult:
-        """Create the database, if there is none, and apply the migrations that are pending. Safe to run twice, and at once."""
+        """Create the database where it does not exist, and apply the pending migrations.
+
+        The call can be repeated, and several can run at once.
+        """
         ...
 
     def maintain(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> MaintenanceReport:
-        """Make and keep partitions by day, where `partitions` or where there are some; remove rows whose `ts` is older than `retain`.
+        """Create and maintain partitions by day, and remove rows whose `ts` is older than `retain`.
 
-        Safe to run twice, at once, and while rows are written. With `dry_run` nothing is changed. ConfigurationError where the
-        database has no partitions, or has to have them before rows can be removed; DatabaseError when the table is in use for too
-        long; AlreadyRunningError.
+        With `partitions` a table without partitions is partitioned; one that has partitions is maintained in any case.
+        The call can be repeated, several can run at once, and rows can be written meanwhile. With `dry_run` nothing is
+        changed.
+
+        Raises ConfigurationError where the database does not support partitions, or needs them before rows can be
+        removed; DatabaseError when the table is in use for too long; AlreadyRunningError.
         """
         ...
 
     def durability_warnings(self) -> list[str]:
-        """Sentences: what this server can lose of rows whose COMMIT it has answered with OK; which rows of own tables count as one.
+        """Return a sentence for each way in which this server can lose rows after it has answered COMMIT with OK.
 
-        Empty when nothing.
+        There is also one for each target table whose rows with different keys can count as the same. Empty when there
+        are none.
         """
         ...
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
-        """Stream the rows of a stress run in the order of their key. Close the iterator if you stop early."""
+        """Yield the rows of a stress run in the order of their key. Close the iterator if you stop early."""
         ...
 
     def count_run_rows(self, run: str) -> int:
-        """How many rows a stress run has."""
+        """Return the number of rows of a stress run."""
         ...
 
     def delete_run_rows(self, run: str) -> int:
-        """Delete the rows of a stress run, some thousand at a time; return how many there were."""
+        """Delete the rows of a stress run, some thousand at a time, and return their number."""
         ...
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
-"""Tables of the user's own: rows sorted out by table, and whether a table is fit for the rows of its mapping.
+"""Target tables: the rows of a batch grouped by table, and the check that a table can store the rows of its mapping.
 
-Pure: `mysql` and `sqlite` look into the database, and say types and statements in their own way (`Dialect`).
+This module does not access a database. `mysql` and `sqlite` read the table's description and supply types and
+statements as a `Dialect`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ TARGET_TABLE_HINT: Final = (
     "mend the table, where a statement is given with that (look at it first), or change `table` in the mapping:"
     " sensorsync alters no table of yours"
 )
-"""What to do about a table of the user's own."""
+"""The hint of errors about a target table."""
 
 UNIQUE_KEY_NAME: Final = "sensorsync_identity"
 READINGS_TABLE: Final = "sensor_readings"
 
 UpsertT = TypeVar("UpsertT")
-"""What a sink has for each table."""
+"""The type of a sink's upsert of one table."""
 
 _KIND_DESCRIPTIONS: Final[dict[ColumnKind | None, str]] = {
     "number": "numbers with a fraction",
@@ -37,20 +38,20 @@ _KIND_DESCRIPTIONS: Final[dict[ColumnKind | None, str]] = {
 
 
 class TableRows(NamedTuple):
-    """The rows of one batch that go into one table, in their order."""
+    """The rows of one batch for one table, in their order."""
 
     table: TargetTable | None
-    """None: `sensor_readings`."""
+    """The target table; None stands for `sensor_readings`."""
     rows: Sequence[Row]
 
 
 def group_by_table(rows: Sequence[Row]) -> list[TableRows]:
-    """A batch by table, in the order of the tables' names: all writers take their locks in the same order."""
+    """Return a batch grouped by table, in the order of the tables' names, so that all writers take their locks in the same order."""
     readings: list[Row] = []
     tables: dict[int, tuple[TargetTable, list[Row]]] = {}
     for row in rows:
         if isinstance(row, TableRow):
-            # By identity: a table's own hash goes through all of its columns.
+            # The lookup is by identity, because a table's hash covers all of its columns.
             known = tables.get(id(row.table))
             if known is None:
                 known = tables[id(row.table)] = (row.table, [])
@@ -64,7 +65,7 @@ def group_by_table(rows: Sequence[Row]) -> list[TableRows]:
 
 
 class TableUpserts(Generic[UpsertT]):
-    """How one writer stores the rows of each table. Without own tables all rows are readings."""
+    """The upserts of one writer, by table. Without target tables all rows are readings."""
 
     def __init__(
         self,
@@ -78,11 +79,11 @@ class TableUpserts(Generic[UpsertT]):
 
     @property
     def only_readings(self) -> bool:
-        """No row goes into a table of the user's own."""
+        """True when no row is written to a target table."""
         return not self._target_upserts
 
     def split_by_table(self, rows: Sequence[Row]) -> list[tuple[UpsertT, Sequence[Row]]]:
-        """A batch by table, as `group_by_table` has it."""
+        """Return a batch grouped as by `group_by_table`, with the upsert of each table."""
         if self.only_readings:
             return [(self._reading_upsert, rows)]
         return [(self._upsert_for(table), some) for table, some in group_by_table(rows)]
@@ -90,7 +91,7 @@ class TableUpserts(Generic[UpsertT]):
     def _upsert_for(self, table: TargetTable | None) -> UpsertT:
         if table is None:
             return self._reading_upsert
-        # By identity, as in `group_by_table`; a table is kept beside its upsert, so that no other object gets its id.
+        # By identity, as in `group_by_table`. The reference to the table prevents that another object gets its id.
         known = self._target_upserts.get(id(table))
         if known is None:
             known = self._target_upserts[id(table)] = (table, self._make_target_upsert(table))
@@ -103,28 +104,28 @@ class ColumnInfo:
 
     name: str
     type: str
-    """In small letters: `varchar(64)`."""
+    """The type in lower case: `varchar(64)`."""
     nullable: bool = True
     has_default: bool = True
-    """A row that does not name the column gets a value there: NULL, a default, the next number."""
+    """True when a row that omits the column gets a value: NULL, a default, or the next number."""
     default_is_unique: bool = False
-    """... and no two such rows get one that is the same: NULL, the next number, a UUID."""
+    """True when no two rows that omit the column get the same value: NULL, the next number, or a UUID."""
     generated: bool = False
-    """The database computes it: nothing can be written there."""
+    """True when the database computes the column, so that no value can be written to it."""
     collation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UniqueKeyInfo:
-    """A unique key, the primary one included."""
+    """A unique key; the primary key is one, too."""
 
     name: str
     columns: tuple[str, ...]
-    """In small letters."""
+    """The names in lower case."""
     compares_whole_columns: bool = True
-    """It compares these columns from end to end, in all rows: not prefixes, expressions, or the rows of a condition."""
+    """True when the key compares these columns in full and in all rows: no prefixes, no expressions, no condition on the rows."""
     drop_statement: str | None = None
-    """The statement that takes it away, where there is one."""
+    """The statement that drops the key, where one exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,61 +135,64 @@ class TableInfo:
     columns: tuple[ColumnInfo, ...]
     keys: tuple[UniqueKeyInfo, ...]
     table_differences: tuple[str, ...] = ()
-    """What is wrong with the table itself, as `differences` says it."""
+    """The differences of the table itself, in the form of `differences`."""
 
 
 class Dialect(Protocol):
-    """How one database says types and statements. A statement is None where the database has none for it."""
+    """The types and statements of one database. A statement is None where the database has none for the purpose."""
 
     def can_store(self, kind: ColumnKind | None, found: ColumnInfo) -> bool:
-        """Whether a column of this type keeps what such values say."""
+        """Return True when a column of this type stores values of this kind without loss."""
         ...
 
     def indexable(self, found: ColumnInfo) -> bool:
-        """Whether a unique key can compare the whole column."""
+        """Return True when a unique key can compare the whole column."""
         ...
 
     def lossy_key_reason(self, found: ColumnInfo) -> str | None:
-        """A clause, where two values of a key that differ can count as the same: how, and which."""
+        """Return a clause that explains how two different values of a key column can count as the same, or None."""
         ...
 
     def coercion_reason(self, found: ColumnInfo) -> str | None:
-        """A clause, where the column takes a value that does not fit for another one: how, and which."""
+        """Return a clause that explains how the column converts a value that does not fit into another value, or None."""
         ...
 
     @property
     def allows_null_in_key(self) -> bool:
-        """Whether it does no harm that a column of the key may be NULL."""
+        """True when a key column that may be NULL does no harm."""
         ...
 
     def create_table(self, table: TargetTable) -> str:
-        """A table that is fit."""
+        """Return the statement that creates a suitable table."""
         ...
 
     def add_column(self, table: TargetTable, column: Column) -> str | None:
-        """The column, which is missing."""
+        """Return the statement that adds a missing column."""
         ...
 
     def change_column_type(self, table: TargetTable, column: Column, found: ColumnInfo) -> str | None:
-        """The column with a type that is fit."""
+        """Return the statement that gives the column a suitable type."""
         ...
 
     def set_nullability(self, table: TargetTable, found: ColumnInfo, *, not_null: bool) -> str | None:
-        """The column as it is, but NOT NULL (`value`) or NULL."""
+        """Return the statement that makes the column NOT NULL (`not_null`) or NULL and changes nothing else."""
         ...
 
     def add_unique_key(self, table: TargetTable, name: str) -> str | None:
-        """A unique key over the declared columns."""
+        """Return the statement that adds a unique key over the columns of the mapping's key."""
         ...
 
 
 def format_difference(sentence: str, statement: str | None) -> str:
-    """A difference, with the statement that mends it."""
+    """Return the sentence of a difference, with the statement that fixes it."""
     return f"{sentence}: run {statement}" if statement else sentence
 
 
 def differences(table: TargetTable, found: TableInfo | None, dialect: Dialect) -> list[str]:
-    """Sentences: why rows cannot go into the table as the mapping says. Run in this order, the statements in them mend it."""
+    """Return a sentence for each reason why the rows of the mapping cannot be written to the table.
+
+    The statements in the sentences correct the table when they are run in this order.
+    """
     if found is None:
         return [
             format_difference(
@@ -206,7 +210,7 @@ def differences(table: TargetTable, found: TableInfo | None, dialect: Dialect) -
 
 
 def warnings(table: TargetTable, found: TableInfo | None, dialect: Dialect) -> list[str]:
-    """Sentences: where the table keeps only one of two rows whose identities differ, or another value than it is given."""
+    """Return a sentence for each column that can merge rows with different keys, or store another value than it is given."""
     key = _key_columns(table)
     mapped = {column.name.lower() for column in table.columns}
     columns = () if found is None else found.columns
@@ -294,7 +298,7 @@ def _matching_keys(table: TargetTable, found: TableInfo) -> list[UniqueKeyInfo]:
 
 
 def _is_safe_key(key: UniqueKeyInfo, table: TargetTable, found: TableInfo) -> bool:
-    """Whether no new row can meet another row there than the one that it meets in the declared key, too."""
+    """Return True when a new row can conflict in this key only with the row that it conflicts with in the mapping's key."""
     mapped = {column.name.lower() for column in table.columns}
     fresh = {column.name.lower() for column in found.columns if column.default_is_unique} - mapped
     return key.compares_whole_columns and (_key_columns(table) <= set(key.columns) or not fresh.isdisjoint(key.columns))

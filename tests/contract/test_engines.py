@@ -377,7 +377,7 @@ def test_a_publisher_that_loses_its_connection_sends_again_what_was_not_acknowle
 
 
 @each_route
-def test_a_wrong_password_is_refused_for_good_and_says_what_to_look_at(place: Place) -> None:
+def test_a_wrong_password_is_a_permanent_error_with_a_hint(place: Place) -> None:
     async def scenario() -> None:
         with pytest.raises(BrokerRefused, match="refused the connection: not authorized") as refusal:
             async with subscribed(place.settings(password="wrong")):

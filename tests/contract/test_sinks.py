@@ -232,7 +232,7 @@ def test_four_writers_on_shuffled_overlapping_keys_do_not_deadlock(bench: Bench,
 # -- schema and audit ------------------------------------------------------------------------------------------------------------
 
 
-def test_without_a_table_the_sink_says_what_to_run(bench: Bench) -> None:
+def test_without_a_table_the_sink_raises_an_error_with_the_command_to_run(bench: Bench) -> None:
     store = bench(role="owner", prepare=False)
     for ask in (store.check_schema, lambda: store.create_sink(0).write([reading(1)])):
         with pytest.raises(SinkMisconfigured) as error:
@@ -257,7 +257,7 @@ def test_four_migrations_at_once_do_not_disturb_one_another(bench: Bench) -> Non
     stores = [bench(role="owner", prepare=False) for _ in range(4)]
     done: list[tuple[str, ...]] = []
     threads = [
-        threading.Thread(target=lambda store=store: done.append(store.migrate().applied_now)) for store in stores
+        threading.Thread(target=lambda store=store: done.append(store.migrate().newly_applied)) for store in stores
     ]
     for thread in threads:
         thread.start()

@@ -110,7 +110,7 @@ def test_a_row_that_can_never_be_stored_leaves_nothing_of_its_batch_and_the_sink
     sink.close()
 
 
-def test_a_bad_reading_leaves_no_row_of_an_own_table(store: Store, ground: Ground) -> None:
+def test_a_bad_reading_leaves_no_row_of_a_target_table(store: Store, ground: Ground) -> None:
     sink = store.create_sink(0)
     with pytest.raises(BatchRejected):
         sink.write([*mixed(3), reading(9, payload="{not JSON")])

@@ -224,7 +224,7 @@ def test_a_transaction_in_a_black_hole_does_not_keep_its_locks_until_the_server_
 # -- the pool ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_exhausted_pool_says_so_and_the_batch_is_kept(
+def test_an_exhausted_pool_is_reported_and_the_batch_is_kept(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connect, "EXHAUSTED_WAIT", 0.05)

@@ -160,7 +160,7 @@ def test_an_interrupted_write_leaves_nothing_and_no_connection_out_of_step(
     assert store.count_run_rows("run") == 0
 
 
-def test_a_deadlock_is_told_from_everything_else(database: Database) -> None:
+def test_a_deadlock_is_distinguished_from_everything_else(database: Database) -> None:
     outcome: list[SinkUnavailable] = []
     with migrated(database.server, database.name) as store:
         sink = store.create_sink(0)
@@ -285,7 +285,7 @@ def test_a_dropped_column_is_no_row_s_fault(store: MySqlStore, database: Databas
     sink.close()
 
 
-def test_an_unknown_database_says_what_to_run(database: Database) -> None:
+def test_an_unknown_database_is_an_error_with_the_command_to_run(database: Database) -> None:
     nowhere = "sensorsync_nowhere"
     database.server.allow("owner", name=nowhere)
     database.prepare()
@@ -357,7 +357,7 @@ def test_our_statements_cause_no_warning(
 
 
 @pytest.mark.parametrize("policy", ["first", "last", "newest"])
-def test_a_warning_of_the_servers_is_told_once(
+def test_a_warning_of_the_servers_is_logged_once(
     database: Database, policy: ConflictPolicy, caplog: pytest.LogCaptureFixture
 ) -> None:
     with migrated(database.server, database.name), caplog.at_level(logging.WARNING):

@@ -131,7 +131,7 @@ def test_the_schema_of_a_newer_version_is_not_taken_for_ours(owner: MySqlStore, 
     assert "0099_later" in state.differences[0]
 
 
-def test_a_table_that_was_renamed_as_the_hint_says_is_made_anew(owner: MySqlStore, database: Database) -> None:
+def test_a_table_that_was_renamed_as_the_hint_says_is_created_again(owner: MySqlStore, database: Database) -> None:
     run_as_root(
         database.server,
         "ALTER TABLE sensor_readings DROP COLUMN unit",

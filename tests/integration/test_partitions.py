@@ -18,8 +18,7 @@ import pytest
 from sensorsync.cli import main
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.pipeline.contract import Reading
-from sensorsync.storage.mysql import partition_maintenance as partitions_upkeep
-from sensorsync.storage.mysql import schema
+from sensorsync.storage.mysql import partition_maintenance, schema
 from sensorsync.storage.mysql.partitions import DAYS_AHEAD
 from sensorsync.storage.mysql.store import MySqlStore
 from sensorsync.storage.store import MaintenanceReport
@@ -75,7 +74,7 @@ def partitions(place: Database) -> list[Any]:
     return [row[0] for row in found]
 
 
-def upkeep(place: Database, retain: float | None = None, *, dry_run: bool = False) -> MaintenanceReport:
+def maintain(place: Database, retain: float | None = None, *, dry_run: bool = False) -> MaintenanceReport:
     with closing(MySqlStore(place.settings("owner"))) as store:
         return store.maintain(None if retain is None else retain * DAY, partitions=True, dry_run=dry_run)
 
@@ -128,12 +127,12 @@ def test_a_table_with_rows_is_only_rebuilt_by_somebody_who_agreed(
 def test_rows_without_a_time_worth_the_name(place: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that says 1970 is older than anything, one that says 2099 is never old enough."""
     write(place, aged(3))
-    upkeep(place)
+    maintain(place)
     write(
         place,
         [one._replace(ts=f"{year}-01-01 00:00:00.000000") for one, year in zip(readings(2), (1970, 2099), strict=True)],
     )
-    done = upkeep(place, 2)
+    done = maintain(place, 2)
     assert done.rows_beyond == 1
     assert [row[0].year for row in query(place, "SELECT ts FROM sensor_readings")] == [2099]
     # missing_ts: epoch puts new readings there: nobody loses them without having agreed.
@@ -151,13 +150,13 @@ def test_rows_that_wait_in_the_last_partition_get_to_those_of_their_days(
         " (PARTITION old VALUES LESS THAN ('2020-01-01'), PARTITION rest VALUES LESS THAN (MAXVALUE))",
     )
     write(place, aged(0, 1, 50))
-    monkeypatch.setattr(partitions_upkeep, "_CHEAP_ROWS", 2)
+    monkeypatch.setattr(partition_maintenance, "_CHEAP_ROWS", 2)
     assert main(["init-db", "--partitions"]) == 2, "not so many without having asked"
-    done = upkeep(place, 30)
+    done = maintain(place, 30)
     assert done.dropped[0].name == "old"
     assert done.rows_beyond == 0
     assert ages(place) == [0, 1]
-    assert upkeep(place, 30).statements == ()
+    assert maintain(place, 30).statements == ()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +191,7 @@ def in_use(place: Database) -> Iterator[None]:
 
 def test_days_come_and_go_while_others_write_and_no_write_fails(place: Database) -> None:
     write(place, aged(*range(1, 8)))
-    upkeep(place)
+    maintain(place)
     stop = threading.Event()
     written: list[int] = []
 
@@ -218,7 +217,7 @@ def test_days_come_and_go_while_others_write_and_no_write_fails(place: Database)
                 last = partitions(place)[-2]
                 before = len(written)
                 query(place, f"ALTER TABLE sensor_readings DROP PARTITION {last}")  # so that it is to be added again
-                done = upkeep(place, retain)
+                done = maintain(place, retain)
                 assert done.added == (last,)
                 assert done.dropped
                 eventually(partial(wrote_on, before), "writes")
@@ -236,24 +235,24 @@ def waits(place: Database) -> bool:
 def test_a_table_in_use_is_waited_for_and_in_between_others_write(
     place: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upkeep(place)
+    maintain(place)
     last = partitions(place)[-2]
     query(place, f"ALTER TABLE sensor_readings DROP PARTITION {last}")
-    monkeypatch.setattr(partitions_upkeep, "_RETRY_DELAYS", (0.05,) * 200)
+    monkeypatch.setattr(partition_maintenance, "_RETRY_DELAYS", (0.05,) * 200)
     caplog.set_level("INFO")
     with ThreadPoolExecutor(1) as pool:
         with in_use(place):
-            waiting = pool.submit(upkeep, place)
+            waiting = pool.submit(maintain, place)
             eventually(lambda: waits(place), "an ALTER that waits")
             write(place, aged(0))  # no longer than the ALTER waits: less than the writer has patience for
             eventually(lambda: any(getattr(one, "event", "") == "partitions_wait" for one in caplog.records), "a pause")
         assert waiting.result().added == (last,)
 
 
-def test_a_table_that_stays_in_use_ends_with_4_and_says_who_can_help(
+def test_a_table_that_stays_in_use_ends_with_4_and_a_hint(
     place: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(partitions_upkeep, "_RETRY_DELAYS", ())
+    monkeypatch.setattr(partition_maintenance, "_RETRY_DELAYS", ())
     with in_use(place):
         assert main(["init-db", "--partitions"]) == 4
     shown = capsys.readouterr().err
@@ -265,21 +264,21 @@ def test_a_table_that_stays_in_use_ends_with_4_and_says_who_can_help(
 def test_two_at_once_make_the_same_partitions_once(place: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     write(place, aged(0, 10))
     with ThreadPoolExecutor(2) as pool:
-        one, other = pool.map(lambda _: upkeep(place, 5), range(2))
+        one, other = pool.map(lambda _: maintain(place, 5), range(2))
     assert sorted([len(one.statements), len(other.statements)]) == [0, 2]
     assert ages(place) == [0]
     monkeypatch.setattr(schema, "_LOCK_SECONDS", 0)
     with closing(MySqlStore(place.settings("owner"))), place.connect() as connection, connection.cursor() as cursor:
         with schema.migration_lock(cursor, place.name, "here"), pytest.raises(AlreadyRunningError):
-            upkeep(place)
+            maintain(place)
         assert main(["init-db", "--partitions"]) == 0
 
 
 def test_killed_between_two_steps_the_next_run_does_the_rest(place: Database) -> None:
     write(place, aged(0, 10))
-    first, _ = upkeep(place, 5, dry_run=True).statements
+    first, _ = maintain(place, 5, dry_run=True).statements
     query(place, first)
-    done = upkeep(place, 5)
+    done = maintain(place, 5)
     assert (done.added, len(done.dropped)) == ((), 1)
     assert ages(place) == [0]
 
@@ -291,6 +290,6 @@ def test_killed_in_the_middle_of_a_step_the_next_run_does_the_rest(place: Databa
     with in_use(place), commands.start(tmp_path / "log", *words) as process:
         eventually(lambda: waits(place), "an ALTER that waits")
         process.kill()
-    upkeep(place, 5)
+    maintain(place, 5)
     assert ages(place) == [0]
-    assert upkeep(place, 5).statements == ()
+    assert maintain(place, 5).statements == ()

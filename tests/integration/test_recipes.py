@@ -100,7 +100,7 @@ def test_the_samples_of_a_recipe_become_the_rows_that_are_expected(place: Place,
     assert sorted(map(_read, rows), key=_order) == sorted(_expected(recipe), key=_order)
 
 
-def test_the_rows_of_a_table_of_ones_own_are_those_that_are_expected(place: Place) -> None:
+def test_the_rows_of_a_target_table_are_those_that_are_expected(place: Place) -> None:
     expected = _expected(OWN)
     assert _store(place, OWN) == len(expected)
     stored = place.run(f"SELECT {', '.join(expected[0])} FROM machine_state ORDER BY line, machine")
@@ -173,7 +173,7 @@ def test_the_guide_to_mappings_does_what_it_says(tmp_path: Path) -> None:
     assert values == [battery[0] + battery[1], first + battery[0] + second + battery[1], first + second]
 
 
-def test_the_guide_to_own_tables_does_what_it_says(tmp_path: Path) -> None:
+def test_the_guide_to_target_tables_does_what_it_says(tmp_path: Path) -> None:
     page = (DOCS / "how-to/use-your-own-table.md").read_text(encoding="utf-8")
     (text,) = re.findall(r"```yaml\n(mappings:.*?)```", page, re.DOTALL)
     (line,) = re.findall(r"^sensorsync map (.*)$", page, re.MULTILINE)

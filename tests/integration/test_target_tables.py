@@ -131,7 +131,7 @@ def test_a_table_that_is_fit_takes_rows(ground: Ground, opened: Open, create: st
         ("CREATE TABLE other (i INT)", ["the table t does not exist, or this account may not see it"]),
     ],
 )
-def test_a_table_that_is_not_fit_is_refused_and_the_statements_mend_it(
+def test_a_table_that_is_not_fit_is_refused_and_the_statements_fix_it(
     ground: Ground, opened: Open, create: str, words: Sequence[str]
 ) -> None:
     # Given
@@ -166,7 +166,7 @@ def test_a_table_that_is_not_fit_is_refused_and_the_statements_mend_it(
         ("CREATE VIEW seen AS SELECT 1 AS k", "seen is a view"),
     ],
 )
-def test_what_no_statement_mends_is_said_without_one(ground: Ground, opened: Open, create: str, words: str) -> None:
+def test_a_difference_that_no_statement_fixes_has_none(ground: Ground, opened: Open, create: str, words: str) -> None:
     ground.run(create)
     table = TargetTable("seen" if "VIEW" in create else "t", (*TABLE.columns, Column("w", "number")), TABLE.key)
     ground.allow(table)
@@ -213,7 +213,7 @@ def test_a_row_that_meets_another_key_than_its_own_is_refused_and_changes_nothin
     assert ground.run("SELECT * FROM t") == before
 
 
-def test_an_account_that_may_not_see_the_table_is_told_so(ground: Ground, opened: Open) -> None:
+def test_an_account_that_may_not_see_the_table_gets_an_error_that_says_so(ground: Ground, opened: Open) -> None:
     ground.run(f"CREATE TABLE hidden ({COLUMNS}, PRIMARY KEY (k, at))")
     table = TargetTable("hidden", TABLE.columns, TABLE.key)
     with pytest.raises(SinkMisconfigured, match="hidden does not exist, or this account may not see it"):
@@ -241,7 +241,7 @@ def test_a_used_up_auto_increment_swallows_no_row(ground: Ground, opened: Open) 
     assert sink.write(rows) == 2
 
 
-def test_what_the_server_refuses_of_an_own_table_is_about_the_row(ground: Ground, opened: Open) -> None:
+def test_what_the_server_refuses_of_a_target_table_is_about_the_row(ground: Ground, opened: Open) -> None:
     ground.make(STATE)
     ground.run("ALTER TABLE machine_state MODIFY celsius FLOAT, MODIFY pieces TINYINT, MODIFY note VARCHAR(8)")
     sink = opened(STATE).create_sink(0)
@@ -302,7 +302,7 @@ def test_a_batch_of_long_rows_is_several_statements_and_one_transaction(ground: 
     assert [sink.write(rows), sink.write(rows)] == [5, 0]
 
 
-def test_the_grants_of_own_tables_are_enough_and_no_more(ground: Ground, database: Database) -> None:
+def test_the_grants_of_target_tables_are_enough_and_no_more(ground: Ground, database: Database) -> None:
     ground.make(STATE, ALARMS)
     for role in ("subscriber", "replayer"):
         with closing(MySqlStore(database.settings(role), (STATE, ALARMS))) as store:

@@ -245,14 +245,14 @@ def test_what_is_persisted_is_reverted_to_what_was_persisted_before(server: Data
 
 
 @pytest.mark.skipif(is_oracle_mysql(), reason="MySQL has SET PERSIST")
-def test_mariadb_cannot_persist_and_the_way_to_do_it_is_said(tuner: Settings) -> None:
+def test_mariadb_cannot_persist_and_the_hint_names_another_way(tuner: Settings) -> None:
     done = tune(tuner, apply=True, persist=True)
     (problem,) = done.problems
     assert (problem.code, done.exit_code) == ("no_persist", 5)
     assert "has no SET PERSIST" in problem.message
     assert "--config-file" in (problem.hint or "")
-    fragment = tune(tuner, config_file=True).data["config_file"]
-    assert "\ninnodb_io_capacity = 2000\n" in fragment
+    snippet = tune(tuner, config_file=True).data["config_file"]
+    assert "\ninnodb_io_capacity = 2000\n" in snippet
     assert tune(tuner, revert=True).problems == ()
 
 
@@ -278,9 +278,9 @@ def test_every_variable_is_as_dynamic_as_the_advice_says(server: DatabaseServer,
             assert dynamic is one.dynamic or name == "innodb_doublewrite"
 
 
-def test_a_server_with_the_printed_fragment_starts_and_is_as_advised(tuner: Settings, tmp_path: Path) -> None:
-    fragment = tune(tuner, **THROUGHPUT, config_file=True).data["config_file"]
-    options = [line.replace(" ", "") for line in fragment.splitlines() if " = " in line and not line.startswith("#")]
+def test_a_server_with_the_printed_snippet_starts_and_is_as_advised(tuner: Settings, tmp_path: Path) -> None:
+    snippet = tune(tuner, **THROUGHPUT, config_file=True).data["config_file"]
+    options = [line.replace(" ", "") for line in snippet.splitlines() if " = " in line and not line.startswith("#")]
     assert "innodb_flush_log_at_trx_commit=0" in options
     with DatabaseServer(options=[*OPTIONS, *(f"--{option}" for option in options)]) as fresh:
         settings = Settings(database=fresh.settings("root", user="root", password=""), state_dir=tmp_path)

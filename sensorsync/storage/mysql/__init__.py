@@ -1,4 +1,4 @@
-"""MySQL and MariaDB: the only place that knows PyMySQL and DBUtils."""
+"""MySQL and MariaDB: the only package that imports PyMySQL and DBUtils."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sensorsync.storage.store import Store
 
 
 def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> Store:
-    """The server that `settings` names, with the tables of the user's own that mappings write to; nothing is connected yet.
+    """Return the server that `settings` configure, with the target tables of the mappings. No connection is opened yet.
 
-    ConfigurationError when a file that the settings name is missing.
+    Raises ConfigurationError when a file in the settings does not exist.
     """
     return MySqlStore(settings, target_tables)
 
 
 def schema_sql(settings: DatabaseSettings) -> str:
-    """What `init-db` would run on an empty server."""
+    """Return the SQL that `init-db` would run on an empty server."""
     return schema_script(settings.name)

@@ -1,8 +1,8 @@
-"""The password in the clear is only for a server whose certificate was checked.
+"""Refusal of authentication plugins that send the password in clear text to a server whose certificate is not verified.
 
-A server may ask for it at login: PAM and LDAP need it (`mysql_clear_password`, MariaDB's `dialog`). The driver would give it to
-whoever asks, also on a plain connection; MySQL's own client has to be told to (MySQL Reference Manual, "Client-Side Cleartext
-Pluggable Authentication").
+A server may request it at login: PAM and LDAP need it (`mysql_clear_password`, MariaDB's `dialog`). The driver would
+send it to any server that asks, also on an unencrypted connection; MySQL's own client needs an option for it (MySQL
+Reference Manual, "Client-Side Cleartext Pluggable Authentication").
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ _PLUGINS = ("mysql_clear_password", "dialog")
 
 
 def auth_plugin_arguments(settings: DatabaseSettings) -> dict[str, Any]:
-    """PyMySQL's arguments that keep the password back, unless `database.tls.mode` checks the server or it is on this machine."""
+    """Return the arguments of PyMySQL that refuse to send the password in clear text.
+
+    They are empty where `database.tls.mode` verifies the server, or the server is on this machine (a Unix socket).
+    """
     if settings.unix_socket or settings.tls.mode.startswith("verify-"):
         return {}
     return {"auth_plugin_map": dict.fromkeys(_PLUGINS, _CleartextPasswordRefused)}
 
 
 class _CleartextPasswordRefused:
-    """A login plugin for PyMySQL's `auth_plugin_map`."""
+    """An authentication plugin for PyMySQL's `auth_plugin_map`."""
 
     def __init__(self, connection: object) -> None:
-        """The driver makes one for each login."""
+        """Accept the connection. The driver creates one plugin for each login."""
 
     def authenticate(self, _packet: object) -> NoReturn:
         raise pymysql.OperationalError(

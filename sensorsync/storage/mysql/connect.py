@@ -1,9 +1,10 @@
-"""Connections to MySQL and MariaDB: how one is made, and the pool that counts them.
+"""Connections to MySQL and MariaDB, and the pool that counts them.
 
-DBUtils' pool counts and keeps connections; it never *makes* one. Its own way is to connect inside the pool's one lock, where a server
-that does not answer stops every writer, and to connect again in the middle of a transaction and go on with the statement that failed,
-where the earlier statements vanish. So the pool gets connections that are not open yet; whoever checks one out opens it, outside the
-lock, with the error in hand. A connection that DBUtils puts in place of a broken one is not open either: nothing can run on it.
+DBUtils' pool counts connections and stores idle ones, but it never opens one. By default it connects inside the pool's
+single lock, where a server that does not answer stops every writer. It also reconnects in the middle of a transaction
+and continues with the statement that failed, so that the earlier statements are lost. Therefore the pool gets
+connections that are not open yet. The writer that checks one out opens it outside the lock and handles the error. A
+connection by which DBUtils replaces a broken one is not open either, so no statement can run on it.
 """
 
 from __future__ import annotations
@@ -36,14 +37,20 @@ Connection: TypeAlias = "pymysql.connections.Connection[pymysql.cursors.Cursor]"
 CHARSET: Final = "utf8mb4"
 COLLATION: Final = "utf8mb4_bin"
 SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-"""Without strict mode a value that does not fit is cut and stored. NO_BACKSLASH_ESCAPES and ANSI_QUOTES are off, as escaping needs."""
+"""The session's sql_mode. Without strict mode a value that does not fit is truncated and stored.
+
+NO_BACKSLASH_ESCAPES and ANSI_QUOTES are off, as escaping requires.
+"""
 _IDLE_SECONDS: Final = 10.0
 EXHAUSTED_WAIT: Final = 5.0
-"""Seconds that a writer waits for a connection when the pool has none."""
+"""Seconds that a writer waits for a connection when all of the pool's connections are in use."""
 
 
 class ConnectionFactory:
-    """Makes connections from the settings. With `database=False` they are in no database, so that it can be created."""
+    """A factory of connections from the settings.
+
+    With `database=False` a connection has no default database, so that the database can be created.
+    """
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
@@ -53,7 +60,7 @@ class ConnectionFactory:
             "password": settings.password.get_secret_value().encode(),
             "charset": CHARSET,
             "collation": COLLATION,
-            "autocommit": True,  # transactions are always opened by begin(); nothing else may linger in one
+            "autocommit": True,  # begin() opens every transaction; no other statement may remain in one
             "connect_timeout": settings.connect_timeout,
             "program_name": "sensorsync",
             **tls_arguments(settings),
@@ -66,16 +73,19 @@ class ConnectionFactory:
 
     @property
     def idle_limit(self) -> float:
-        """Seconds after which an idle connection is asked whether it still lives: servers and firewalls close them."""
+        """Seconds after which an idle connection is checked before use, because servers and firewalls close idle connections."""
         return min(_IDLE_SECONDS, self._settings.read_timeout)
 
     @property
     def address(self) -> str:
-        """The server's address, for people."""
+        """The server's address, for messages to people."""
         return str(self._settings.unix_socket or f"{self._settings.host}:{self._settings.port}")
 
     def new_connection(self, *, read_timeout: float | None = None, database: bool = True) -> Connection:
-        """A connection that is not open yet. `read_timeout`: seconds that an answer may take, by default `database.read_timeout`."""
+        """Return a connection that is not open yet.
+
+        `read_timeout`: seconds that an answer may take, by default `database.read_timeout`.
+        """
         timeout = read_timeout or self._settings.read_timeout
         return pymysql.connections.Connection(
             **self._arguments,
@@ -86,10 +96,12 @@ class ConnectionFactory:
         )
 
     def open(self, connection: Connection) -> ServerInfo:
-        """Open `connection` and set its session up; returns what server answered. Raises what the driver raises.
+        """Open `connection`, set its session variables and return the server's version and limits.
 
-        `wait_timeout`: where the network swallows us, the server never learns that we gave up. By default it would keep our open
-        transaction for 8 hours, with its locks on the very rows that we try to store again.
+        Raises the driver's exceptions.
+
+        `wait_timeout` is set because the server does not notice when the network drops our packets and we give up. By
+        default it would keep our open transaction for 8 hours, with locks on the same rows that we try to store again.
         """
         connection.connect()
         try:
@@ -100,7 +112,7 @@ class ConnectionFactory:
                     " wait_timeout = %s, sql_mode = %s",
                     (lock_wait, lock_wait, ceil(2 * self._settings.read_timeout), SQL_MODE),
                 )
-                # One row lock at a time and no gap locks. The variable has another name on each server; this runs on both.
+                # READ COMMITTED takes no gap locks. The variable's name differs between the servers; this statement works on both.
                 cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         except BaseException:
             close_quietly(connection)
@@ -109,7 +121,10 @@ class ConnectionFactory:
 
 
 def query_server_info(connection: Connection) -> ServerInfo:
-    """Ask an open connection what it is connected to; also the way to see whether it still lives. Raises what the driver raises."""
+    """Query the version and the limits of the server at the other end of an open connection.
+
+    This also checks that the connection still works. Raises the driver's exceptions.
+    """
     with connection.cursor() as cursor:
         cursor.execute(SERVER_INFO_QUERY)
         row = cursor.fetchone()
@@ -118,13 +133,13 @@ def query_server_info(connection: Connection) -> ServerInfo:
 
 
 def close_quietly(connection: Connection) -> None:
-    """Close the socket; a connection that is broken or closed already is none the worse for it."""
+    """Close the socket, and ignore errors of a connection that is broken or closed already."""
     with contextlib.suppress(pymysql.Error, OSError):
         connection.close()
 
 
 class Lease:
-    """A connection that one writer has checked out of the pool, open, and keeps until it fails."""
+    """An open connection that one writer has checked out of the pool. The writer holds it until it fails."""
 
     def __init__(self, pool: ConnectionPool, pooled: Any, server: ServerInfo) -> None:
         self._pool = pool
@@ -138,23 +153,23 @@ class Lease:
         return raw
 
     def begin(self) -> None:
-        """Open a transaction; DBUtils then replaces nothing behind our back."""
+        """Open a transaction. From then on DBUtils does not replace the connection."""
         self._pooled.begin()
 
     def commit(self) -> None:
-        """COMMIT; returns when the server answered OK."""
+        """Commit, and return when the server has answered OK."""
         self._pooled.commit()
 
     def rollback(self) -> bool:
-        """ROLLBACK; False when the connection is dead (the server then rolls back by itself)."""
+        """Roll back, and return False when the connection is dead. The server then rolls back by itself."""
         try:
             self._pooled.rollback()
-        except Exception:  # noqa: BLE001 - it already failed once; what matters is whether the connection can be used again
+        except Exception:  # noqa: BLE001 - the transaction has failed already; the caller only needs to know if the connection is usable
             return False
         return True
 
     def is_alive(self) -> bool:
-        """Whether `SELECT 1` works."""
+        """Return True when `SELECT 1` works."""
         try:
             with self.connection.cursor() as cursor:
                 return cursor.execute("SELECT 1") == 1
@@ -162,7 +177,10 @@ class Lease:
             return False
 
     def release(self, *, broken: bool = False) -> None:
-        """Give it back to the pool; `broken` closes it first, and the next who gets it opens it anew."""
+        """Return the connection to the pool.
+
+        `broken` closes it first; the next writer that checks it out opens it again.
+        """
         if broken:
             close_quietly(self.connection)
             self._pool.counters.add(discarded=1)
@@ -171,7 +189,7 @@ class Lease:
 
 
 class ConnectionPool:
-    """At most `database.pool_size` connections, made when they are needed."""
+    """A pool of at most `database.pool_size` connections, opened when they are needed."""
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self.connector = ConnectionFactory(settings)
@@ -180,7 +198,7 @@ class ConnectionPool:
         self._connection_returned = threading.Condition()
         self._registered_writers: set[object] = set()
         # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
-        # ping=0: a writer finds out by its next statement; see the module for what the pool is given to hold.
+        # ping=0: a writer detects a dead connection by its next statement. The module's docstring explains new_connection.
         self._pool: Any = PooledDB(
             self.connector.new_connection,
             maxconnections=self._size,
@@ -191,24 +209,25 @@ class ConnectionPool:
         )
 
     def register(self, writer: object) -> None:
-        """`writer` wants a connection from time to time."""
+        """Register `writer` as a user of the pool."""
         with self._connection_returned:
             self._registered_writers.add(writer)
 
     def unregister(self, writer: object) -> None:
-        """It wants none any more; again: nothing happens."""
+        """Remove `writer` from the users of the pool. Nothing happens when it is not registered."""
         with self._connection_returned:
             self._registered_writers.discard(writer)
 
     @property
     def is_oversubscribed(self) -> bool:
-        """Whether there are more writers than connections: one that kept its own would starve another for good."""
+        """True when there are more writers than connections. A writer that held its connection would then block another forever."""
         return len(self._registered_writers) > self._size
 
     def checkout(self, worker: int) -> Lease:
-        """An open connection for writer `worker`. SinkUnavailable or SinkMisconfigured when there is none to be had.
+        """Return an open connection for writer `worker`.
 
-        Waits EXHAUSTED_WAIT seconds at most, when all of the pool's connections are taken.
+        Waits at most EXHAUSTED_WAIT seconds when all of the pool's connections are in use. Raises SinkUnavailable or
+        SinkMisconfigured when it cannot return one.
         """
         pooled = self._wait_for_connection(worker)
         raw: Connection = pooled.dbapi_connection
@@ -222,7 +241,7 @@ class ConnectionPool:
         return Lease(self, pooled, server)
 
     def _check_idle_connection(self, connection: Connection) -> ServerInfo | None:
-        """The server of a connection that was idle in the pool; None when it is not open (any more)."""
+        """Return the server of a connection that was idle in the pool, or None when the connection is not open (any longer)."""
         if connection.open:
             try:
                 return query_server_info(connection)
@@ -261,13 +280,13 @@ class ConnectionPool:
         return pooled
 
     def connection_returned(self) -> None:
-        """A connection came back: whoever waits may try."""
+        """Count a connection that came back to the pool, and wake a writer that waits for one."""
         self.counters.add(in_use=-1)
         with self._connection_returned:
             self._connection_returned.notify()
 
     def close(self) -> None:
-        """Close the connections that nobody has checked out."""
+        """Close the connections that are not checked out."""
         self._pool.close()
         with self._connection_returned:
             self._connection_returned.notify_all()
@@ -276,16 +295,16 @@ class ConnectionPool:
 def sink_error(
     diagnosis: ErrorDiagnosis, address: str, *, ambiguous: bool = False
 ) -> SinkUnavailable | SinkMisconfigured:
-    """The outcome that is not about a row: SinkMisconfigured for CONFIG, else SinkUnavailable."""
-    fault = diagnosis.rule
+    """Return the exception for an error that is not about a row: SinkMisconfigured for CONFIG, else SinkUnavailable."""
+    rule = diagnosis.rule
     message = f"{address}: {diagnosis.message}"
-    if fault.action is ErrorAction.CONFIG:
-        return SinkMisconfigured(message, errno=diagnosis.errno, hint=fault.hint)
-    if fault.hint:
-        message = f"{message}; {fault.hint}"
+    if rule.action is ErrorAction.CONFIG:
+        return SinkMisconfigured(message, errno=diagnosis.errno, hint=rule.hint)
+    if rule.hint:
+        message = f"{message}; {rule.hint}"
     return SinkUnavailable(
         message,
         errno=diagnosis.errno,
         commit_outcome_unknown=ambiguous,
-        retry_immediately=fault.action is ErrorAction.RETRY,
+        retry_immediately=rule.action is ErrorAction.RETRY,
     )

@@ -54,13 +54,13 @@ class Phase(StrEnum):
 
 
 class ErrorDiagnosis(NamedTuple):
-    """What is known about one error."""
+    """The classification of one error."""
 
     rule: ErrorRule
     errno: int | None
     message: str
     connection_lost: bool
-    """The connection broke: whatever was asked last may or may not have happened."""
+    """True when the connection broke. The last statement may or may not have been executed."""
 
 
 def diagnose_error(error: BaseException, phase: Phase = Phase.STATEMENT, product: str = "") -> ErrorDiagnosis:
@@ -74,22 +74,22 @@ def diagnose_error(error: BaseException, phase: Phase = Phase.STATEMENT, product
     )
     cause = getattr(error, "original_exception", None)
     if isinstance(cause, ssl.SSLError) and errno == _CANNOT_CONNECT:
-        # Same number as "connection refused"; only a certificate that is wrong stays wrong.
-        fault = (
+        # The number is the same as for "connection refused". Only a wrong certificate is a permanent error.
+        rule = (
             _UNTRUSTED_CERTIFICATE if isinstance(cause, ssl.SSLCertVerificationError) else ERROR_RULES[_CANNOT_CONNECT]
         )
     elif errno is not None:
-        fault = _limit_rule(message) if errno == USER_LIMIT else find_rule(errno, message, product) or _UNKNOWN_ERROR
+        rule = _limit_rule(message) if errno == USER_LIMIT else find_rule(errno, message, product) or _UNKNOWN_ERROR
     else:
-        fault = _rule_without_errno(error, connecting=connecting)
-    fault = fault._replace(action=_action_in_phase(fault.action, errno, phase))
+        rule = _rule_without_errno(error, connecting=connecting)
+    rule = rule._replace(action=_action_in_phase(rule.action, errno, phase))
     lost = (
         isinstance(error, pymysql.InterfaceError)
         or errno in _CONNECTION_LOST_ERRNOS
-        or (errno is None and fault is _DEAD_CONNECTION)
+        or (errno is None and rule is _DEAD_CONNECTION)
     )
     text = message if errno is None or errno == 0 else f"{message} ({errno})"
-    return ErrorDiagnosis(fault, errno or None, f"{fault.meaning}: {text}", lost)
+    return ErrorDiagnosis(rule, errno or None, f"{rule.meaning}: {text}", lost)
 
 
 def blames_other_table(diagnosis: ErrorDiagnosis, table: str) -> bool:
@@ -132,14 +132,14 @@ def _limit_rule(message: str) -> ErrorRule:
 
 
 def _errno_of(error: BaseException) -> int | None:
-    """The server's or the driver's number; None where the driver put a text in its place."""
+    """Return the error number of the server or the driver, or None where the driver passes a text in its place."""
     first = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else None
     return first if isinstance(first, int) and not isinstance(first, bool) else None
 
 
 def _rule_without_errno(error: BaseException, *, connecting: bool) -> ErrorRule:
     if isinstance(error, pymysql.InternalError):
-        # "Packet sequence number wrong": at the first packet it is another protocol, later a broken stream.
+        # "Packet sequence number wrong" means another protocol at the first packet, and a broken stream later.
         return _NOT_MYSQL if connecting else _DEAD_CONNECTION
     if isinstance(error, pymysql.OperationalError) and connecting:
         return _NOT_MYSQL
@@ -147,5 +147,5 @@ def _rule_without_errno(error: BaseException, *, connecting: bool) -> ErrorRule:
         return _MISSING_FILE
     if isinstance(error, RuntimeError) and connecting:
         return _MISSING_PACKAGE
-    # Error('Already closed'), or an accident inside the driver: nothing can be assumed about the connection.
+    # Error('Already closed'), or a bug inside the driver: the state of the connection is unknown.
     return _DEAD_CONNECTION

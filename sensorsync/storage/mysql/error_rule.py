@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 
 class ErrorAction(StrEnum):
-    """What to do with a batch after an error."""
+    """The action on a batch after an error."""
 
     RETRY = "retry"
-    """The transaction lost a race: roll back and do the same again at once."""
+    """The transaction lost a race. Roll back and run it again at once."""
     OUTAGE = "outage"
-    """The server cannot now: keep the batch, wait, connect anew."""
+    """The server cannot store the batch now. Keep the batch, wait, and reconnect."""
     REJECT = "reject"
-    """A row is refused for what is in it: bisect down to it and park it."""
+    """A row is rejected because of its content. Bisect the batch down to that row and park it."""
     CONFIG = "config"
-    """No row can ever be stored until a person mends something."""
+    """No row can be stored until a person fixes something."""
     TOO_LARGE = "too_large"
     """The transaction is larger than the server allows: try its halves. A row that alone is too large is rejected."""
     UNKNOWN = "unknown"

@@ -1,6 +1,6 @@
-"""The accounts that sensorsync needs on a server, each with the fewest privileges that its commands run with.
+"""The accounts that sensorsync needs on a server, each with the fewest privileges that its commands need.
 
-A set belongs to one version: `init-db --grants` prints it, and the tests run as these accounts.
+The privileges belong to one version: `init-db --grants` prints them, and the tests run as these accounts.
 """
 
 from __future__ import annotations
@@ -24,53 +24,55 @@ ROLES: Final = {
     "replayer": ("dlq replay",),
     "tuner": ("tune-db",),
 }
-"""Role -> the commands that run as it."""
+"""Role -> the commands that run with its account."""
 
 _HOST = re.compile(r"[\w.:%/*-]{1,255}", re.ASCII)
 _ENCRYPTED: Final = frozenset({"required", "verify-ca", "verify-identity"})
 
-# SELECT is more than reading back: the upsert names the old row, and the start looks at the table in information_schema.
+# SELECT is needed even without reading rows: the upsert refers to the old row, and `subscribe` reads information_schema at start.
 _WRITE: Final = "SELECT, INSERT, UPDATE"
-# What `init-db --partitions` adds to it: MySQL Reference Manual, "ALTER TABLE Statement", for DROP PARTITION also DROP.
+# Additional privileges for `init-db --partitions`: MySQL Reference Manual, "ALTER TABLE Statement"; DROP PARTITION also needs DROP.
 _PARTITION: Final = "ALTER, DROP"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account and the statements that make it."""
+    """One account and the statements that create it."""
 
     role: str
     user: str
     commands: tuple[str, ...]
     password: str
-    """What stands for the password in the statements. It is no SQL: nothing runs before somebody has put one there."""
+    """The placeholder of the password in the statements. It is not valid SQL, so that no statement runs before it is replaced."""
     statements: tuple[str, ...]
-    """Without the semicolon."""
+    """The statements without the semicolon."""
 
 
 def accounts(
     settings: DatabaseSettings, *, mariadb: bool, host: str, target_tables: Sequence[TargetTable] = ()
 ) -> list[Account]:
-    """The accounts, in the order in which they are made; `host`: where they may connect from (`%`: anywhere).
+    """Return the accounts in the order in which they are created.
 
-    The tables of a grant must be there, unless it has CREATE in it (MySQL Reference Manual, "GRANT Statement"): the owner comes
-    first, then `init-db`, then the others. UsageError when `host` is none.
+    `host`: the hosts that they may connect from (`%`: any).
 
-    Of a table of the user's own the owner only sees what is in it, which `init-db --check` needs. That it may create it is nothing
-    new, as it may create every table of the database.
+    The table of a GRANT must exist, unless the GRANT includes CREATE (MySQL Reference Manual, "GRANT Statement"). So
+    the owner comes first, then `init-db` runs, then the others follow. Raises UsageError when `host` is not valid.
+
+    The owner gets only SELECT on a target table, which `init-db --check` needs. Its CREATE there adds no privilege,
+    because it may create every table of the database.
     """
     if not _HOST.fullmatch(host):
         raise UsageError(f"--host: {host!r} is no host, address or pattern such as 10.0.%")
     schema = quote_identifier(settings.name)
     readings = f"{schema}.sensor_readings"
-    own = [f"{schema}.{quote_identifier(table.name)}" for table in target_tables]
-    write = tuple(f"{_WRITE} ON {table}" for table in (readings, *own))
+    targets = [f"{schema}.{quote_identifier(table.name)}" for table in target_tables]
+    write = tuple(f"{_WRITE} ON {table}" for table in (readings, *targets))
     grants = {
         "owner": (
             f"CREATE ON {_grant_pattern(settings.name)}.*",
             f"CREATE, SELECT, INSERT, UPDATE ON {schema}.sensorsync_migrations",
             f"CREATE, SELECT, DELETE, {_PARTITION} ON {readings}",
-            *(f"CREATE, SELECT ON {table}" for table in own),
+            *(f"CREATE, SELECT ON {table}" for table in targets),
         ),
         "subscriber": write,
         "replayer": write,
@@ -84,7 +86,7 @@ def accounts(
 
 
 def is_mariadb(settings: DatabaseSettings) -> bool:
-    """Whether the server is a MariaDB. Raises SinkUnavailable or SinkMisconfigured."""
+    """Return True when the server is a MariaDB server. Raises SinkUnavailable or SinkMisconfigured."""
     with database_connection(ConnectionFactory(settings), database=False) as connection:
         return query_server_info(connection).mariadb
 
@@ -98,5 +100,8 @@ def _account(role: str, grants: tuple[str, ...], host: str, encrypted: str) -> A
 
 
 def _grant_pattern(name: str) -> str:
-    """A schema's name where GRANT takes a pattern: `_` and `%` are wildcards there, in a table's grant they are not."""
+    """Return a schema's name for a GRANT that takes a pattern.
+
+    `_` and `%` are wildcards there; in a GRANT for a table they are not.
+    """
     return quote_identifier(re.sub(r"([\\_%])", r"\\\1", name))

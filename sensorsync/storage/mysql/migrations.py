@@ -1,4 +1,4 @@
-"""The numbered migrations of `mysql/sql/`: reading them, and printing them for somebody who applies them by hand."""
+"""The numbered migrations of `mysql/sql/`, and the SQL script for users who apply them by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 CREATE_MIGRATIONS_TABLE: Final = """\
--- Which migrations have been applied, and when.
+-- The applied migrations.
 CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     version    INT          NOT NULL PRIMARY KEY,
     name       VARCHAR(128) NOT NULL,
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS sensorsync_migrations (
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin"""
 
 RECORD_MIGRATION: Final = """\
--- Applied. Again: nothing happens.
+-- Record the migration. Nothing happens when it is recorded already.
 INSERT INTO sensorsync_migrations (version, name, applied_at) VALUES ({version}, '{name}', UTC_TIMESTAMP(6))
 ON DUPLICATE KEY UPDATE version = sensorsync_migrations.version"""
 
@@ -24,17 +24,20 @@ _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
 class Migration(NamedTuple):
-    """One file of `mysql/sql/`. Its statements can be run again after a failure in the middle: DDL is not transactional."""
+    """One file of `mysql/sql/`.
+
+    Its statements can be run again after a failure in between, because DDL is not transactional.
+    """
 
     version: int
     name: str
     statements: tuple[str, ...]
-    """Each with its comment, without the semicolon."""
+    """The statements, each with its comment and without the semicolon."""
 
 
 @functools.cache
 def migrations() -> tuple[Migration, ...]:
-    """All migrations that this version knows, in order."""
+    """Return all migrations of this version, in order."""
     files = resources.files("sensorsync.storage.mysql").joinpath("sql").iterdir()
     return tuple(
         sorted(
@@ -46,23 +49,23 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def split_statements(script: str) -> tuple[str, ...]:
-    """A script's statements. A semicolon at the end of a line ends one; there are no others in our files."""
+    """Split a script into its statements. A semicolon at the end of a line ends a statement; our files have no other semicolons."""
     parts = (part.strip() for part in re.split(r";[ \t]*$", script, flags=re.MULTILINE))
     return tuple(part for part in parts if part)
 
 
 def create_database_statement(name: str) -> str:
-    """The statement that creates the database."""
+    """Return the statement that creates the database."""
     return f"CREATE DATABASE IF NOT EXISTS {quote_identifier(name)} DEFAULT CHARACTER SET utf8mb4 DEFAULT COLLATE utf8mb4_bin"
 
 
 def quote_identifier(name: str) -> str:
-    """An identifier in backticks (MySQL Reference Manual, "Schema Object Names")."""
+    """Quote an identifier in backticks (MySQL Reference Manual, "Schema Object Names")."""
     return f"`{name.replace('`', '``')}`"
 
 
 def schema_script(database: str) -> str:
-    """Everything that `init-db` would run on an empty server, for the mysql client."""
+    """Return all SQL that `init-db` would run on an empty server, for the mysql client."""
     lines = [
         "SET NAMES utf8mb4;",
         f"{create_database_statement(database)};",

@@ -1,4 +1,4 @@
-"""Keeping the partitions of `sensor_readings`: looking at them, adding the days to come, dropping those that are over."""
+"""Maintenance of the partitions of `sensor_readings`: adds the coming days, and drops the expired ones."""
 
 from __future__ import annotations
 
@@ -24,36 +24,40 @@ logger = logging.getLogger(__name__)
 
 _REBUILD_TIMEOUT: Final = 86400.0
 _LOCK_WAIT: Final = 1
-"""Seconds that an ALTER waits for its lock at a time; MariaDB waits for two locks. Whoever writes waits behind it, so this has to stay
-well below the 5 seconds that `subscribe` waits."""
+"""Seconds that an ALTER waits for its lock at a time; MariaDB waits for two locks.
+
+Other writers wait behind it, so this has to stay well below the 5 seconds that `subscribe` waits.
+"""
 _LONG_LOCK_WAIT: Final = 60
-"""The same for one that takes long: its lock is wanted again at its end, and all was in vain when it is not granted then."""
+"""The same for an ALTER that takes long. It needs the lock again at its end, and the whole work is lost when it does
+not get it then.
+"""
 _LOCK_NOT_GRANTED: Final = 1205
 _RETRY_DELAYS: Final = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between the attempts to get the lock, in which the others write on."""
+"""Seconds between the attempts to get the lock. Other transactions can write meanwhile."""
 _COUNT_LIMIT: Final = 10_000_000
 _COUNT: Final = "SELECT COUNT(*) FROM (SELECT 1 FROM sensor_readings PARTITION ({partition}) LIMIT {limit}) AS counted"
 _CHEAP_ROWS: Final = 100_000
-"""Rows that are moved without asking: some seconds."""
+"""The number of rows that are moved without confirmation. This takes some seconds."""
 _ROWS_PER_MINUTE: Final = 2_000_000
-"""A rebuild, roughly, on a small machine."""
+"""The rough speed of a rebuild on a small machine."""
 _BLOCKED_WRITES_NOTE: Final = "Meanwhile nothing can be written (subscribers wait, their messages stay in the broker)"
 _MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
 
 
 class _TableState(NamedTuple):
-    """What the server says of the table."""
+    """The state of the table on the server."""
 
     partitions: tuple[Partition, ...]
     now: datetime
     rows: int
-    """Of the table without partitions; an estimate."""
+    """The estimated number of rows of a table without partitions."""
     size: int
-    """Bytes, with its indexes."""
+    """Bytes, indexes included."""
     open_rows: int
-    """Rows in the partition that ends in MAXVALUE, counted up to _COUNT_LIMIT."""
+    """The number of rows in the partition that ends in MAXVALUE, counted up to _COUNT_LIMIT."""
     oldest: datetime | None
-    """The oldest row of the last DAYS_BACK days, where no partition has a bound."""
+    """The time of the oldest row in the last DAYS_BACK days, where no partition has a bound."""
 
 
 def maintain_partitions(
@@ -64,28 +68,32 @@ def maintain_partitions(
     partitions: bool,
     dry_run: bool,
 ) -> MaintenanceReport:
-    """See `store.Store.upkeep`."""
+    """Maintain the partitions as described at `store.Store.maintain`."""
     with database_connection(connector, read_timeout=_REBUILD_TIMEOUT) as connection, connection.cursor() as cursor:
         if not query_server_info(connection).mariadb:
-            cursor.execute("SET information_schema_stats_expiry = 0")  # else estimates may be a day old
+            cursor.execute("SET information_schema_stats_expiry = 0")  # estimates may otherwise be a day old
         if dry_run:
-            found = _read_table_state(cursor, partitions=partitions)
+            table = _read_table_state(cursor, partitions=partitions)
             return _maintenance_report(
-                found, plan_partitions(found.partitions, found.now, retain=retain, oldest=found.oldest), retain
+                table, plan_partitions(table.partitions, table.now, retain=retain, oldest=table.oldest), retain
             )
         with migration_lock(cursor, settings.name, connector.address):
-            found = _read_table_state(cursor, partitions=partitions)
-            wanted = plan_partitions(found.partitions, found.now, retain=retain, oldest=found.oldest)
-            patience = _LONG_LOCK_WAIT if _cost_warning(found, wanted.added) else _LOCK_WAIT
-            cursor.execute("SET lock_wait_timeout = %s", (patience,))
-            for statement in wanted.statements:
+            table = _read_table_state(cursor, partitions=partitions)
+            plan = plan_partitions(table.partitions, table.now, retain=retain, oldest=table.oldest)
+            lock_wait = _LONG_LOCK_WAIT if _cost_warning(table, plan.added) else _LOCK_WAIT
+            cursor.execute("SET lock_wait_timeout = %s", (lock_wait,))
+            for statement in plan.statements:
                 _alter_with_retry(cursor, statement, connector.address)
-            now_open = _count_rows(cursor, wanted.resulting[-1].name) if wanted.added else found.open_rows
-            return _maintenance_report(found._replace(open_rows=now_open), wanted, retain)
+            now_open = _count_rows(cursor, plan.resulting[-1].name) if plan.added else table.open_rows
+            return _maintenance_report(table._replace(open_rows=now_open), plan, retain)
 
 
 def _read_table_state(cursor: Any, *, partitions: bool) -> _TableState:
-    """Raises ConfigurationError for a table that is partitioned in another way, or not at all where `partitions` are not wanted."""
+    """Return the state of the table.
+
+    Raises ConfigurationError for a table that is partitioned in another way, or that has no partitions where
+    `partitions` is False.
+    """
     present = _read_partitions(cursor)
     if not present and not partitions:
         raise ConfigurationError(
@@ -98,14 +106,14 @@ def _read_table_state(cursor: Any, *, partitions: bool) -> _TableState:
     cursor.execute(
         "SELECT GREATEST(table_rows, EXISTS (SELECT 1 FROM sensor_readings)), data_length + index_length"
         " FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensor_readings'"
-    )  # an estimate of 0 is no proof
+    )  # an estimate of 0 does not prove that the table is empty
     rows, size = cursor.fetchone()
     ended = bool(present) and present[-1].upper_bound is None
     oldest = None
     if not any(one.upper_bound for one in present):
         cursor.execute(
             "SELECT MIN(ts) FROM sensor_readings WHERE ts >= %s", (now - timedelta(days=DAYS_BACK),)
-        )  # of all rows, but less than the rebuild reads
+        )  # reads all rows, but less data than the rebuild
         oldest = cursor.fetchone()[0]
     return _TableState(
         present, now, int(rows), int(size), _count_rows(cursor, present[-1].name) if ended else 0, oldest
@@ -130,7 +138,7 @@ def _read_partitions(cursor: Any) -> tuple[Partition, ...]:
 
 
 def check_clocks(server: datetime, local: datetime) -> None:
-    """Raises DatabaseError where they differ by more than an hour: readings would be dropped by a clock that is wrong."""
+    """Raise DatabaseError where the clocks differ by more than an hour. Otherwise a wrong clock could cause readings to be dropped."""
     if abs(server - local) > _MAX_CLOCK_DIFFERENCE:
         raise DatabaseError(
             f"The database server's clock says {rfc3339(server)}, this machine's {rfc3339(local)}: one of them is wrong, and"
@@ -145,7 +153,10 @@ def _count_rows(cursor: Any, partition: str) -> int:
 
 
 def _alter_with_retry(cursor: Any, statement: str, address: str) -> None:
-    """Run it once its lock is granted. In between others get their turn: an ALTER that waits stops everybody behind it."""
+    """Run the statement, and retry it while its lock is not granted.
+
+    Other transactions can run between the attempts, because a waiting ALTER blocks all statements behind it.
+    """
     for pause in (*_RETRY_DELAYS, None):
         try:
             cursor.execute(statement)

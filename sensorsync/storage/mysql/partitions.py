@@ -1,7 +1,8 @@
-"""Partitions of `sensor_readings` by day: which ones there should be, and the statements that get there. Pure: no server, no clock.
+"""Planning of the partitions of `sensor_readings` by day. This module accesses neither a server nor a clock.
 
-RANGE COLUMNS (ts), so that the bounds are readable dates (MySQL Reference Manual, "RANGE COLUMNS partitioning"). The last partition
-is LESS THAN (MAXVALUE): no row is ever without a partition (1526). The first one has no lower bound: what is older goes there.
+The partitioning is RANGE COLUMNS (ts), so that the bounds are readable dates (MySQL Reference Manual, "RANGE COLUMNS
+partitioning"). The last partition is LESS THAN (MAXVALUE), so that every row has a partition (error 1526). The first
+one has no lower bound and takes all older rows.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ from typing import Final, NamedTuple
 from sensorsync.storage.mysql.migrations import quote_identifier
 
 DAYS_AHEAD: Final = 14
-"""Days after today that have a partition already: so long may the upkeep fail before rows go into the last partition."""
+"""The number of days after today that have a partition in advance.
+
+Maintenance may fail for this long before rows go into the last partition.
+"""
 
 DAYS_BACK: Final = 366
-"""No partition is made for a single day that is longer ago: a device whose clock says 1970 does not cause 20,000 of them."""
+"""The age in days up to which a single day gets a partition. A device with a clock in 1970 therefore does not cause
+20,000 partitions.
+"""
 
 _DAY: Final = timedelta(days=1)
 _PAST: Final = "p_past"
@@ -25,35 +31,35 @@ _FUTURE: Final = "p_future"
 
 
 class Partition(NamedTuple):
-    """One partition; its rows begin where those of the one before end."""
+    """One partition. Its rows begin where those of the previous one end."""
 
     name: str
     upper_bound: datetime | None
-    """The `ts` (UTC, no zone) at which its rows end, itself excluded. None: MAXVALUE."""
+    """The `ts` (UTC, no zone) at which its rows end, excluded. None stands for MAXVALUE."""
     rows: int = 0
-    """As the server estimates them."""
+    """The number of rows, as the server estimates it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPlan:
-    """What makes the partitions those that there should be."""
+    """The changes from the existing partitions to the required ones."""
 
     added: tuple[Partition, ...]
     dropped: tuple[Partition, ...]
     statements: tuple[str, ...]
-    """In the order in which they are to be run. None: nothing is to be done."""
+    """The statements in the order in which they are run. Empty when nothing has to be changed."""
     resulting: tuple[Partition, ...]
-    """The partitions that there are then."""
+    """The partitions after the change."""
 
 
 def plan_partitions(
     existing: Sequence[Partition], now: datetime, *, retain: timedelta | None = None, oldest: datetime | None = None
 ) -> PartitionPlan:
-    """The way from the partitions that are `present`, in their order, to those that there should be at `now` (UTC, no zone).
+    """Plan the changes from the `existing` partitions, in their order, to those that are required at `now` (UTC, no zone).
 
-    Without any present the table is to be partitioned. `oldest` is the oldest row of a table that has no bound yet, None when there
-    is none. With `retain` the partitions that end at or before `now - retain` go; there is one for today by then, so they are never
-    all of them.
+    Without existing partitions the table is to be partitioned. `oldest` is the `ts` of the oldest row of a table that
+    has no bound yet, None when the table is empty. With `retain` the partitions that end at or before `now - retain`
+    are dropped. One for today exists by then, so they are never all dropped.
     """
     today = _midnight(now)
     cutoff = None if retain is None else now - retain
@@ -66,7 +72,7 @@ def plan_partitions(
     if start is None:
         start = min(max(first, _midnight(oldest)), today) if oldest else today
         added = [Partition(_unused_name(_PAST, taken), start)]
-    elif start < first:  # nobody looked after the table for long: one partition for all that time
+    elif start < first:  # maintenance did not run for long, so one partition covers that time
         added = [Partition(_unused_name(f"p{start:%Y%m%d}_{first - _DAY:%Y%m%d}", taken), first)]
         start = first
     else:
@@ -87,12 +93,15 @@ def plan_partitions(
 
 
 def parse_bound(description: str) -> datetime | None:
-    """A `partition_description` of information_schema: `'2026-01-02'`, as it was written, or MAXVALUE. ValueError for others."""
+    """Return the bound of a `partition_description` of information_schema: `'2026-01-02'`, as it was written, or MAXVALUE.
+
+    Raises ValueError for other descriptions.
+    """
     return None if description == "MAXVALUE" else datetime.fromisoformat(description.strip("'"))
 
 
 def _daily_partitions(start: datetime, end: datetime, used_names: set[str]) -> list[Partition]:
-    """One partition for each day from `start` to `end`; the first is shorter where `start` is no midnight."""
+    """Return one partition for each day from `start` to `end`. The first is shorter where `start` is not a midnight."""
     days = []
     while start < end:
         below = _midnight(start) + _DAY
@@ -109,7 +118,7 @@ def _add_statements(existing: Sequence[Partition], added: Sequence[Partition], l
         return [f"ALTER TABLE sensor_readings ADD PARTITION ({listed})"]
     if not added:
         return []
-    # What the last one holds of the added days moves to them.
+    # Rows of the added days that are in the last partition move to the new ones.
     return [f"ALTER TABLE sensor_readings REORGANIZE PARTITION {quote_identifier(last.name)} INTO ({listed})"]
 
 
@@ -125,7 +134,7 @@ def _format_bound(upper_bound: datetime | None) -> str:
 
 
 def _unused_name(name: str, used_names: set[str]) -> str:
-    """A name that no partition has: somebody may have named theirs in another way. Names know no case."""
+    """Return a name that no partition has, because a user may have named partitions by hand. Names are not case-sensitive."""
     while name in used_names:
         name += "_"
     used_names.add(name)

@@ -1,4 +1,4 @@
-"""The schema: what the database has of it, how it differs from what we write to, and bringing it up to date."""
+"""The schema of the database: its present state, its differences from the tables that sensorsync writes to, and its migrations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sensorsync.storage.mysql.migrations import (
     migrations,
 )
 from sensorsync.storage.mysql.server import decode_text
-from sensorsync.storage.mysql.target_tables import target_table_differences as own_differences
+from sensorsync.storage.mysql.target_tables import target_table_differences
 from sensorsync.storage.store import READING_KEY, MigrationResult, SchemaState
 
 _LOCK_SECONDS: Final = 10
@@ -42,16 +42,19 @@ READINGS_COLUMNS: Final = {
     "revised_at": ("datetime(6)", True),
     "payload": ("json", False),
 }
-"""Column -> (type as information_schema has it, whether NULL may stand in it). MariaDB's name for json is longtext."""
+"""The columns of `sensor_readings`: name -> (type as in information_schema, True when the column may be NULL).
+
+MariaDB's name for json is longtext.
+"""
 
 
 @contextlib.contextmanager
 def database_connection(
     connector: ConnectionFactory, *, database: bool = True, read_timeout: float | None = None
 ) -> Iterator[Connection]:
-    """A connection outside the pool, for as long as the block lasts.
+    """Open a connection outside the pool for the duration of the block.
 
-    Errors of the driver come out as SinkUnavailable or SinkMisconfigured.
+    Errors of the driver are raised as SinkUnavailable or SinkMisconfigured.
     """
     connection = connector.new_connection(read_timeout=read_timeout, database=database)
     try:
@@ -67,7 +70,10 @@ def database_connection(
 
 
 def read_schema_state(connector: ConnectionFactory, target_tables: Sequence[TargetTable] = ()) -> SchemaState:
-    """What the database has; changes nothing. Raises SinkUnavailable or SinkMisconfigured."""
+    """Return the state of the schema in the database, and change nothing.
+
+    Raises SinkUnavailable or SinkMisconfigured.
+    """
     try:
         with database_connection(connector) as connection, connection.cursor() as cursor:
             return _query_schema_state(cursor, target_tables)
@@ -80,9 +86,9 @@ def read_schema_state(connector: ConnectionFactory, target_tables: Sequence[Targ
 def migrate(
     connector: ConnectionFactory, settings: DatabaseSettings, target_tables: Sequence[TargetTable] = ()
 ) -> MigrationResult:
-    """Create the database where it is missing and apply what is pending. Concurrent calls wait for one another.
+    """Create the database where it is missing, and apply the pending migrations.
 
-    Tables of the user's own are looked at, and left as they are.
+    Concurrent calls run one after the other. Target tables are checked and never altered.
     """
     created = not read_schema_state(connector).database_exists
     if created:
@@ -102,9 +108,9 @@ def migrate(
 
 @contextlib.contextmanager
 def migration_lock(cursor: Any, database: str, address: str) -> Iterator[None]:
-    """A lock of the server's, held by this session: two `init-db` at once run one after the other.
+    """Hold a lock of the server in this session, so that two `init-db` at once run one after the other.
 
-    AlreadyRunningError when the other one does not end soon.
+    Raises AlreadyRunningError when the other one does not end within ten seconds.
     """
     name = f"sensorsync.init-db.{hashlib.sha256(database.encode()).hexdigest()[:16]}"  # 64 characters at most on MySQL
     cursor.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS))
@@ -125,7 +131,10 @@ def _execute(cursor: Any, statement: str) -> None:
 
 
 def _applied_migrations(cursor: Any) -> dict[int, str]:
-    """Version -> name of the migrations that the database has recorded. Ours count for nothing when the table is gone: made anew."""
+    """Return the migrations that the database has recorded: version -> name.
+
+    The migrations of this version do not count when `sensor_readings` is gone, so that they create it again.
+    """
     cursor.execute(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensorsync_migrations'"
     )
@@ -147,14 +156,17 @@ def _query_schema_state(cursor: Any, target_tables: Sequence[TargetTable]) -> Sc
         if version not in known
     ]
     pending = tuple(m.name for m in migrations() if m.version not in recorded)
-    if differences_of_table := readings_table_differences(cursor):
-        differences += differences_of_table
-    own = tuple(own_differences(cursor, target_tables))
-    return SchemaState(True, tuple(recorded.values()), pending, tuple(differences), own)
+    if readings_differences := readings_table_differences(cursor):
+        differences += readings_differences
+    of_target_tables = tuple(target_table_differences(cursor, target_tables))
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(differences), of_target_tables)
 
 
 def readings_engine(cursor: Any) -> str | None:
-    """The storage engine of `sensor_readings`; None where there is no such table (or this user may not see it)."""
+    """Return the storage engine of `sensor_readings`.
+
+    None when the table does not exist, or this account may not see it.
+    """
     cursor.execute(
         "SELECT engine FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'sensor_readings'"
     )
@@ -163,16 +175,19 @@ def readings_engine(cursor: Any) -> str | None:
 
 
 def readings_table_differences(cursor: Any) -> list[str]:
-    """Sentences: where `sensor_readings` is not what we write to. Own columns that may be NULL, indexes and partitions are fine."""
-    found = readings_engine(cursor)
-    if found is None:
+    """Return a sentence for each difference of `sensor_readings` from the table that sensorsync writes to.
+
+    Additional columns that may be NULL, indexes and partitions are not differences.
+    """
+    engine = readings_engine(cursor)
+    if engine is None:
         return ["the table sensor_readings does not exist"]
-    said = [] if found.lower() == "innodb" else [f"the engine of sensor_readings is {found}, not InnoDB"]
+    differences = [] if engine.lower() == "innodb" else [f"the engine of sensor_readings is {engine}, not InnoDB"]
     cursor.execute(
         "SELECT column_name, column_type, is_nullable, column_default, collation_name, extra FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND table_name = 'sensor_readings' ORDER BY ordinal_position"
     )
-    said += _column_differences(cursor.fetchall())
+    differences += _column_differences(cursor.fetchall())
     cursor.execute(
         "SELECT index_name, column_name FROM information_schema.statistics"
         " WHERE table_schema = DATABASE() AND table_name = 'sensor_readings' AND non_unique = 0 ORDER BY index_name, seq_in_index"
@@ -182,28 +197,32 @@ def readings_table_differences(cursor: Any) -> list[str]:
         keys.setdefault(index, []).append(column)
     primary = tuple(keys.pop("PRIMARY", ()))
     if primary != READING_KEY:
-        said.append(f"the primary key of sensor_readings is ({', '.join(primary)}), not ({', '.join(READING_KEY)})")
-    said += [f"sensor_readings has a second unique key, {name}: an upsert could change the wrong row" for name in keys]
-    return said
+        differences.append(
+            f"the primary key of sensor_readings is ({', '.join(primary)}), not ({', '.join(READING_KEY)})"
+        )
+    differences += [
+        f"sensor_readings has a second unique key, {name}: an upsert could change the wrong row" for name in keys
+    ]
+    return differences
 
 
 def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
-    said: list[str] = []
+    differences: list[str] = []
     actual = {row[0]: row for row in rows}
     for name, (kind, nullable) in READINGS_COLUMNS.items():
         if name not in actual:
-            said.append(f"sensor_readings has no column {name}")
+            differences.append(f"sensor_readings has no column {name}")
             continue
         _, actual_kind, is_nullable, _, collation, _ = actual[name]
         actual_kind = decode_text(actual_kind).lower()
         if kind == "json" and actual_kind == "longtext":
             actual_kind = "json"
         if actual_kind != kind:
-            said.append(f"sensor_readings.{name} is {actual_kind}, not {kind}")
+            differences.append(f"sensor_readings.{name} is {actual_kind}, not {kind}")
         if (is_nullable == "YES") != nullable:
-            said.append(f"sensor_readings.{name} {'may not' if nullable else 'may'} be NULL")
+            differences.append(f"sensor_readings.{name} {'may not' if nullable else 'may'} be NULL")
         if name in READING_KEY and collation is not None and not collation.endswith("_bin"):
-            said.append(
+            differences.append(
                 f"sensor_readings.{name} has the collation {collation}: ids that differ would count as the same"
             )
     for name, _, is_nullable, default, _, extra in rows:
@@ -213,5 +232,5 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
             and default is None
             and "generated" not in decode_text(extra).lower()
         ):
-            said.append(f"sensor_readings.{name} is a column of its own that demands a value")
-    return said
+            differences.append(f"sensor_readings.{name} is a column of its own that demands a value")
+    return differences

@@ -1,4 +1,4 @@
-"""What kind of server answers, and what it can lose of rows that it has acknowledged."""
+"""The product and version of a server, and the settings by which it can lose rows that it has acknowledged."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any, NamedTuple
 
 _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _ROW_ALIAS_SINCE = (8, 0, 19)
-"""MySQL 8.0.19: `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE c = new.c`; 8.0.20 began to warn about VALUES()."""
+"""The first version with the row alias.
+
+MySQL 8.0.19 introduced `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE c = new.c`; 8.0.20 began to warn about
+VALUES().
+"""
 
 SERVER_INFO_QUERY = "SELECT VERSION(), @@max_allowed_packet"
 
 
 def decode_text(value: Any) -> str:
-    """A value that the server says of itself: MySQL hands out some of them, as in information_schema, as bytes."""
+    """Return a value from the server's metadata as text. MySQL returns some of them as bytes, for example in information_schema."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -25,11 +29,11 @@ class ServerInfo(NamedTuple):
     version: tuple[int, int, int]
     version_text: str
     max_allowed_packet: int
-    """Bytes; fixed for a session when it connects."""
+    """Bytes. The value is fixed for a session when it connects."""
 
     @classmethod
     def from_version(cls, version_text: str, max_allowed_packet: int) -> ServerInfo:
-        """From the answers to PROBE. A version that has no numbers counts as 0.0.0."""
+        """Return the server from the values of SERVER_INFO_QUERY. A version text without numbers counts as 0.0.0."""
         found = _NUMBERS.search(version_text)
         numbers = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
         return cls(
@@ -41,12 +45,12 @@ class ServerInfo(NamedTuple):
 
     @property
     def supports_row_alias(self) -> bool:
-        """Whether the new row of an upsert is named by an alias (MySQL) or by VALUES() (MariaDB, older MySQL)."""
+        """True when an upsert names the new row by an alias (MySQL), False when it uses VALUES() (MariaDB, older MySQL)."""
         return not self.mariadb and self.version >= _ROW_ALIAS_SINCE
 
     @property
     def label(self) -> str:
-        """`MariaDB 10.11.19`, `MySQL 9.7.4`."""
+        """The product and version, such as `MariaDB 10.11.19` or `MySQL 9.7.4`."""
         return f"{'MariaDB' if self.mariadb else 'MySQL'} {'.'.join(map(str, self.version))}"
 
 
@@ -54,31 +58,32 @@ DURABILITY_VARIABLES = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlo
 
 
 def durability_warnings(variables: Mapping[str, str], engine: str | None) -> list[str]:
-    """Sentences: what these global variables and the engine of `sensor_readings` can lose of acknowledged rows.
+    """Return a sentence for each way in which these global variables, or the engine of `sensor_readings`, can lose acknowledged rows.
 
-    MySQL Reference Manual, "InnoDB Startup Options" and "Binary Logging Options". `engine` is None where the table does not exist.
+    Source: MySQL Reference Manual, "InnoDB Startup Options" and "Binary Logging Options". `engine` is None where the
+    table does not exist.
     """
-    said: list[str] = []
+    warnings: list[str] = []
     if engine is not None and engine.lower() != "innodb":
-        said.append(
+        warnings.append(
             f"the table sensor_readings uses the engine {engine}: a crash of the server can lose or tear acknowledged rows"
         )
     flush = variables.get("innodb_flush_log_at_trx_commit")
     if flush == "0":
-        said.append(
+        warnings.append(
             "innodb_flush_log_at_trx_commit is 0: when the server process dies, all rows acknowledged in the last second can be lost"
         )
     elif flush == "2":
-        said.append(
+        warnings.append(
             "innodb_flush_log_at_trx_commit is 2: when the server's host crashes, all rows acknowledged in the last second can be lost"
         )
     if variables.get("log_bin", "OFF").upper() in {"ON", "1"} and variables.get("sync_binlog") != "1":
-        said.append(
+        warnings.append(
             f"sync_binlog is {variables.get('sync_binlog')} with the binary log on: when the server's host crashes, the last "
             "acknowledged rows can be lost, there and on replicas"
         )
     if variables.get("innodb_doublewrite", "ON").upper() in {"OFF", "0"}:
-        said.append(
+        warnings.append(
             "innodb_doublewrite is OFF: when the server's host crashes, a half-written page can damage the table"
         )
-    return said
+    return warnings

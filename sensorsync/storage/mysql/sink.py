@@ -1,4 +1,4 @@
-"""MySqlSink: one writer's batches into `sensor_readings` and tables of the user's own, each one transaction."""
+"""MySqlSink: writes the batches of one writer into `sensor_readings` and target tables, each batch in one transaction."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ _LEAST_PACKET: Final = 64 * 1024
 _MAX_STATEMENT_ROWS: Final = 1_000_000
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 _KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365})
-"""What the upsert of an own table makes the server say (`own_upsert`)."""
+"""The errors that the upsert of a target table provokes for a conflict with another unique key (see `target_upsert`)."""
 _KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table"
 )
 
 UpsertRows = Sequence[tuple[Upsert, Sequence[Any]]]
-"""Table by table the rows, one per key."""
+"""The rows of a batch by table, one row per key."""
 
 
 class MySqlSink:
-    """The Sink of one writer thread. It checks a connection out at its first write and keeps it until that fails.
+    """The Sink of one writer thread. It checks out a connection at its first write and holds it until the connection fails.
 
-    Only where the pool is smaller than the number of sinks does it give its connection back after every write. Without `own_tables`
-    all rows are readings.
+    It returns its connection after every write only where the pool is smaller than the number of sinks. Without
+    `target_tables` all rows are readings.
     """
 
     def __init__(
@@ -79,7 +79,10 @@ class MySqlSink:
         self._warning_logged = False
 
     def write(self, rows: Sequence[Row]) -> int:
-        """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
+        """Commit all of `rows` or none, and return the number of new rows.
+
+        Raises the exceptions of `contract.Sink.write`.
+        """
         try:
             return self._write(rows) if rows else 0
         finally:
@@ -87,7 +90,7 @@ class MySqlSink:
                 self._release_lease()
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         self._release_lease()
         self._pool.unregister(self)
 
@@ -112,7 +115,10 @@ class MySqlSink:
     def _build_statements(
         self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]], rows: Sequence[Row]
     ) -> list[tuple[bytes, bool]]:
-        """The statements, each with `Upsert.no_op`. BatchRejected when a row alone is too long for one."""
+        """Return the statements, each with its `Upsert.no_op`.
+
+        Raises BatchRejected when a single row is too long for a statement.
+        """
         server = lease.server
         parts: list[tuple[bytes, bool]] = []
         for upsert, formatted in texts:
@@ -167,20 +173,24 @@ class MySqlSink:
         except Exception as error:  # noqa: BLE001 - it always raises: one of the three outcomes
             self._raise_error(lease, error, [row for _, rows in batch for row in rows], phase)
         except BaseException:
-            self._discard_lease(lease)  # interrupted between request and answer: the connection is out of step
+            self._discard_lease(
+                lease
+            )  # interrupted between request and answer, so the next answer would be the wrong one
             raise
         return new
 
     def _execute(self, cursor: Any, statement: bytes, *, no_op: bool) -> int:
-        """Run one upsert; how many of its rows were new."""
+        """Run one upsert and return the number of its rows that were new."""
         affected: int = cursor.execute(statement)
-        # A no-op update counts 0.
+        # A no-op update counts 0 in `affected`.
         new = affected if no_op else affected - 2 * _count_updated_rows(cursor, affected)
         if cursor.warning_count and not self._warning_logged:
             self._warning_logged = True
             some = cursor.connection.show_warnings()[:3]
             extra = {"event": "sql_warning", "worker": self._worker}
-            logger.warning("[WORKER-%d] the server warned about the upsert: %s", self._worker, some, extra=extra)
+            logger.warning(
+                "[WORKER-%d] the server returned warnings for the upsert: %s", self._worker, some, extra=extra
+            )
         return new
 
     def _raise_error(self, lease: Lease, error: Exception, rows: Sequence[Row], phase: Phase) -> NoReturn:
@@ -274,10 +284,11 @@ class MySqlSink:
 
 
 def _count_updated_rows(cursor: Any, affected: int) -> int:
-    """How many rows a statement changed. An inserted row counts 1 in `affected`, a changed one 2, one left as it was 0.
+    """Return the number of rows that a statement changed.
 
-    For several rows the server says it in its message, "Records: 3  Duplicates: 1  Warnings: 0" (mysql_info() of the C API), in
-    which the words are translated but the numbers keep their order.
+    An inserted row counts 1 in `affected`, a changed one 2, an unchanged one 0. For several rows the server sends the
+    number in its message, "Records: 3  Duplicates: 1  Warnings: 0" (mysql_info() of the C API). The words of that
+    message are translated, but the numbers keep their order.
     """
     found = _COUNTS.match(cursor.connection._result.message or b"")
     return int(found[2]) if found else affected // 2

@@ -1,4 +1,4 @@
-"""MySqlStore: everything that the commands want of a MySQL or MariaDB server."""
+"""MySqlStore: the operations of the commands on a MySQL or MariaDB server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from sensorsync.config import DatabaseSettings
 from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
 from sensorsync.pipeline.counters import ConnectionPoolCounters
-from sensorsync.storage.mysql import partition_maintenance as partitions_upkeep
-from sensorsync.storage.mysql import schema
-from sensorsync.storage.mysql import target_tables as own_tables
+from sensorsync.storage.mysql import partition_maintenance, schema, target_tables
 from sensorsync.storage.mysql.comparison_rows import AcceptedRows
 from sensorsync.storage.mysql.connect import ConnectionPool, query_server_info
 from sensorsync.storage.mysql.migrations import quote_identifier
@@ -42,7 +40,10 @@ _INSERT_NO_ROWS: Final = (
     "INSERT INTO sensor_readings (device_id, metric, ts, event_id, topic, received_at, payload)"
     " SELECT '', '', '2000-01-01', '', '', '2000-01-01', '{}' FROM DUAL WHERE FALSE"
 )
-"""No row, no lock on one, and yet refused wherever a row would be: a read-only server, a missing right or table."""
+"""A statement that writes no row and takes no row lock, but fails wherever an insert would.
+
+Causes are, for example, a read-only server, a missing privilege or a missing table.
+"""
 _DELETE_RUN: Final = (
     "DELETE FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
     " ORDER BY device_id, metric, ts, event_id LIMIT 10000"
@@ -50,7 +51,7 @@ _DELETE_RUN: Final = (
 
 
 class MySqlStore:
-    """See `store.Store`. Connects when something is asked of it, not before."""
+    """The `store.Store` of a MySQL or MariaDB server. It connects at the first operation."""
 
     def __init__(self, settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> None:
         self._settings = settings
@@ -80,14 +81,14 @@ class MySqlStore:
     def check_schema(self) -> None:
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
             self._server_label = query_server_info(connection).label
-            there = schema.readings_engine(cursor) is not None
+            table_exists = schema.readings_engine(cursor) is not None
             differences = schema.readings_table_differences(cursor)
-            own = own_tables.target_table_differences(cursor, self._target_tables)
+            target_differences = target_tables.target_table_differences(cursor, self._target_tables)
         if differences:
-            hint = FIX_TABLE_HINT if there else INIT_HINT
+            hint = FIX_TABLE_HINT if table_exists else INIT_HINT
             raise SinkMisconfigured(f"{self.label}: {'; '.join(differences)}", hint=hint)
-        if own:
-            raise SinkMisconfigured(f"{self.label}: {'; '.join(own)}", hint=TARGET_TABLE_HINT)
+        if target_differences:
+            raise SinkMisconfigured(f"{self.label}: {'; '.join(target_differences)}", hint=TARGET_TABLE_HINT)
 
     def check_writable(self) -> None:
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
@@ -96,7 +97,7 @@ class MySqlStore:
                 cursor.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE FALSE")  # noqa: S608 - quoted
 
     def _target_table_columns(self) -> Iterator[tuple[str, str]]:
-        """Name and columns of each table of the user's own, quoted."""
+        """Yield the quoted name and the quoted columns of each target table."""
         for table in self._target_tables:
             yield quote_identifier(table.name), ", ".join(quote_identifier(column.name) for column in table.columns)
 
@@ -107,7 +108,7 @@ class MySqlStore:
         return schema.migrate(self._connector, self._settings, self._target_tables)
 
     def maintain(self, retain: timedelta | None, *, partitions: bool, dry_run: bool) -> MaintenanceReport:
-        return partitions_upkeep.maintain_partitions(
+        return partition_maintenance.maintain_partitions(
             self._connector, self._settings, retain, partitions=partitions, dry_run=dry_run
         )
 
@@ -117,12 +118,12 @@ class MySqlStore:
             cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name IN (%s, %s, %s, %s)", DURABILITY_VARIABLES)
             variables = {str(name).lower(): str(value) for name, value in cursor.fetchall()}
             engine = schema.readings_engine(cursor)
-            own = own_tables.target_table_warnings(cursor, self._target_tables)
-        return durability_warnings(variables, engine) + own
+            target_warnings = target_tables.target_table_warnings(cursor, self._target_tables)
+        return durability_warnings(variables, engine) + target_warnings
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
         with database_connection(self._connector) as connection:
-            # Unbuffered: the server sends as fast as we read, whatever the size of the run.
+            # An unbuffered cursor, so that memory does not grow with the size of the run.
             cursor: Any = connection.cursor(pymysql.cursors.SSCursor)
             with contextlib.closing(cursor):
                 cursor.execute(_SELECT_RUN, device_id_range(run))
@@ -137,7 +138,7 @@ class MySqlStore:
     def delete_run_rows(self, run: str) -> int:
         deleted = 0
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
-            # In pieces: one big transaction would hold its locks, and its undo, for as long as it lasts.
+            # Several small transactions, because a big one would hold its locks and its undo log until its end.
             while piece := cursor.execute(_DELETE_RUN, device_id_range(run)):
                 deleted += piece
         return deleted

@@ -1,4 +1,4 @@
-"""Tables of the user's own on MySQL and MariaDB: what information_schema says of them, and the statements that make them fit."""
+"""Target tables on MySQL and MariaDB: their description in information_schema, and the statements that correct a difference."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ _ACCEPTED_TYPES: Final[dict[ColumnKind | None, frozenset[str]]] = {
     "id": frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "uuid"}),
     None: _FRACTIONS | _TEXTS,
 }
-"""Kind -> the types that keep its values, or refuse one. An INT column would round a fraction without a word, an ENUM take a number
-for a place in its list."""
+"""Kind -> the column types that store its values unchanged, or reject a value.
+
+An INT column would silently round a fraction, and an ENUM would take a number as a position in its list.
+"""
 _DEFAULT_TYPES: Final[dict[ColumnKind | None, str]] = {
     "number": "DOUBLE",
     "integer": "BIGINT",
@@ -76,13 +78,16 @@ _KEYS: Final = (
 
 
 def target_table_differences(cursor: Any, tables: Sequence[TargetTable]) -> list[str]:
-    """Sentences: why rows cannot go into these tables, each with the statement that mends it, where there is one."""
+    """Return a sentence for each reason why rows cannot be written to these tables.
+
+    Each has the statement that fixes it, where one exists.
+    """
     dialect = MySqlDialect()
     return [line for table in tables for line in differences(table, read_table_info(cursor, table.name), dialect)]
 
 
 def target_table_warnings(cursor: Any, tables: Sequence[TargetTable]) -> list[str]:
-    """Sentences: see `own_tables.warnings`."""
+    """Return the sentences of `target_table.warnings` for these tables."""
     dialect = MySqlDialect()
     lines = [line for table in tables for line in warnings(table, read_table_info(cursor, table.name), dialect)]
     counters = [read_auto_increment(cursor, table.name) for table in tables]
@@ -90,7 +95,10 @@ def target_table_warnings(cursor: Any, tables: Sequence[TargetTable]) -> list[st
 
 
 def read_table_info(cursor: Any, name: str) -> TableInfo | None:
-    """What the server says of a table in the connection's database; None where it has none that this account may see."""
+    """Return the server's description of a table in the connection's database.
+
+    None when no such table exists, or this account may not see it.
+    """
     cursor.execute(_TABLE, (name,))
     row = cursor.fetchone()
     if row is None:
@@ -109,7 +117,7 @@ def read_table_info(cursor: Any, name: str) -> TableInfo | None:
 
 
 def range_partition_columns(cursor: Any, name: str) -> set[str]:
-    """The columns, in small letters, by whose ranges a table is partitioned; none where it is partitioned in another way."""
+    """Return the columns, in lower case, of a table's RANGE partitioning. The set is empty for any other partitioning."""
     cursor.execute(_PARTITIONS, (name,))
     return {
         word
@@ -120,7 +128,7 @@ def range_partition_columns(cursor: Any, name: str) -> set[str]:
 
 
 def _column_info(row: Sequence[Any]) -> ColumnInfo:
-    """From a row of information_schema.columns. MariaDB says `NULL` where the default is NULL, MySQL says nothing."""
+    """Return the column of a row of information_schema.columns. MariaDB has `NULL` where the default is NULL, MySQL has nothing."""
     name, type_, nullable, default, extra, collation = (None if value is None else _text(value) for value in row)
     null, counted = nullable == "YES", "auto_increment" in (extra or "").lower()
     generated = bool(re.search(r"\b(?:virtual|stored|persistent)\b", extra or "", re.IGNORECASE))
@@ -130,7 +138,7 @@ def _column_info(row: Sequence[Any]) -> ColumnInfo:
         (type_ or "").lower(),
         nullable=null,
         has_default=null or counted or default is not None,
-        default_is_unique=fresh and not generated,  # what is computed of columns that are written can meet another row
+        default_is_unique=fresh and not generated,  # a value computed from written columns can equal another row's
         generated=generated,
         collation=collation,
     )
@@ -139,7 +147,7 @@ def _column_info(row: Sequence[Any]) -> ColumnInfo:
 def _unique_keys(table: str, rows: Sequence[Sequence[Any]]) -> tuple[UniqueKeyInfo, ...]:
     parts: dict[str, list[tuple[str, bool]]] = {}
     for index, column, prefix in rows:
-        # The part of a key that is an expression has no column.
+        # A key part that is an expression has no column name.
         parts.setdefault(_text(index), []).append((_text(column).lower(), column is not None and prefix is None))
     return tuple(
         UniqueKeyInfo(
@@ -158,7 +166,7 @@ def _text(value: Any) -> str:
 
 
 class MySqlDialect:
-    """See `own_tables.Dialect`."""
+    """The `target_table.Dialect` of MySQL and MariaDB."""
 
     allows_null_in_key = False
 
@@ -219,7 +227,7 @@ class MySqlDialect:
 
 
 def _parse_type(found: ColumnInfo) -> tuple[str, int]:
-    """`varchar(64)` -> (`varchar`, 64); 0 without a number."""
+    """Split `varchar(64)` into (`varchar`, 64). The number is 0 where the type has none."""
     match = _TYPE.match(found.type)
     return (match[1], int(match[2] or 0)) if match else ("", 0)
 

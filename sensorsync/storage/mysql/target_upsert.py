@@ -1,4 +1,4 @@
-"""The upsert of a table of the user's own: columns, key and policy as its mapping says."""
+"""The upsert of a target table, with the columns, key and conflict policy of its mapping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorsync.storage.mysql.statement import text_literal
 
 _ROW_ALIAS: Final = "sensorsync_new"
 _TOO_MANY_DIGITS: Final = 10**65
-"""Both servers cut a number of more than 65 digits (DECIMAL), with nothing but a warning."""
+"""The first number with more than 65 digits (DECIMAL). Both servers truncate such a number and only return a warning."""
 
 
 def _integer_literal(value: int) -> str:
@@ -34,7 +34,10 @@ _LITERALS: Final[dict[type, Callable[[Any], str]]] = {
 
 
 class TargetUpsert:
-    """See `statement.Upsert`. Made once for a table and a writer; the table's hash would go through all of its columns."""
+    """The `statement.Upsert` of one target table and one writer.
+
+    Callers look it up by the identity of the table, because the hash of a TargetTable covers all of its columns.
+    """
 
     def __init__(self, table: TargetTable) -> None:
         self.table = table
@@ -50,7 +53,7 @@ class TargetUpsert:
         return self._suffixes[row_alias]
 
     def distinct(self, rows: Sequence[TableRow]) -> list[TableRow]:
-        """One row per key, in the order of the keys: the first in the batch, or the last."""
+        """Return one row per key, in the order of the keys: the first of the batch or the last, by the table's policy."""
         key_of = self._key_of
         chosen = {key_of(row.values): row for row in (reversed(rows) if self.no_op else rows)}
         return [chosen[key] for key in sorted(chosen, key=self._sort_key)]
@@ -64,13 +67,15 @@ class TargetUpsert:
 
 
 def _suffix(table: TargetTable, *, row_alias: bool) -> bytes:
-    """What follows the rows, as `statement.upsert_suffix`.
+    """Return the part of the statement after the rows, like `statement.upsert_suffix`.
 
-    ON DUPLICATE KEY UPDATE asks no question: it changes the row that is there under *any* unique key, and that need not be ours, be it
-    that somebody added a key, or that the AUTO_INCREMENT column of the table is used up (MySQL then meets the last row for ever, and a
-    plain no-op would swallow every reading). So the first assignment keeps the key where all of it is the same, and else writes NULL
-    into a NOT NULL column, which is an error (1048). Not into a time, if there is another column: MariaDB writes the present time into
-    a TIMESTAMP that is given NULL. Where there is none, a division by zero is the error (1365), by the session's sql_mode.
+    ON DUPLICATE KEY UPDATE changes the row that conflicts in *any* unique key, and this need not be the mapping's key.
+    A key may have been added later. Or the AUTO_INCREMENT column of the table may be used up: MySQL then conflicts with
+    the last row every time, and a plain no-op would silently discard every reading. Therefore the first assignment
+    keeps the key column where the whole key is the same, and otherwise writes NULL into a NOT NULL column, which is an
+    error (1048). If there is another column, the assignment does not use a time, because MariaDB writes the present
+    time into a TIMESTAMP that is set to NULL. Where the key has only times, the error is a division by zero (1365), by
+    the session's sql_mode.
     """
     name = quote_identifier(table.name)
     new = f"{_ROW_ALIAS}.{{}}".format if row_alias else "VALUES({})".format
@@ -90,6 +95,6 @@ def _suffix(table: TargetTable, *, row_alias: bool) -> bytes:
 
 
 def _sort_key(key: Any) -> tuple[tuple[bool, Any], ...]:
-    """An order of keys in which numbers and texts come together."""
+    """Return a key to sort by, so that numbers and texts can be mixed."""
     parts = key if isinstance(key, tuple) else (key,)
     return tuple((isinstance(part, str), part) for part in parts)

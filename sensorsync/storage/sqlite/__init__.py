@@ -1,4 +1,4 @@
-"""SQLite: the embedded sink of the demo and of small gateways."""
+"""SQLite: the embedded database for the demo and small gateways."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sensorsync.storage.store import Store
 
 
 def open_store(settings: DatabaseSettings, target_tables: tuple[TargetTable, ...] = ()) -> Store:
-    """The file that `settings` names, with the tables of the user's own that mappings write to; nothing is opened yet."""
+    """Return the file that `settings` configure, with the target tables of the mappings. Nothing is opened yet."""
     if settings.path is None:
         raise ConfigurationError("database.driver is sqlite, so database.path must name the file")
     return SqliteStore(settings.path, settings.conflict, target_tables)
 
 
 def schema_sql(settings: DatabaseSettings) -> str:  # noqa: ARG001 - the same for every file; the signature is that of mysql
-    """What `init-db` would run on a new file."""
+    """Return the SQL that `init-db` would run on a new file."""
     return schema_script()

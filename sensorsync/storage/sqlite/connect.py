@@ -12,7 +12,10 @@ from sensorsync.storage.sqlite.faults import sink_error
 
 
 def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sqlite3.Connection:
-    """Open the file, durably for writing. Raises sqlite3.Error; a missing file is one unless `create`."""
+    """Open the file, with durable commits unless it is read-only.
+
+    Raises sqlite3.Error, also for a missing file unless `create`.
+    """
     connection = sqlite_file.connect(path, "ro" if read_only else "rwc" if create else "rw")
     try:
         if not read_only:
@@ -25,7 +28,7 @@ def connect(path: Path, *, create: bool = False, read_only: bool = False) -> sql
 
 @contextlib.contextmanager
 def database_connection(path: Path, *, create: bool = False, read_only: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection for as long as the block lasts; errors come out as the contract's outcomes."""
+    """Open a connection for the duration of the block. Errors are raised as the exceptions of `pipeline.contract`."""
     try:
         with contextlib.closing(connect(path, create=create, read_only=read_only)) as connection:
             yield connection

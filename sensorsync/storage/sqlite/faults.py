@@ -1,4 +1,4 @@
-"""SQLite's result codes -> outcome of a batch (https://www.sqlite.org/rescode.html)."""
+"""Classification of SQLite's result codes (https://www.sqlite.org/rescode.html)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _MISCONFIGURED_HINTS: Final = {
 
 
 def sink_error(error: Exception, path: str) -> SinkUnavailable | BatchRejected | SinkMisconfigured:
-    """What `error` means for the batch. By code; where Python itself refused to bind a value, there is none."""
+    """Return the exception for the batch by the result code of `error`. An error has no code where Python could not bind a value."""
     code = getattr(error, "sqlite_errorcode", None)
     if not isinstance(code, int):
         return BatchRejected(f"a value that SQLite cannot take: {error}")
-    primary = code & 0xFF  # the upper bits say more: SQLITE_BUSY_SNAPSHOT is a SQLITE_BUSY
+    primary = code & 0xFF  # the upper bits are details: SQLITE_BUSY_SNAPSHOT is a SQLITE_BUSY
     message = f"{path}: {error}"
     if primary in _REJECTED_CODES:
         return BatchRejected(message, errno=code)
     if primary in _MISCONFIGURED_HINTS:
         return SinkMisconfigured(message, errno=code, hint=_MISCONFIGURED_HINTS[primary])
-    # BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL and what may yet come: the rows are not to blame.
+    # BUSY, LOCKED, FULL, IOERR, NOMEM, INTERRUPT, PROTOCOL and codes of later versions are not caused by the rows.
     return SinkUnavailable(message, errno=code)

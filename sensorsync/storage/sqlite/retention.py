@@ -1,4 +1,4 @@
-"""Removing old readings from a database file: it has no partitions, so they are deleted, some at a time."""
+"""Removal of old readings from a database file. It has no partitions, so rows are deleted in small transactions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorsync.storage.sqlite.connect import database_connection
 from sensorsync.storage.store import MaintenanceReport, rfc3339
 
 _PIECE: Final = 5_000
-"""Rows deleted in one transaction: the writer waits for the end of each, not of all."""
+"""The number of rows that one transaction deletes. A writer waits for the end of one transaction, not of all."""
 _NEXT: Final = "SELECT device_id, metric FROM sensor_readings WHERE (device_id, metric) > (?, ?) ORDER BY device_id, metric LIMIT 1"
 _COUNT: Final = "SELECT count(*) FROM sensor_readings WHERE device_id = ? AND metric = ? AND ts < ?"
 _DELETE: Final = (
@@ -22,7 +22,7 @@ _DELETE: Final = (
 
 
 def delete_expired_readings(path: Path, retain: timedelta, *, dry_run: bool) -> MaintenanceReport:
-    """See `store.Store.upkeep`."""
+    """Delete old readings as described at `store.Store.maintain`."""
     cutoff = datetime.now(UTC).replace(tzinfo=None) - retain
     before = cutoff.isoformat(" ", "microseconds")
     removed = 0
@@ -37,7 +37,10 @@ def delete_expired_readings(path: Path, retain: timedelta, *, dry_run: bool) -> 
 
 
 def _series(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Each device and metric: one step in the key's tree for each, and the old rows of one lie together."""
+    """Yield each device and metric.
+
+    This takes one step in the key's tree for each, and the old rows of one series are adjacent.
+    """
     last = ("", "")
     while found := connection.execute(_NEXT, last).fetchone():
         last = found

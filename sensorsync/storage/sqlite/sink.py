@@ -1,4 +1,4 @@
-"""SqliteSink: the sink of the demo and of small gateways, under the same contract as MySQL's."""
+"""SqliteSink: the sink of the demo and of small gateways, with the same contract as MySqlSink."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ RowParameters = tuple[bytes, str, str, str, float | None, str | None, str | None
 
 
 class Upsert(Protocol):
-    """How the rows of one table are stored. One per table and writer."""
+    """The statements that store the rows of one table. Each writer has one per table."""
 
     def parameters(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """What is bound. BatchRejected for a value that SQLite would silently store as NULL."""
+        """Return the bound parameters. Raises BatchRejected for a value that SQLite would silently store as NULL."""
         ...
 
     def store(self, connection: sqlite3.Connection, values: Sequence[Any]) -> int:
-        """Write them in the transaction that is open; return how many were new."""
+        """Write the rows in the open transaction, and return the number of new ones."""
         ...
 
 
 class ReadingUpsert:
-    """`sensor_readings`."""
+    """The upsert of `sensor_readings`."""
 
     def __init__(self, policy: ConflictPolicy) -> None:
         self._policy: ConflictPolicy = policy
@@ -63,15 +63,15 @@ class ReadingUpsert:
         connection.executemany(_INSERT_NEW, values)
         new = connection.total_changes - before
         if new < len(values) and self._policy != "first":
-            # In the order of arrival, over rows that are there by now: for those just added it changes nothing.
+            # All rows exist by now and are updated in the order of arrival. For the new ones this changes nothing.
             connection.executemany(_UPDATE_BY_POLICY[self._policy], values)
         return new
 
 
 class SqliteSink:
-    """The Sink of one writer thread. Several may write to one file; SQLite lets them in one after the other.
+    """The Sink of one writer thread. Several may write to one file; SQLite runs their transactions one after the other.
 
-    Without `own_tables` all rows are readings.
+    Without `target_tables` all rows are readings.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SqliteSink:
         self._connection: sqlite3.Connection | None = None
 
     def write(self, rows: Sequence[Row]) -> int:
-        """Commit all of `rows`, or none; return how many were new. Raises as `contract.Sink` says."""
+        """Commit all of `rows` or none, and return the number of new rows. Raises the exceptions of `contract.Sink.write`."""
         if not rows:
             return 0
         work = [(upsert, upsert.parameters(some)) for upsert, some in self._upserts.split_by_table(rows)]
@@ -91,15 +91,15 @@ class SqliteSink:
                 self._connection = connect(self._path)
             return self._run_transaction(self._connection, work)
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
-            decided = sink_error(error, str(self._path))
-            self._roll_back(keep_connection=isinstance(decided, BatchRejected))
-            raise decided from error
+            outcome = sink_error(error, str(self._path))
+            self._roll_back(keep_connection=isinstance(outcome, BatchRejected))
+            raise outcome from error
         except BaseException:
             self._roll_back(keep_connection=False)
             raise
 
     def _run_transaction(self, connection: sqlite3.Connection, work: Sequence[tuple[Upsert, Sequence[Any]]]) -> int:
-        # IMMEDIATE: take the write lock now, where waiting for it is still possible.
+        # IMMEDIATE takes the write lock now. Later SQLite could not wait for it.
         connection.execute("BEGIN IMMEDIATE")
         new = sum(upsert.store(connection, values) for upsert, values in work)
         connection.execute("COMMIT")
@@ -110,7 +110,7 @@ class SqliteSink:
         self._roll_back(keep_connection=False)
 
     def _roll_back(self, *, keep_connection: bool) -> None:
-        """Roll back; also forget the connection unless it is known to be sound."""
+        """Roll back, and close the connection unless it is known to be usable."""
         if self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error):
@@ -123,7 +123,10 @@ class SqliteSink:
 
 
 def _row_parameters(readings: Sequence[Reading]) -> Iterator[RowParameters]:
-    """The readings with their arrival as text. BatchRejected for a value that SQLite would silently store as NULL."""
+    """Yield the parameters of the readings, with the arrival as text.
+
+    Raises BatchRejected for a value that SQLite would silently store as NULL.
+    """
     arrival, text = nan, ""  # unequal to every number
     for event_id, device_id, metric, ts, value, value_text, unit, topic, received_at, payload in readings:
         if value is not None and not isfinite(value):

@@ -1,4 +1,4 @@
-"""SqliteStore: everything that the commands want of a database file."""
+"""SqliteStore: the operations of the commands on a database file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorsync.errors import ConfigurationError
 from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
 from sensorsync.storage.sqlite import retention
-from sensorsync.storage.sqlite import target_tables as own_tables
+from sensorsync.storage.sqlite import target_tables as target_table_checks
 from sensorsync.storage.sqlite.connect import database_connection
 from sensorsync.storage.sqlite.sink import SqliteSink
 from sensorsync.storage.store import (
@@ -30,7 +30,7 @@ from sensorsync.storage.store import (
 from sensorsync.storage.target_table import TARGET_TABLE_HINT
 
 _CREATE_MIGRATIONS_TABLE: Final = """\
--- Which migrations have been applied, and when.
+-- The applied migrations.
 CREATE TABLE IF NOT EXISTS sensorsync_migrations (
     version    INTEGER PRIMARY KEY,
     name       TEXT NOT NULL,
@@ -44,7 +44,7 @@ _COLUMNS: Final = {
 
 @functools.cache
 def migrations() -> tuple[tuple[int, str, str], ...]:
-    """(number, name, script) of `sqlite/sql/*.sql`, in order."""
+    """Return the number, name and script of each file of `sqlite/sql/*.sql`, in order."""
     files = resources.files("sensorsync.storage.sqlite").joinpath("sql").iterdir()
     return tuple(
         sorted(
@@ -56,7 +56,7 @@ def migrations() -> tuple[tuple[int, str, str], ...]:
 
 
 def schema_script() -> str:
-    """Everything that `init-db` would run on a new file, for the sqlite3 shell."""
+    """Return all SQL that `init-db` would run on a new file, for the sqlite3 shell."""
     lines = ["PRAGMA journal_mode = WAL;\n", f"{_CREATE_MIGRATIONS_TABLE};\n"]
     for version, name, text in migrations():
         lines.append(f"-- Migration {name}\n\n{text.strip()}\n")
@@ -67,7 +67,7 @@ def schema_script() -> str:
 
 
 class SqliteStore:
-    """See `store.Store`."""
+    """The `store.Store` of a database file."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class SqliteStore:
 
     @property
     def pool_counters(self) -> None:
-        """There is none."""
+        """None, because SQLite has no connection pool."""
 
     @property
     def label(self) -> str:
         return f"SQLite {sqlite3.sqlite_version} at {self._path}"
 
-    def create_sink(self, worker: int) -> Sink:  # noqa: ARG002 - a writer's number says nothing to SQLite
+    def create_sink(self, worker: int) -> Sink:  # noqa: ARG002 - the number is for MySQL's log messages
         return SqliteSink(self._path, self._conflict, self._target_tables)
 
     def check_schema(self) -> None:
@@ -106,7 +106,7 @@ class SqliteStore:
         with database_connection(self._path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             for name in ("sensor_readings", *(table.name for table in self._target_tables)):
-                connection.execute(f"SELECT 1 FROM {own_tables.quote_identifier(name)} LIMIT 1")  # noqa: S608 - quoted
+                connection.execute(f"SELECT 1 FROM {target_table_checks.quote_identifier(name)} LIMIT 1")  # noqa: S608 - quoted
             connection.execute("ROLLBACK")
 
     def schema_state(self) -> SchemaState:
@@ -124,7 +124,7 @@ class SqliteStore:
                 f"cannot make the folder of {self._path}: {error.strerror}", hint="check database.path"
             ) from error
         with database_connection(self._path, create=True) as connection:
-            connection.execute("BEGIN IMMEDIATE")  # two at once run one after the other
+            connection.execute("BEGIN IMMEDIATE")  # concurrent calls run one after the other
             connection.execute(_CREATE_MIGRATIONS_TABLE)
             recorded = _applied_migrations(connection)
             now = [(version, name, text) for version, name, text in migrations() if version not in recorded]
@@ -152,7 +152,7 @@ class SqliteStore:
         if not self._target_tables:
             return []
         with database_connection(self._path, read_only=True) as connection:
-            return own_tables.target_table_warnings(connection, self._target_tables)
+            return target_table_checks.target_table_warnings(connection, self._target_tables)
 
     def rows_of_run(self, run: str) -> Iterator[StoredRow]:
         with database_connection(self._path, read_only=True) as connection:
@@ -177,42 +177,45 @@ class SqliteStore:
             ).rowcount
 
     def close(self) -> None:
-        """Nothing is kept open between calls."""
+        """Do nothing, because no connection stays open between calls."""
 
 
 def _applied_migrations(connection: sqlite3.Connection) -> dict[int, str]:
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
-    if not there:
+    table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensorsync_migrations'").fetchone()
+    if not table:
         return {}
     recorded = dict(connection.execute("SELECT version, name FROM sensorsync_migrations ORDER BY version"))
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sensor_readings'").fetchone():
         return recorded
-    ours = {version for version, _, _ in migrations()}  # they count for nothing when the table is gone: made anew
-    return {version: name for version, name in recorded.items() if version not in ours}
+    # They do not count as applied when the table is gone, so that they create it again.
+    known = {version for version, _, _ in migrations()}
+    return {version: name for version, name in recorded.items() if version not in known}
 
 
 def _read_schema_state(connection: sqlite3.Connection, target_tables: Sequence[TargetTable]) -> SchemaState:
     recorded = _applied_migrations(connection)
     known = {version for version, _, _ in migrations()}
-    said = [
+    differences = [
         f"migration {name} is not known to this version of sensorsync, a newer one has applied it"
         for version, name in recorded.items()
         if version not in known
     ]
     columns = connection.execute("SELECT name, type, pk FROM pragma_table_info('sensor_readings')").fetchall()
     if not columns:
-        said.append("the table sensor_readings does not exist")
+        differences.append("the table sensor_readings does not exist")
     else:
         actual = {name: kind for name, kind, _ in columns}
-        said += [f"sensor_readings has no column {name}" for name in _COLUMNS if name not in actual]
-        said += [
+        differences += [f"sensor_readings has no column {name}" for name in _COLUMNS if name not in actual]
+        differences += [
             f"sensor_readings.{name} is {actual[name]}, not {kind}"
             for name, kind in _COLUMNS.items()
             if actual.get(name, kind) != kind
         ]
         key = tuple(name for name, _, place in sorted(columns, key=lambda column: column[2]) if place)
         if key != READING_KEY:
-            said.append(f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})")
+            differences.append(
+                f"the primary key of sensor_readings is ({', '.join(key)}), not ({', '.join(READING_KEY)})"
+            )
     pending = tuple(name for version, name, _ in migrations() if version not in recorded)
-    own = tuple(own_tables.target_table_differences(connection, target_tables))
-    return SchemaState(True, tuple(recorded.values()), pending, tuple(said), own)
+    target_differences = tuple(target_table_checks.target_table_differences(connection, target_tables))
+    return SchemaState(True, tuple(recorded.values()), pending, tuple(differences), target_differences)

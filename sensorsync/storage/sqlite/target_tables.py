@@ -1,4 +1,4 @@
-"""Tables of the user's own in a SQLite file: what its PRAGMAs say of them, and the statements that make them fit."""
+"""Target tables in a SQLite file: their description by PRAGMAs, and the statements that correct a difference."""
 
 from __future__ import annotations
 
@@ -31,28 +31,31 @@ _ACCEPTED_AFFINITIES: Final[dict[ColumnKind | None, frozenset[str]]] = {
     "id": frozenset({"BLOB", "NUMERIC"}),
     None: frozenset({"INTEGER", "REAL", "NUMERIC", "BLOB", "TEXT"}),
 }
-"""Kind -> the affinities of columns that keep such values as they are. DATETIME, JSON and BOOLEAN are names of NUMERIC."""
+"""Kind -> the affinities of columns that store its values unchanged. DATETIME, JSON and BOOLEAN have the affinity NUMERIC."""
 
 
 def quote_identifier(name: str) -> str:
-    """An identifier in double quotes."""
+    """Quote an identifier in double quotes."""
     return '"{}"'.format(name.replace('"', '""'))
 
 
 def target_table_differences(connection: sqlite3.Connection, tables: Sequence[TargetTable]) -> list[str]:
-    """Sentences: why rows cannot go into these tables, each with the statement that mends it, where there is one."""
+    """Return a sentence for each reason why rows cannot be written to these tables.
+
+    Each has the statement that fixes it, where one exists.
+    """
     dialect = SqliteDialect()
     return [line for table in tables for line in differences(table, read_table_info(connection, table.name), dialect)]
 
 
 def target_table_warnings(connection: sqlite3.Connection, tables: Sequence[TargetTable]) -> list[str]:
-    """Sentences: see `own_tables.warnings`."""
+    """Return the sentences of `target_table.warnings` for these tables."""
     dialect = SqliteDialect()
     return [line for table in tables for line in warnings(table, read_table_info(connection, table.name), dialect)]
 
 
 def read_table_info(connection: sqlite3.Connection, name: str) -> TableInfo | None:
-    """What the file says of a table; None where it has none."""
+    """Return the description of a table in the file, or None when it does not exist."""
     kind = connection.execute(
         "SELECT type FROM sqlite_master WHERE type IN ('table', 'view') AND lower(name) = lower(?)", (name,)
     ).fetchone()
@@ -67,7 +70,7 @@ def read_table_info(connection: sqlite3.Connection, name: str) -> TableInfo | No
     keys, collations = _unique_keys(connection, name)
     alias: list[str] = []
     if primary and "PRIMARY KEY" not in {key.name for key in keys}:
-        alias = primary  # INTEGER PRIMARY KEY is the rowid, which needs no index
+        alias = primary  # INTEGER PRIMARY KEY is the rowid and has no index
         keys.append(UniqueKeyInfo("PRIMARY KEY", tuple(alias)))
     columns = tuple(
         ColumnInfo(
@@ -86,7 +89,7 @@ def read_table_info(connection: sqlite3.Connection, name: str) -> TableInfo | No
 
 
 def _unique_keys(connection: sqlite3.Connection, table: str) -> tuple[list[UniqueKeyInfo], dict[str, str]]:
-    """The unique indexes, and the collations of their columns."""
+    """Return the unique indexes, and the collations of their columns."""
     keys: list[UniqueKeyInfo] = []
     collations: dict[str, str] = {}
     indexes = connection.execute(
@@ -103,9 +106,9 @@ def _unique_keys(connection: sqlite3.Connection, table: str) -> tuple[list[Uniqu
 
 
 class SqliteDialect:
-    """See `own_tables.Dialect`. A column that is there cannot be altered: that takes a new table."""
+    """The `target_table.Dialect` of SQLite. An existing column cannot be altered; this requires a new table."""
 
-    allows_null_in_key = True  # no row of ours has one there, and PRIMARY KEY alone does not say NOT NULL
+    allows_null_in_key = True  # our rows never have NULL in the key, and PRIMARY KEY alone does not imply NOT NULL
 
     def can_store(self, kind: ColumnKind | None, found: ColumnInfo) -> bool:
         return _affinity(found.type) in _ACCEPTED_AFFINITIES[kind]
@@ -138,13 +141,13 @@ class SqliteDialect:
         return None
 
     def add_unique_key(self, table: TargetTable, name: str) -> str:
-        # The names of indexes are those of the file, not of the table.
+        # Index names are unique in the file, not only in the table.
         index = quote_identifier(f"{table.name}_{name}")
         return f"CREATE UNIQUE INDEX {index} ON {quote_identifier(table.name)} ({_format_columns(table.key)})"
 
 
 def _affinity(type_: str) -> str:
-    """What a declared type means (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
+    """Return the affinity of a declared type (https://www.sqlite.org/datatype3.html#determination_of_column_affinity)."""
     for affinity, pattern in (
         ("INTEGER", "int"),
         ("TEXT", "char|clob|text"),

@@ -1,4 +1,4 @@
-"""Storing rows of a table of the user's own in a SQLite file."""
+"""The upsert of a target table in a SQLite file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sensorsync.storage.sqlite.target_tables import quote_identifier
 
 
 class TargetUpsert:
-    """See `sink.Upsert`. Made once for a table and a writer."""
+    """The `sink.Upsert` of one target table and one writer."""
 
     def __init__(self, table: TargetTable) -> None:
         self.table = table
@@ -29,7 +29,7 @@ class TargetUpsert:
         self._update_sql = f"{insert}UPDATE SET {changes}" if changes and table.conflict == "last" else None
 
     def parameters(self, rows: Sequence[TableRow]) -> list[tuple[ColumnValue, ...]]:
-        """What is bound. BatchRejected for a value that SQLite would silently store as NULL."""
+        """Return the bound parameters. Raises BatchRejected for a value that SQLite would silently store as NULL."""
         values = [row.values for row in rows]
         for row in values:
             for value in row:
@@ -38,10 +38,10 @@ class TargetUpsert:
         return values
 
     def store(self, connection: sqlite3.Connection, values: Sequence[tuple[ColumnValue, ...]]) -> int:
-        """Write them in the transaction that is open; return how many were new."""
-        # Not total_changes: that counts what triggers of the table do, too.
+        """Write the rows in the open transaction, and return the number of new ones."""
+        # Not total_changes, because that includes changes by triggers of the table.
         new = connection.executemany(self._insert_sql, values).rowcount
         if self._update_sql and new < len(values):
-            # In the order of arrival, over rows that are there by now.
+            # All rows exist by now and are updated in the order of arrival.
             connection.executemany(self._update_sql, values)
         return new

@@ -116,7 +116,7 @@ def test_many_old_readings_are_deleted_in_pieces(tmp_path: Path, monkeypatch: py
         (["--yes", "--check", "--retain", "90d"], "--yes goes with"),
     ],
 )
-def test_an_upkeep_that_cannot_be_is_refused_before_anything_is_done(
+def test_maintenance_that_is_impossible_is_refused_before_anything_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
 ) -> None:
     assert main(["init-db", *words]) == 2
@@ -280,7 +280,7 @@ def test_a_file_that_is_no_box_ends_with_4(tmp_path: Path, capsys: pytest.Captur
     assert "Traceback" not in shown.err
 
 
-def test_several_differences_of_own_tables_are_listed_once_and_then_counted(
+def test_several_differences_of_target_tables_are_listed_once_and_then_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     columns = {"machine": {"topic": "{machine}"}, "celsius": {"path": "t", "type": "number"}}

@@ -104,7 +104,7 @@ def test_what_is_rejected_has_its_index_and_the_rest_is_shown(cli: Cli) -> None:
     assert "1 of 1 messages would be parked as dead letters (value 1)" in ended.err
 
 
-def test_a_row_of_an_own_table_has_the_columns_of_that_table(cli: Cli) -> None:
+def test_a_row_of_a_target_table_has_the_columns_of_that_table(cli: Cli) -> None:
     words = ("--property", "id=00000000-0000-0000-0000-000000000001", "--property", "id=later", "--content-type", "a/b")
     ended = cli.message("plant/press", {"t": 60, "at": SEEN}, *words)
     assert lines(ended)[3:6] == [
@@ -270,7 +270,7 @@ def test_where_not_even_that_fits_the_id_is_left_out_and_nothing_else(cli: Cli) 
     assert SEEN in "".join(rows)
 
 
-def test_on_a_narrow_screen_the_columns_of_an_own_table_are_one_below_the_other(cli: Cli) -> None:
+def test_on_a_narrow_screen_the_columns_of_a_target_table_are_one_below_the_other(cli: Cli) -> None:
     data = cli.message(
         "plant/press", {"t": 60, "at": SEEN}, "--property", f"id={'0' * 8}-0000-0000-0000-{'0' * 12}", "--json"
     ).data

@@ -57,7 +57,7 @@ def look(path: Path) -> list[StoredLetter]:
 # -- what a letter is ----------------------------------------------------------------------------------------------------
 
 
-def test_a_letter_comes_back_whole(box: DeadLetters, path: Path) -> None:
+def test_a_letter_is_read_back_complete(box: DeadLetters, path: Path) -> None:
     properties = {"content_type": "application/json", "user": [["a", "b"]], "correlation": b"\xff\x00"}
     parked = letter(
         topic="sensors/Straße",
@@ -166,7 +166,7 @@ def test_a_letter_survives_kill_9_right_after_park(path: Path) -> None:
     box.close()
 
 
-def test_a_full_box_parks_nothing_and_says_so(path: Path) -> None:
+def test_a_full_box_parks_nothing_and_reports_that_it_is_full(path: Path) -> None:
     box = DeadLetters(path, max_size=256 * 1024)
     box.open()
     batches = [[letter(payload=os.urandom(2000)) for _ in range(10)] for _ in range(20)]
@@ -202,7 +202,9 @@ def test_a_closed_box_takes_nothing(box: DeadLetters) -> None:
         box.park([letter()])
 
 
-def test_a_box_whose_file_was_deleted_is_made_anew_and_not_written_into_the_void(box: DeadLetters, path: Path) -> None:
+def test_a_box_whose_file_was_deleted_is_created_again_and_the_deleted_file_is_not_written(
+    box: DeadLetters, path: Path
+) -> None:
     box.park([letter(1)])
     for file in path.parent.iterdir():
         file.unlink()
@@ -307,12 +309,12 @@ def test_a_box_of_another_version_is_left_alone(box: DeadLetters, path: Path, ve
     assert path.read_bytes() == before
 
 
-def test_looking_into_a_box_that_is_not_there_creates_nothing(path: Path) -> None:
+def test_reading_a_box_that_does_not_exist_creates_nothing(path: Path) -> None:
     assert not DeadLetters(path).open_read_only()
     assert not path.parent.exists()
 
 
-def test_looking_while_others_park_sees_what_is_committed(box: DeadLetters, path: Path) -> None:
+def test_reading_while_others_park_sees_committed_letters(box: DeadLetters, path: Path) -> None:
     box.park([letter(1)])
     reader = DeadLetters(path)
     assert reader.open_read_only()
@@ -403,10 +405,10 @@ def known(box: DeadLetters) -> int:
 
 
 def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -> None:
-    for tidy in (False, True):
+    for compact in (False, True):
         assert box.park([letter(1), letter(2), letter(3)]) == 3
         box.finish_batch([found.id for found in box.letters()], [], NOW)
-        if tidy:
+        if compact:
             box.compact()
             assert known(box) == 0
     assert box.park([letter(1), letter(1)]) == 1
@@ -425,13 +427,15 @@ def test_letters_that_left_are_forgotten_once_they_are_more_than_half(box: DeadL
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["park", "park", "settle", "import"]), st.integers(0, 5)) | st.just(("tidy", 0))
+    st.tuples(st.sampled_from(["park", "park", "settle", "import"]), st.integers(0, 5)) | st.just(("compact", 0))
 )
 
 
 @settings(max_examples=30, deadline=None)
 @given(STEPS)
-def test_whatever_leaves_and_comes_again_a_message_is_never_two_letters(steps: list[tuple[str, int]]) -> None:
+def test_however_often_letters_are_removed_and_parked_again_a_message_is_one_letter(
+    steps: list[tuple[str, int]],
+) -> None:
     with tempfile.TemporaryDirectory() as folder, closing(DeadLetters(Path(folder) / "box.sqlite")) as box:
         box.open()
         box.park([letter(n) for n in range(6)])
@@ -485,7 +489,7 @@ def former(box: DeadLetters, path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def test_a_box_of_format_2_can_be_looked_into_and_stays_as_it_is(former: sqlite3.Connection, path: Path) -> None:
+def test_a_box_of_format_2_can_be_read_and_stays_as_it_is(former: sqlite3.Connection, path: Path) -> None:
     assert len(look(path)) == 10
     assert former.execute("PRAGMA user_version").fetchone() == (2,)
 

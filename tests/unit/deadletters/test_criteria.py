@@ -67,13 +67,13 @@ def box(tmp_path: Path) -> Iterator[DeadLetters]:
         (Criteria(reason="nothing"), []),
     ],
 )
-def test_a_letter_is_meant_when_it_fits_all_that_is_said(box: DeadLetters, criteria: Criteria, ids: list[int]) -> None:
+def test_a_letter_is_selected_when_it_meets_all_criteria(box: DeadLetters, criteria: Criteria, ids: list[int]) -> None:
     assert box.ids(criteria).tolist() == ids
     assert [letter.id for letter in box.letters(criteria)] == ids[::-1]
     assert sum(count.letters for count in box.reason_counts(criteria)) == len(ids)
 
 
-def test_only_one_that_says_nothing_means_all() -> None:
+def test_only_empty_criteria_select_all_letters() -> None:
     assert Criteria().is_empty
     assert not replace(Criteria(), errno=0).is_empty
 

@@ -103,17 +103,17 @@ def run(box: DeadLetters, sink: Sink, now: float = NOW, **options: object) -> Re
     return replay
 
 
-def whole(box: DeadLetters) -> list[StoredLetter]:
+def all_letters(box: DeadLetters) -> list[StoredLetter]:
     return list(box.letters())
 
 
-def test_what_is_stored_leaves_the_box_and_what_is_refused_stays_with_one_attempt_more(box: DeadLetters) -> None:
+def test_stored_letters_leave_the_box_and_rejected_ones_stay_with_one_attempt_more(box: DeadLetters) -> None:
     park(box, *(b"n%d" % number for number in range(25)), b"junk")
     sink = Sink(poison=[7])
     tally = run(box, sink).tally
     assert (tally.stored, tally.rejected, tally.quarantined) == (24, 2, 0)
     assert dict(tally.reasons) == {"database": 1, "json": 1}
-    junk, poison = whole(box)
+    junk, poison = all_letters(box)
     assert (junk.reason, junk.message, junk.errno, junk.attempts) == ("json", "still not JSON", None, 1)
     assert (poison.reason, poison.errno, poison.attempts, poison.refused_at) == ("database", 4025, 1, NOW)
     assert poison.history == [{"at": NOW - 10, "attempt": 0, "reason": "signature", "errno": None, "message": "why"}]
@@ -128,20 +128,20 @@ def test_a_letter_waits_longer_after_each_attempt_and_is_given_up_after_the_last
     now = NOW
     for _ in range(2):
         run(box, Sink(), now)
-        (letter,) = whole(box)
+        (letter,) = all_letters(box)
         waits.append(letter.next_retry_at - now)
         assert run(box, Sink(), letter.next_retry_at - 1).tally.attempted == 0, "it is not due yet"
         now = letter.next_retry_at
     assert waits == [60, 100]
     assert run(box, Sink(), now).tally.quarantined == 1
-    (letter,) = whole(box)
+    (letter,) = all_letters(box)
     assert (letter.state, letter.attempts) == ("quarantined", 3)
     assert [past["attempt"] for past in letter.history] == [0, 1, 2]
     assert run(box, Sink(), now + 10**6).tally.attempted == 0
     # And: released, it begins anew.
     assert box.release(Criteria(state="quarantined")) == 1
     assert run(box, Sink(), now).tally.rejected == 1
-    assert whole(box)[0].attempts == 1
+    assert all_letters(box)[0].attempts == 1
 
 
 def test_a_history_has_an_end(box: DeadLetters) -> None:
@@ -149,17 +149,17 @@ def test_a_history_has_an_end(box: DeadLetters) -> None:
     for turn in range(MAX_HISTORY + 5):
         box.release(Criteria())
         run(box, Sink(), NOW + turn)
-    assert len(whole(box)[0].history) == MAX_HISTORY
+    assert len(all_letters(box)[0].history) == MAX_HISTORY
 
 
-def test_an_outage_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) -> None:
+def test_an_outage_stops_it_and_every_letter_stays_as_it_was(box: DeadLetters) -> None:
     park(box, *(b"n%d" % number for number in range(30)), b"junk")
-    before = whole(box)
+    before = all_letters(box)
     replay = replay_of(box)
     sink = Sink(*[SinkUnavailable("gone", errno=2006)] * (MAX_BATCH_RETRIES + 1))
     with pytest.raises(BatchKept):
         replay.run_worker(writer(replay, sink))
-    assert whole(box) == before
+    assert all_letters(box) == before
     assert sink.failures == []
 
 
@@ -168,7 +168,7 @@ def test_a_crash_between_commit_and_box_leaves_letters_whose_next_replay_changes
 ) -> None:
     # Given: the rows are committed, and then it is over.
     park(box, *(b"n%d" % number for number in range(10)), b"junk")
-    before = whole(box)
+    before = all_letters(box)
     store = SqliteStore(tmp_path / "readings.sqlite")
     store.migrate()
     with monkeypatch.context() as crashing:
@@ -176,12 +176,12 @@ def test_a_crash_between_commit_and_box_leaves_letters_whose_next_replay_changes
         with pytest.raises(ZeroDivisionError):
             replay_into(box, store.create_sink(0))
     assert store.count_run_rows("run") == 10
-    assert whole(box) == before
+    assert all_letters(box) == before
     # When: the next replay comes.
     tally = replay_into(box, store.create_sink(0)).tally
     # Then: no row is there twice, no letter is left, no attempt is counted twice.
     assert (tally.stored, tally.redelivered_rows, store.count_run_rows("run")) == (10, 10, 10)
-    assert [letter.attempts for letter in whole(box)] == [1]
+    assert [letter.attempts for letter in all_letters(box)] == [1]
 
 
 def replay_into(box: DeadLetters, sink: pipeline.Sink) -> Replay:
@@ -194,13 +194,13 @@ def replay_into(box: DeadLetters, sink: pipeline.Sink) -> Replay:
     return replay
 
 
-def test_a_missing_table_stops_it_and_leaves_every_letter_as_it_was(box: DeadLetters) -> None:
+def test_a_missing_table_stops_it_and_every_letter_stays_as_it_was(box: DeadLetters) -> None:
     park(box, b"n1", b"junk")
-    before = whole(box)
+    before = all_letters(box)
     replay = replay_of(box)
     with pytest.raises(SinkMisconfigured):
         replay.run_worker(writer(replay, Sink(SinkMisconfigured("no table", errno=1146))))
-    assert whole(box) == before
+    assert all_letters(box) == before
 
 
 def test_a_lock_wait_is_survived(box: DeadLetters) -> None:
@@ -226,7 +226,7 @@ def test_a_broken_packet_is_refused_again_as_such_whatever_is_in_it(box: DeadLet
     park(box, b"n1", reason="mqtt")
     sink = Sink()
     assert dict(run(box, sink).tally.reasons) == {"mqtt": 1}
-    (letter,) = whole(box)
+    (letter,) = all_letters(box)
     assert (letter.reason, letter.message, sink.rows) == ("mqtt", "why", [])
 
 
@@ -254,7 +254,7 @@ def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> N
     park(box, b"n99")
     sink = Sink()
     replay.run_worker(writer(replay, sink))
-    assert (replay.tally.attempted, sink.rows, len(whole(box))) == (0, [], 1)
+    assert (replay.tally.attempted, sink.rows, len(all_letters(box))) == (0, [], 1)
 
 
 def test_what_is_parked_during_a_replay_waits_for_the_next(box: DeadLetters) -> None:
@@ -262,7 +262,7 @@ def test_what_is_parked_during_a_replay_waits_for_the_next(box: DeadLetters) -> 
     replay = replay_of(box)
     park(box, b"n2")
     replay.run_worker(writer(replay, Sink()))
-    assert [letter.payload for letter in whole(box)] == [b"n2"]
+    assert [letter.payload for letter in all_letters(box)] == [b"n2"]
 
 
 def test_many_threads_take_each_letter_once(box: DeadLetters) -> None:
@@ -276,7 +276,7 @@ def test_many_threads_take_each_letter_once(box: DeadLetters) -> None:
         thread.join(30)
     rows = sorted(int(row.payload[2:-1]) for sink in sinks for row in sink.rows)
     assert rows == list(range(500))
-    assert (replay.tally.stored, whole(box)) == (500, [])
+    assert (replay.tally.stored, all_letters(box)) == (500, [])
 
 
 def test_a_stop_ends_it_after_the_batch(box: DeadLetters) -> None:
@@ -289,7 +289,7 @@ def test_a_stop_ends_it_after_the_batch(box: DeadLetters) -> None:
             return super().write(rows)
 
     replay.run_worker(writer(replay, Stopping()))
-    assert (replay.tally.stored, replay.remaining, len(whole(box))) == (10, 20, 20)
+    assert (replay.tally.stored, replay.remaining, len(all_letters(box))) == (10, 20, 20)
 
 
 def test_a_full_box_can_be_emptied(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_kind_fits_the_types_that_keep_all_of_its_values(kind: ColumnKind | No
         (ColumnInfo("v", "double", generated=True), "t.v is a generated column", None),
     ],
 )
-def test_a_column_that_is_not_fit_is_named_with_what_mends_it(
+def test_a_column_that_is_not_fit_is_named_with_what_fixes_it(
     column: ColumnInfo, words: str, statement: str | None
 ) -> None:
     (line,) = said(with_columns(column))
@@ -216,7 +216,7 @@ def test_a_table_that_is_missing_gets_a_suggestion() -> None:
     )
 
 
-def test_of_a_view_nothing_else_is_said() -> None:
+def test_a_view_is_the_only_difference_that_is_reported() -> None:
     assert said(TableInfo((), (), ("t is a view",))) == ["t is a view"]
 
 

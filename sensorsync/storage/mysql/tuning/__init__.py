@@ -1,6 +1,7 @@
-"""`tune-db`: what a MySQL or MariaDB server could be set to for our workload, and doing it in a way that can be taken back.
+"""`tune-db`: advice about the settings of a MySQL or MariaDB server for our workload, and changes that can be undone.
 
-The advice is a pure function of the server's variables, the memory and a profile; setting, undo and measuring are beside it.
+The advice is a pure function of the server's variables, the memory and a profile. Other modules change variables, undo
+changes and measure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Setting what is advised, and taking it back."""
+"""Setting the advised values, and restoring the previous ones."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sensorsync.storage.mysql.tuning.undo import UndoEntry, UndoFile, UndoState
 
 
 class VariableStatus(StrEnum):
-    """What became of one variable."""
+    """The result for one variable."""
 
     SET = "set"
     PERSISTED = "persisted"
     RESTORED = "restored"
     UNCHANGED = "unchanged"
     RESTART = "restart"
-    """Not dynamic: for the configuration file."""
+    """The variable is not dynamic and belongs in the configuration file."""
     BY_HAND = "by_hand"
-    """For a person to decide."""
+    """A person has to decide about the value."""
     FAILED = "failed"
 
 
 class VariableResult(NamedTuple):
-    """One variable after the attempt."""
+    """One variable after the attempt to change it."""
 
     variable: str
     before: str
@@ -40,10 +40,11 @@ class VariableResult(NamedTuple):
 def apply(
     server: TunedServer, identity: ServerIdentity, advice: Sequence[Advice], file: UndoFile, *, persist: bool
 ) -> list[VariableResult]:
-    """Set what is advised and dynamic, one by one; what is refused is one outcome, and the rest goes on.
+    """Set the advised dynamic variables one by one. A variable that the server refuses gets a FAILED result, and the others follow.
 
-    The undo file is on disk before the first SET, so that a crash in between can be taken back, too. ConfigurationError when it
-    cannot be written: then nothing is set. SinkUnavailable when the server is lost.
+    The undo file is on disk before the first SET, so that changes can also be undone after a crash in between. Raises
+    ConfigurationError when that file cannot be written; no variable is set then. Raises SinkUnavailable when the
+    connection is lost.
     """
     started = server.start_time()
     undo = (file.read() or UndoState(identity, started)).still_effective(started)
@@ -74,9 +75,10 @@ def apply(
 
 
 def revert(server: TunedServer, file: UndoFile) -> list[VariableResult]:
-    """Put back what `apply` has set, the last first. IncompleteError when there is nothing on this server that could be taken back.
+    """Restore the values before `apply`, the last change first.
 
-    A variable that somebody else has set since stays as it is: that is a failure, and stays in the undo file.
+    Raises IncompleteError when nothing can be restored on this server. A variable that was set by another program since
+    then stays as it is. This is a FAILED result, and the variable stays in the undo file.
     """
     undo = file.read()
     if undo is None:
@@ -110,7 +112,7 @@ def revert(server: TunedServer, file: UndoFile) -> list[VariableResult]:
 
 
 def _needs_setting(one: Advice, undo: UndoState, *, persist: bool) -> bool:
-    """What differs; and what we have set already, but not yet persisted."""
+    """Return True for a value that differs, and for a value that was set but is not persisted yet."""
     known = undo.entries.get(one.variable)
     return one.differs or (persist and known is not None and not known.persisted)
 
@@ -118,8 +120,8 @@ def _needs_setting(one: Advice, undo: UndoState, *, persist: bool) -> bool:
 def _set_variable(server: TunedServer, one: Advice, *, persist: bool) -> VariableResult:
     try:
         now = server.set_variable(one.variable, one.advised, persist=persist)
-    except SetVariableError as refused:
-        return VariableResult(one.variable, one.now, one.now, VariableStatus.FAILED, str(refused))
+    except SetVariableError as error:
+        return VariableResult(one.variable, one.now, one.now, VariableStatus.FAILED, str(error))
     if now == one.now and one.differs:
         return VariableResult(
             one.variable, one.now, now, VariableStatus.FAILED, "the server said OK but kept its value"
@@ -155,8 +157,8 @@ def _restore_variable(server: TunedServer, name: str, entry: UndoEntry) -> Varia
         now = server.read_variable(name)
         if now != entry.before:
             now = server.set_variable(name, entry.before)
-    except SetVariableError as refused:
-        return VariableResult(name, current, current, VariableStatus.FAILED, str(refused))
+    except SetVariableError as error:
+        return VariableResult(name, current, current, VariableStatus.FAILED, str(error))
     if now != entry.before:
         return VariableResult(name, current, now, VariableStatus.FAILED, f"the server made {now} of {entry.before}")
     return VariableResult(

@@ -1,4 +1,4 @@
-"""How much memory the server can have."""
+"""The memory that is available to the server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ _CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup
 
 
 def is_local_host(hostname: str | None) -> bool:
-    """Whether a server with this @@hostname runs here. One in a container has another name, and maybe a limit that we can't see."""
+    """Return True when a server with this @@hostname runs on this machine.
+
+    A server in a container has another hostname, and its memory limit may not be visible here.
+    """
     return hostname is not None and hostname.lower() == socket.gethostname().lower()
 
 
 def total_memory(limits: tuple[Path, ...] = _CGROUP_LIMITS) -> int:
-    """Bytes of memory of this machine, or of the container that we are in (cgroups(7), versions 2 and 1)."""
+    """Return the bytes of memory of this machine, or of the container of this process (cgroups(7), versions 2 and 1)."""
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in limits:
         try:

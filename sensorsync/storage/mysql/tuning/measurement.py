@@ -1,4 +1,4 @@
-"""What a commit takes and how many rows go in, measured in a scratch table of the same form as ours."""
+"""Measurement of the commit latency and the insert rate in a scratch table with the columns and keys of `sensor_readings`."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Measurement(NamedTuple):
     """One measurement."""
 
     commit_p50: float
-    """Seconds of a transaction of one row: what COMMIT takes."""
+    """Seconds of a transaction of one row, as a measure of COMMIT."""
     commit_p99: float
     commits: int
     rows_per_second: float
-    """Of all connections together, in batches; only the time that they waited for the server counts."""
+    """The rate of all connections together, in batches. Only the time in which they waited for the server counts."""
     rows: int
     connections: int
     batch: int
-    """Rows in one transaction."""
+    """The number of rows in one transaction."""
 
 
 def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds: float) -> Measurement:
-    """Write for about `seconds`, first one row at a time, then in batches; the table is dropped whatever happens.
+    """Write for about `seconds`, first one row at a time, then in batches. The table is dropped in any case.
 
-    Raises SinkUnavailable or SinkMisconfigured, as for an account that may not create the table.
+    Raises SinkUnavailable or SinkMisconfigured, for example for an account that may not create the table.
     """
     connector = ConnectionFactory(settings)
     batch = min(batch, _MAX_BATCH_ROWS)
@@ -66,7 +66,10 @@ def measure(settings: DatabaseSettings, *, connections: int, batch: int, seconds
 
 @contextlib.contextmanager
 def _scratch_table(connector: ConnectionFactory) -> Iterator[None]:
-    """An empty table of our form. Another tune-db has none at the same time: the caller holds the lock of this server."""
+    """Create an empty table like `sensor_readings` for the duration of the block.
+
+    No other tune-db uses it at the same time, because the caller holds the lock of this server.
+    """
     made = [
         text.replace(_READINGS_TABLE, SCRATCH_TABLE)
         for one in migrations()
@@ -76,7 +79,7 @@ def _scratch_table(connector: ConnectionFactory) -> Iterator[None]:
     drop = f"DROP TABLE IF EXISTS {SCRATCH_TABLE}"
     try:
         with database_connection(connector) as connection, connection.cursor() as cursor:
-            for statement in (drop, *made):  # one that a killed tune-db left is full
+            for statement in (drop, *made):  # a killed tune-db may have left a full table
                 cursor.execute(statement)
         yield
     finally:
@@ -96,7 +99,7 @@ def _measure_commits(connector: ConnectionFactory, seconds: float) -> list[float
 
 
 def _measure_batches(connector: ConnectionFactory, worker: int, batch: int, deadline: float) -> tuple[int, float]:
-    """Rows and the seconds that they took."""
+    """Return the number of rows and the seconds that they took."""
     source = _ReadingGenerator(worker=worker + 1)
     rows, taken = 0, 0.0
     with database_connection(connector) as connection:
@@ -110,7 +113,7 @@ def _measure_batches(connector: ConnectionFactory, worker: int, batch: int, dead
 def _run_transaction(connection: Connection, parts: list[bytes]) -> float:
     began = time.perf_counter()
     connection.begin()
-    cursor: Any = connection.cursor()  # the driver takes bytes, its stubs do not say so
+    cursor: Any = connection.cursor()  # the driver accepts bytes, but its type stubs do not
     for part in parts:
         cursor.execute(part)
     connection.commit()
@@ -118,7 +121,7 @@ def _run_transaction(connection: Connection, parts: list[bytes]) -> float:
 
 
 class _ReadingGenerator:
-    """Readings of many devices in turn, each a second later than its last."""
+    """A generator of readings of many devices in turn, each a second later than the device's last one."""
 
     def __init__(self, *, worker: int) -> None:
         self._worker = worker
@@ -127,11 +130,11 @@ class _ReadingGenerator:
         self._writer = RowFormatter()
 
     def upsert_statements(self, rows: int, max_packet: int) -> list[bytes]:
-        """The upsert of so many new rows."""
+        """Return the upsert of `rows` new rows."""
         readings = sorted((self._reading() for _ in range(rows)), key=lambda one: (one.device_id, one.metric, one.ts))
         texts = self._writer.format_rows(readings)
         suffix = upsert_suffix("first", row_alias=False).replace(_READINGS_TABLE.encode(), SCRATCH_TABLE.encode())
-        # A row alone is always shorter than a packet here, so there are statements.
+        # A single row is always shorter than a packet here, so the result is not None.
         made = build_statements(texts, suffix, max_bytes=max_packet - _MARGIN, max_rows=rows) or []
         return [one.replace(_READINGS_TABLE.encode(), SCRATCH_TABLE.encode(), 1) for one in made]
 

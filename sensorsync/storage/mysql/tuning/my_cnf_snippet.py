@@ -1,4 +1,4 @@
-"""The advice as a fragment of my.cnf, for what SET GLOBAL cannot do or a restart would undo."""
+"""The advice as a snippet for my.cnf, for variables that SET GLOBAL cannot set or that a restart would reset."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _WIDTH = 100
 def my_cnf_snippet(
     advice: Sequence[Advice], product: Product, profile: Profile, notes: Sequence[str], set_at_runtime: frozenset[str]
 ) -> str:
-    """What differs from the advice, and of what agrees the variables in `already`: those that only a SET GLOBAL made so.
+    """Return the snippet: the variables that differ from the advice, and those of `set_at_runtime`.
 
-    The section is [mysqld], which MariaDB reads, too.
+    `set_at_runtime` are variables with the advised value only because of a SET GLOBAL. The section is [mysqld], which
+    MariaDB reads, too.
     """
     chosen = [one for one in advice if one.differs or one.variable in set_at_runtime]
     return "\n".join(_lines(chosen, product, profile, notes)) + "\n"

@@ -1,4 +1,4 @@
-"""What an account needs for `tune-db`. The report needs nothing: every account may read the global variables."""
+"""The privileges of an account for `tune-db`. The report needs none, because every account may read the global variables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ SET_PRIVILEGES: Final = {
     "mysql": ("SYSTEM_VARIABLES_ADMIN", "PERSIST_RO_VARIABLES_ADMIN"),
     "mariadb": ("SUPER", "BINLOG ADMIN", "CONNECTION ADMIN"),
 }
-"""Flavor -> what `--apply` and `--revert` need, ON *.*. On MariaDB InnoDB's variables want SUPER, sync_binlog and max_connections the
-others: SUPER contains them up to 10.11 only (MDEV-29668). On MySQL the second is for taking back a SET PERSIST of
-innodb_buffer_pool_size, which can be set without it (seen on 9.7)."""
+"""Flavor -> the privileges ON *.* for `--apply` and `--revert`.
+
+On MariaDB the variables of InnoDB require SUPER, and sync_binlog and max_connections require the others: SUPER contains
+them up to 10.11 only (MDEV-29668). On MySQL the second one is for undoing a SET PERSIST of innodb_buffer_pool_size,
+which can be set without it (seen on 9.7).
+"""
 
 SCRATCH_TABLE: Final = "sensorsync_tune_db_scratch"
-"""The table that `--measure` makes in `database.name`, fills and drops."""
+"""The table that `--measure` creates in `database.name`, fills and drops."""
 
 SCRATCH_PRIVILEGES: Final = ("CREATE", "DROP", "SELECT", "INSERT", "UPDATE")
-"""What `--measure` needs ON that table (which may be granted before it is there)."""
+"""The privileges ON that table for `--measure`. They may be granted before the table exists."""

@@ -1,4 +1,4 @@
-"""Which product a server is, told by its variables: MySQL, MariaDB, a managed one, or something else that only speaks like one."""
+"""The product of a server by its variables: MySQL, MariaDB, a managed service, or another product with MySQL's protocol."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sensorsync.storage.mysql.server import ServerInfo
 
 
 class ManagedService(NamedTuple):
-    """A service that runs the server for its users, who then cannot set everything."""
+    """A service that runs the server for its users, who then cannot set every variable."""
 
     name: str
     settings_location: str
-    """Where its users set variables."""
+    """The place where its users set variables."""
     has_custom_storage: bool = False
-    """Its storage is not InnoDB's: redo log, double write and page flushing are the service's own."""
+    """True when the storage is not InnoDB's: redo log, double write and page flushing are the service's own."""
 
 
 AURORA: Final = ManagedService("Amazon Aurora", "the parameter group of the cluster", has_custom_storage=True)
@@ -44,19 +44,19 @@ _NOT_INNODB: Final = ("TiDB", "Vitess", "OceanBase", "SingleStore")
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the variables of a server say about it."""
+    """The product of a server, as its variables describe it."""
 
     mariadb: bool
     version: tuple[int, int, int]
     label: str
-    """`MariaDB 10.11.19`, `MySQL 8.4.6`, `Percona Server 8.0.36`, `TiDB`."""
+    """The name and version, such as `MariaDB 10.11.19`, `MySQL 8.4.6`, `Percona Server 8.0.36` or `TiDB`."""
     service: ManagedService | None
     uses_innodb: bool
-    """False for engines that only speak MySQL's protocol: our advice is about InnoDB."""
+    """False for a product that only has MySQL's protocol. Our advice is about InnoDB."""
 
     @classmethod
     def from_variables(cls, variables: Mapping[str, str]) -> Product:
-        """From SHOW GLOBAL VARIABLES, names in lower case."""
+        """Return the product from the rows of SHOW GLOBAL VARIABLES, with names in lower case."""
         version, comment = variables.get("version", ""), variables.get("version_comment", "")
         server = ServerInfo.from_version(version, 0)
         other = next((name for name in _NOT_INNODB if name.lower() in f"{version} {comment}".lower()), None)
@@ -73,10 +73,10 @@ class Product:
 
     @property
     def has_custom_storage(self) -> bool:
-        """Whether the storage below the server is the service's own."""
+        """True when the storage below the server is the service's own."""
         return self.service is not None and self.service.has_custom_storage
 
     @property
     def supports_persist(self) -> bool:
-        """Whether it has SET PERSIST (MySQL 8.0; MariaDB has none)."""
+        """True when the server has SET PERSIST (MySQL 8.0; MariaDB does not have it)."""
         return not self.mariadb and self.version >= (8, 0, 0)

@@ -1,4 +1,4 @@
-"""One server that is being tuned: reading its variables, setting them one by one, and telling it from others."""
+"""The server that `tune-db` changes: reads its variables, sets them one by one, and identifies the server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sensorsync.storage.mysql.server import decode_text
 
 _LOCK: Final = "sensorsync.tune-db"
 _SET_TIMEOUT: Final = 600.0
-"""Seconds that one SET GLOBAL may take: MariaDB answers when it has written a new redo log of that size."""
+"""Seconds that one SET GLOBAL may take. MariaDB answers only when it has written a new redo log of that size."""
 _IDLE: Final = 3600
 _RESIZE_SECONDS: Final = 60.0
 _POLL: Final = 0.05
@@ -41,12 +41,12 @@ _SET_ERRORS: Final = {
 
 
 class SetVariableError(Exception):
-    """The server did not set one variable; the text says why."""
+    """A variable that the server did not set. The text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """Which server it is. An upgrade does not change it."""
+    """The identity of a server. An upgrade does not change it."""
 
     server: str
     """@@server_uuid on MySQL, @@server_uid on MariaDB (10.6 and later)."""
@@ -59,37 +59,40 @@ class ServerIdentity:
 
 
 class TunedServer:
-    """An open connection to it. `open_tuned_server` makes one."""
+    """An open connection to the server. `open_tuned_server` creates it."""
 
     def __init__(self, connection: Any, address: str) -> None:
         self._cursor: Any = connection.cursor()
         self._address = address
 
     def read_variables(self) -> dict[str, str]:
-        """SHOW GLOBAL VARIABLES, names in lower case."""
+        """Return the rows of SHOW GLOBAL VARIABLES, with names in lower case."""
         self._cursor.execute("SHOW GLOBAL VARIABLES")
         return {str(name).lower(): decode_text(value) for name, value in self._cursor.fetchall()}
 
     def read_variable(self, name: str) -> str | None:
-        """One of them; None when the server has none of that name."""
+        """Return one variable, or None when the server does not have it."""
         self._cursor.execute("SHOW GLOBAL VARIABLES WHERE variable_name = %s", (name,))
         row = self._cursor.fetchone()
         return None if row is None else decode_text(row[1])
 
     def read_persisted_variables(self) -> dict[str, str]:
-        """What SET PERSIST has written down (mysqld-auto.cnf); MySQL only."""
+        """Return the variables that SET PERSIST has stored (mysqld-auto.cnf); MySQL only."""
         self._cursor.execute("SELECT variable_name, variable_value FROM performance_schema.persisted_variables")
         return {str(name).lower(): decode_text(value) for name, value in self._cursor.fetchall()}
 
     def start_time(self) -> float:
-        """When the server started, by its own clock: Unix time in seconds, right to about a second."""
+        """Return the time at which the server started, by its own clock: Unix time in seconds, correct to about a second."""
         self._cursor.execute("SHOW GLOBAL STATUS WHERE variable_name = 'Uptime'")
         uptime = float(self._cursor.fetchone()[1])
         self._cursor.execute("SELECT UNIX_TIMESTAMP(NOW(6))")
         return float(self._cursor.fetchone()[0]) - uptime
 
     def set_variable(self, name: str, value: str, *, persist: bool = False) -> str:
-        """SET GLOBAL, or SET PERSIST, which does that, too; returns the value that the server made of it. Raises Refused."""
+        """Run SET GLOBAL, or SET PERSIST, which also sets the global value, and return the value that the server then has.
+
+        Raises SetVariableError.
+        """
         self._wait_for_resize(name)
         literal: int | str = int(value) if value.isdecimal() else value
         self._execute(f"SET {'PERSIST' if persist else 'GLOBAL'} {_check_variable_name(name)} = %s", (literal,))
@@ -97,12 +100,15 @@ class TunedServer:
         return self.read_variable(name) or ""
 
     def reset_persisted(self, name: str) -> None:
-        """RESET PERSIST: the next start takes the value from my.cnf again. Raises Refused."""
+        """Run RESET PERSIST, so that the next start takes the value from my.cnf again. Raises SetVariableError."""
         self._execute(f"RESET PERSIST IF EXISTS {_check_variable_name(name)}", ())
 
     @contextlib.contextmanager
     def tuning_lock(self) -> Iterator[None]:
-        """Inside, no other tune-db changes this server. AlreadyRunningError when one does."""
+        """Hold a lock that prevents any other tune-db from changing this server.
+
+        Raises AlreadyRunningError when another one holds it.
+        """
         self._cursor.execute("SELECT GET_LOCK(%s, 0)", (_LOCK,))
         if self._cursor.fetchone() != (1,):
             raise AlreadyRunningError(f"another tune-db is at work on {self._address}", hint="let it finish")
@@ -119,11 +125,16 @@ class TunedServer:
             diagnosis = diagnose_error(error)
             if diagnosis.connection_lost:
                 raise SinkUnavailable(f"{self._address}: {diagnosis.message}", errno=diagnosis.errno) from error
-            words = _SET_ERRORS.get(diagnosis.errno or 0)
-            raise SetVariableError(diagnosis.message if words is None else f"{words} ({diagnosis.errno})") from error
+            meaning = _SET_ERRORS.get(diagnosis.errno or 0)
+            raise SetVariableError(
+                diagnosis.message if meaning is None else f"{meaning} ({diagnosis.errno})"
+            ) from error
 
     def _wait_for_resize(self, name: str) -> None:
-        """While MySQL resizes the buffer pool it answers OK to another size and forgets it (seen on 9.7). Raises Refused."""
+        """Wait until a resize of the buffer pool ends. Raises SetVariableError.
+
+        During a resize MySQL answers OK to a new size and ignores it (seen on 9.7).
+        """
         give_up = time.monotonic() + _RESIZE_SECONDS
         while name == _BUFFER_POOL and self._resizing():
             if time.monotonic() > give_up:
@@ -142,17 +153,17 @@ class TunedServer:
 
 @contextlib.contextmanager
 def open_tuned_server(settings: DatabaseSettings) -> Iterator[TunedServer]:
-    """The server that `settings` name, in none of its databases. Raises SinkUnavailable or SinkMisconfigured."""
+    """Open a connection to the configured server, without a default database. Raises SinkUnavailable or SinkMisconfigured."""
     connector = ConnectionFactory(settings)
     with database_connection(connector, database=False, read_timeout=_SET_TIMEOUT) as connection:
         with connection.cursor() as cursor:
-            # While we measure on other connections this one is idle, and it holds the lock.
+            # This connection holds the lock, and it is idle while we measure on other connections.
             cursor.execute("SET SESSION wait_timeout = %s", (_IDLE,))
         yield TunedServer(connection, connector.address)
 
 
 def server_identity(variables: dict[str, str]) -> ServerIdentity:
-    """Which server has these variables."""
+    """Return the identity of the server with these variables."""
     unique = variables.get("server_uuid") or variables.get("server_uid") or variables.get("server_id", "")
     return ServerIdentity(
         unique, variables.get("hostname", ""), variables.get("port", ""), variables.get("datadir", "")

@@ -1,4 +1,4 @@
-"""What advice is given on, and what a piece of advice is."""
+"""The input of the tuning advice, and the form of a piece of advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sensorsync.storage.mysql.tuning.product import Product
 
 
 class Profile(StrEnum):
-    """How much a crash may lose."""
+    """The amount of data that a crash may lose."""
 
     DURABLE = "durable"
     BALANCED = "balanced"
@@ -18,7 +18,7 @@ class Profile(StrEnum):
 
     @property
     def loss_description(self) -> str:
-        """In words, what a crash loses of rows whose messages are acknowledged."""
+        """A sentence about the rows with acknowledged messages that a crash loses."""
         return _LOSS_DESCRIPTIONS[self]
 
 
@@ -38,43 +38,43 @@ _LOSS_DESCRIPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class TuningInput:
-    """All that advice depends on."""
+    """All facts that the advice depends on."""
 
     variables: Mapping[str, str]
-    """SHOW GLOBAL VARIABLES, names in lower case."""
+    """The rows of SHOW GLOBAL VARIABLES, with names in lower case."""
     product: Product
     profile: Profile
     memory: int | None
-    """Bytes of memory of the server's machine; None: not known."""
+    """Bytes of memory of the server's machine, or None when it is not known."""
     connections: int
-    """Connections that our own processes open at most."""
+    """The maximum number of connections that our own processes open."""
 
     def int_variable(self, variable: str) -> int | None:
-        """A variable as a number; None when the server has none of that name, or it is no number."""
+        """Return a variable as a number, or None when the server does not have it or its value is not a number."""
         text = self.variables.get(variable, "")
         return int(text) if text.isdecimal() else None
 
     def is_on(self, variable: str) -> bool:
-        """Whether a variable is there and switched on."""
+        """Return True when a variable exists and is switched on."""
         return self.variables.get(variable, "").upper() in {"ON", "1", "YES", "TRUE"}
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One line of the report. Values are written as SHOW GLOBAL VARIABLES does."""
+    """One line of the report. Values are written as in SHOW GLOBAL VARIABLES."""
 
     variable: str
     now: str
     advised: str
     why: str
     risk: str
-    """Of the advised value. Empty: none that we know of."""
+    """The risk of the advised value. Empty when no risk is known."""
     dynamic: bool
-    """SET GLOBAL can set it; else it is read at the start of the server."""
+    """True when SET GLOBAL can set the variable. Otherwise it is read only at the start of the server."""
     by_hand: bool = False
-    """Only a person can know whether it is safe here: it is never set, and stands in the configuration file as a comment."""
+    """True when only a person can decide if the value is safe. It is never set, and is a comment in the configuration file."""
 
     @property
     def differs(self) -> bool:
-        """Whether anything is to be done."""
+        """True when the value is not the advised one."""
         return self.advised != self.now

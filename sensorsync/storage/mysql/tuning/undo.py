@@ -1,4 +1,4 @@
-"""The undo file: what the variables were before tune-db set them, one file per server, on disk before the first SET."""
+"""The undo file: the values of the variables before tune-db set them. Each server has one file, on disk before the first SET."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from sensorsync.errors import ConfigurationError
 from sensorsync.storage.mysql.tuning.server import ServerIdentity
 
 _START_TIME_TOLERANCE: Final = 2.5
-"""Seconds by which two readings of one start may differ: the uptime is in whole seconds."""
+"""Seconds by which two measurements of the same start time may differ, because the uptime is in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class UndoEntry:
-    """One variable that tune-db has set. `before` is its value at the first time, however often it was set since."""
+    """One variable that tune-db has set. `before` is its value before the first time, even if it was set again since."""
 
     before: str
     after: str
     persisted: bool = False
-    """SET PERSIST was used: a restart does not undo it."""
+    """True when SET PERSIST was used. A restart does not undo it."""
     persisted_before: str | None = None
-    """The value that was persisted already; None when there was none."""
+    """The value that was persisted before, or None when there was none."""
 
 
 @dataclass(frozen=True, slots=True)
 class UndoState:
-    """All that is to be taken back on one server."""
+    """All changes on one server that can be undone."""
 
     identity: ServerIdentity
     started: float
-    """When the server had started that was tuned (Unix time by its own clock)."""
+    """The start time of the server at the time of the changes (Unix time by its own clock)."""
     entries: Mapping[str, UndoEntry] = field(default_factory=dict)
 
     def was_restarted(self, started: float) -> bool:
-        """Whether a server that started then is another run than the one that was tuned: SET GLOBAL ended with that."""
+        """Return True when a server with this start time was restarted since the changes. A restart ends the effect of SET GLOBAL."""
         return abs(started - self.started) > _START_TIME_TOLERANCE
 
     def still_effective(self, started: float) -> UndoState:
-        """What of it still holds on a run of the server that started then."""
+        """Return the changes that are still effective on a server with this start time."""
         if not self.was_restarted(started):
             return self
         return replace(self, started=started, entries={n: e for n, e in self.entries.items() if e.persisted})
 
 
 class UndoFile:
-    """Where the undo of one server lies: `state_dir/tune-db/`, readable for this user alone."""
+    """The undo file of one server in `state_dir/tune-db/`. Only this user can read it."""
 
     def __init__(self, state_dir: Path, identity: ServerIdentity) -> None:
         self._identity = identity
@@ -61,7 +61,10 @@ class UndoFile:
         )
 
     def read(self) -> UndoState | None:
-        """None when there is no such file. ConfigurationError when it cannot be read, or is another server's."""
+        """Return the state in the file, or None when the file does not exist.
+
+        Raises ConfigurationError when it cannot be read, or belongs to another server.
+        """
         try:
             document = json.loads(self.path.read_bytes())
             undo = UndoState(
@@ -82,7 +85,10 @@ class UndoFile:
         return undo
 
     def write(self, undo: UndoState) -> None:
-        """Replace it, all or nothing, on disk when this returns; without entries the file goes. ConfigurationError when it can't."""
+        """Replace the file atomically, and return when it is on disk. Without entries the file is deleted.
+
+        Raises ConfigurationError when it cannot be written.
+        """
         document: dict[str, Any] = {
             "server": asdict(undo.identity),
             "started": undo.started,
@@ -92,7 +98,7 @@ class UndoFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if undo.entries:
-                fresh.unlink(missing_ok=True)  # what is left of a crash could have another mode
+                fresh.unlink(missing_ok=True)  # a file that is left from a crash could have another mode
                 with os.fdopen(
                     os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
                 ) as file:
@@ -110,13 +116,13 @@ class UndoFile:
             ) from error
 
     def other_files(self) -> list[Path]:
-        """The undo files of other servers."""
+        """Return the undo files of other servers."""
         return sorted(path for path in self.path.parent.glob("*.json") if path != self.path)
 
 
 def _sync(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)  # or the rename itself may not survive a crash
+        os.fsync(handle)  # otherwise the rename may not survive a crash
     finally:
         os.close(handle)

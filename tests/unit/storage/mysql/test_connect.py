@@ -17,7 +17,7 @@ def settings(**changes: Any) -> DatabaseSettings:
     return DatabaseSettings(**changes)
 
 
-def test_preferred_is_the_drivers_own_default_and_disabled_says_so() -> None:
+def test_preferred_is_the_drivers_default_and_disabled_is_explicit() -> None:
     assert tls_arguments(settings()) == {}
     assert tls_arguments(settings(tls=DatabaseTlsSettings(mode="disabled"))) == {"ssl_disabled": True}
 

@@ -40,14 +40,14 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("errno", "fate"), sorted(EXPECTED.items()))
-def test_every_number_seen_on_a_real_server_has_its_fate(errno: int, fate: ErrorAction) -> None:
+@pytest.mark.parametrize(("errno", "action"), sorted(EXPECTED.items()))
+def test_every_number_seen_on_a_real_server_has_an_action(errno: int, action: ErrorAction) -> None:
     # Given: PyMySQL raises OperationalError for nearly everything, so the class must not matter.
     for kind in (pymysql.OperationalError, pymysql.DataError, pymysql.ProgrammingError):
         # When
         diagnosis = diagnose_error(kind(errno, "words in any language"))
         # Then
-        assert (diagnosis.rule.action, diagnosis.errno) == (fate, errno)
+        assert (diagnosis.rule.action, diagnosis.errno) == (action, errno)
 
 
 @pytest.mark.parametrize("errno", sorted(known_numbers()))
@@ -173,7 +173,7 @@ def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "connecting", "fate"),
+    ("error", "connecting", "action"),
     [
         (pymysql.InterfaceError(0, ""), False, ErrorAction.OUTAGE),
         (pymysql.Error("Already closed"), False, ErrorAction.OUTAGE),
@@ -209,7 +209,7 @@ def test_a_deadlock_is_retried_promptly_and_an_outage_is_not() -> None:
     assert "max_connections" in str(outage)
 
 
-def test_a_missing_table_says_what_to_run() -> None:
+def test_a_missing_table_is_an_error_with_the_command_to_run() -> None:
     error = sink_error(diagnose_error(pymysql.ProgrammingError(1146, "Table 'x' doesn't exist")), "db:3306")
     assert isinstance(error, SinkMisconfigured)
     assert error.hint == "run `sensorsync init-db`"

@@ -9,7 +9,7 @@ def test_migrations_are_numbered_from_one_without_a_gap() -> None:
     assert [migration.version for migration in migrations()] == list(range(1, len(migrations()) + 1))
 
 
-def test_every_statement_has_a_comment_that_says_why() -> None:
+def test_every_statement_has_a_comment_with_its_reason() -> None:
     for migration in migrations():
         assert migration.statements
         for statement in migration.statements:

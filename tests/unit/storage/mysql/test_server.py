@@ -39,7 +39,7 @@ def test_a_durable_server_needs_no_warning() -> None:
         ("innodb_doublewrite", "OFF", "half-written page"),
     ],
 )
-def test_what_can_be_lost_is_said_in_words(name: str, value: str, words: str) -> None:
+def test_what_can_be_lost_is_described_in_words(name: str, value: str, words: str) -> None:
     (warning,) = durability_warnings({**SAFE, name: value}, "InnoDB")
     assert name in warning
     assert words in warning

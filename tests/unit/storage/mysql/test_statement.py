@@ -70,7 +70,7 @@ def test_a_text_comes_out_as_it_went_in(text: str) -> None:
     assert unescaped(literal) == text
 
 
-def test_a_row_says_every_value_in_its_column() -> None:
+def test_a_row_has_every_value_in_its_column() -> None:
     (row,) = RowFormatter().format_rows([reading(7, value=21.5, value_text="it's", unit=None, payload='{"a":"\\n"}')])
     assert row == (
         "('run-1','temperature','2026-01-02 03:04:05.000007',X'00000000000000000000000000000007',21.5e0,'it\\'s',NULL,"
@@ -98,13 +98,13 @@ def test_texts_that_repeat_are_remembered_but_not_confused() -> None:
         (-0.5, "1969-12-31 23:59:59.500000"),
     ],
 )
-def test_an_arrival_is_said_in_utc_with_six_digits(seconds: float, text: str) -> None:
+def test_an_arrival_is_written_in_utc_with_six_digits(seconds: float, text: str) -> None:
     (row,) = RowFormatter().format_rows([reading(received_at=seconds)])
     assert f"'{text}'" in row
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_number_that_sql_cannot_say_is_an_error(value: float) -> None:
+def test_a_number_that_has_no_sql_literal_is_an_error(value: float) -> None:
     with pytest.raises(pymysql.ProgrammingError):
         RowFormatter().format_rows([reading(value=value)])
 

@@ -30,7 +30,7 @@ def said(value: Any) -> str:
 
 
 @given(STATES)
-def test_each_key_is_there_once_in_order_and_the_policy_says_which_row(batch: list[TableRow]) -> None:
+def test_each_key_is_there_once_in_order_and_the_policy_selects_the_row(batch: list[TableRow]) -> None:
     for table, newest in ((STATE, -1), (first(STATE), 0)):
         chosen = TargetUpsert(table).distinct(batch)
         assert [key(row) for row in chosen] == sorted({key(row) for row in batch})

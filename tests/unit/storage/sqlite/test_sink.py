@@ -163,7 +163,7 @@ def test_what_is_no_time_is_refused(sink: SqliteSink, ts: str) -> None:
         sink.write([reading(ts=ts)])
 
 
-def test_a_table_that_was_renamed_is_made_anew(path: Path) -> None:
+def test_a_table_that_was_renamed_is_created_again(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("ALTER TABLE sensor_readings DROP COLUMN unit")
         with pytest.raises(SinkMisconfigured, match="no column unit") as caught:

@@ -78,7 +78,7 @@ def test_a_table_that_is_fit_takes_rows(path: Path, create: str) -> None:
         ("CREATE VIEW t AS SELECT 1 AS k", "t is a view", False),
     ],
 )
-def test_a_table_that_is_not_fit_is_refused_and_the_statements_mend_it(
+def test_a_table_that_is_not_fit_is_refused_and_the_statements_fix_it(
     path: Path, create: str, words: str, mendable: bool
 ) -> None:
     # Given

@@ -1,8 +1,9 @@
-"""The advice itself: a rule looks at one situation and says what it thinks of one variable, or None when it has nothing to say.
+"""The rules of the advice: a rule gives advice about one variable for one TuningInput, or None when it does not apply.
 
-The workload is always the same: a few connections, each with one multi-row upsert of some hundred rows per transaction, into one table
-clustered by (device_id, metric, ts, event_id) without any other index. So new rows go to one hot page per device and metric, commits
-wait for the log, and what helps is memory for the hot pages, a redo log that is not full all the time, and an idle disk.
+The workload is always the same: a few connections, each with one multi-row upsert of some hundred rows per transaction,
+into one table clustered by (device_id, metric, ts, event_id) without any other index. So new rows go to one hot page
+per device and metric, and commits wait for the log. Memory for the hot pages, a redo log that is not always full, and
+an idle disk help.
 """
 
 from __future__ import annotations
@@ -15,4 +16,4 @@ from sensorsync.storage.mysql.tuning.tuning_input import Advice, TuningInput
 Rule = Callable[[TuningInput], Advice | None]
 
 RULES: tuple[Rule, ...] = (*durability.RULES, *memory.RULES, *storage.RULES, *connections.RULES)
-"""In the order of the report, which is the order of setting, too: innodb_io_capacity_max bounds innodb_io_capacity."""
+"""The rules in the order of the report, which is also the order of setting: innodb_io_capacity_max limits innodb_io_capacity."""

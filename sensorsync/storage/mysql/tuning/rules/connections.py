@@ -1,4 +1,4 @@
-"""Connections, and what may go over them."""
+"""Rules about connections and the statements that are sent over them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sensorsync.storage.mysql.tuning.tuning_input import Advice, TuningInput
 
 MIB: Final = 2**20
 _MIN_PACKET: Final = 16 * MIB
-"""Bytes: twice the longest statement that is good for anything; a row may be longer."""
+"""Bytes: twice the longest statement that is still faster than a shorter one. A single row may be longer."""
 _OTHER_CONNECTIONS: Final = 50
-"""Connections for administrators, monitoring, replicas and other programs."""
+"""The number of connections for administrators, monitoring, replicas and other programs."""
 
 
 def max_connections(tuning_input: TuningInput) -> Advice | None:
-    """Our own at most, and some for others."""
+    """Advise the number of our own connections at most, and some for others."""
     now = tuning_input.int_variable("max_connections")
     if now is None:
         return None
@@ -26,7 +26,7 @@ def max_connections(tuning_input: TuningInput) -> Advice | None:
 
 
 def max_allowed_packet(tuning_input: TuningInput) -> Advice | None:
-    """A batch is one statement of up to 8 MiB; a single row can be larger."""
+    """Advise a packet size for a batch, which is one statement of up to 8 MiB; a single row can be larger."""
     now = tuning_input.int_variable("max_allowed_packet")
     if now is None:
         return None
@@ -35,7 +35,7 @@ def max_allowed_packet(tuning_input: TuningInput) -> Advice | None:
 
 
 def binlog_format(tuning_input: TuningInput) -> Advice | None:
-    """Our transactions are READ COMMITTED, and InnoDB refuses to log those as statements (1665)."""
+    """Advise ROW, because our transactions are READ COMMITTED and InnoDB refuses to log those as statements (1665)."""
     now = tuning_input.variables.get("binlog_format")
     if now is None or not tuning_input.is_on("log_bin") or now.upper() != "STATEMENT":
         return None
@@ -44,7 +44,7 @@ def binlog_format(tuning_input: TuningInput) -> Advice | None:
 
 
 def skip_name_resolve(tuning_input: TuningInput) -> Advice | None:
-    """Only a person knows whether accounts are named by host names."""
+    """Advise ON, but leave it to a person, because only a person knows if accounts are named by host names."""
     now = tuning_input.variables.get("skip_name_resolve")
     if now is None or tuning_input.product.service:
         return None

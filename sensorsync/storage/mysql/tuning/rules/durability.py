@@ -1,4 +1,4 @@
-"""What of an acknowledged row a crash can take back."""
+"""Rules about the acknowledged rows that a crash can lose."""
 
 from __future__ import annotations
 
@@ -40,20 +40,23 @@ _SYNC_BINLOG_ADVICE: Final = {
 
 
 def flush_log_at_trx_commit(tuning_input: TuningInput) -> Advice | None:
-    """1: write and sync at COMMIT. 2: write. 0: neither. MariaDB has 3, too: as durable as 1, with more syncs."""
+    """Advise a value by the profile.
+
+    1: write and sync at COMMIT. 2: write. 0: neither. MariaDB also has 3, which is as durable as 1 with more syncs.
+    """
     name = "innodb_flush_log_at_trx_commit"
     now = tuning_input.variables.get(name)
     if now is None:
         return None
     advised, why, risk = _FLUSH_ADVICE[tuning_input.profile]
     if tuning_input.product.has_custom_storage and tuning_input.profile is not Profile.DURABLE:
-        # Aurora 2 and 3 mean different things by 2 and 0, and 3 wants innodb_trx_commit_allow_data_loss first.
+        # The values 2 and 0 differ between Aurora 2 and 3, and Aurora 3 requires innodb_trx_commit_allow_data_loss first.
         advised, why, risk = "1", "the service's storage gains little from less; the service itself advises 1", ""
     return Advice(name, now, advised, why, risk, dynamic=True)
 
 
 def flush_log_at_timeout(tuning_input: TuningInput) -> Advice | None:
-    """Seconds between two syncs when COMMIT does none: the length of the loss."""
+    """Advise the seconds between two syncs when COMMIT does not sync. A crash loses the rows of this time."""
     name = "innodb_flush_log_at_timeout"
     now = tuning_input.int_variable(name)
     if now is None or now <= 1 or tuning_input.profile is Profile.DURABLE or tuning_input.product.has_custom_storage:
@@ -63,7 +66,7 @@ def flush_log_at_timeout(tuning_input: TuningInput) -> Advice | None:
 
 
 def sync_binlog(tuning_input: TuningInput) -> Advice | None:
-    """Groups of commits between two syncs of the binary log. MySQL's default is 1, MariaDB's 0."""
+    """Advise the number of commit groups between two syncs of the binary log. MySQL's default is 1, MariaDB's 0."""
     now = tuning_input.variables.get("sync_binlog")
     if now is None or not tuning_input.is_on("log_bin") or tuning_input.product.has_custom_storage:
         return None
@@ -72,7 +75,7 @@ def sync_binlog(tuning_input: TuningInput) -> Advice | None:
 
 
 def doublewrite(tuning_input: TuningInput) -> Advice | None:
-    """Never off, in no profile: without it a torn page is damage, not loss."""
+    """Advise ON in every profile. Without it a torn page damages the table instead of only losing rows."""
     name = "innodb_doublewrite"
     now = tuning_input.variables.get(name)
     if now is None or tuning_input.product.has_custom_storage:

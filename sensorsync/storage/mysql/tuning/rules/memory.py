@@ -1,4 +1,4 @@
-"""Memory, and the redo log, whose size goes with it."""
+"""Rules about memory, and about the redo log, whose size depends on it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ GIB: Final = 2**30
 _REDO_LIMITS: Final = (512 * MIB, 8 * GIB)
 _REDO_STEP: Final = 512 * MIB
 _REDO_SINCE: Final = (8, 0, 30)
-"""MySQL 8.0.30: innodb_redo_log_capacity supersedes innodb_log_file_size * innodb_log_files_in_group, and can be set any time."""
+"""The first version with innodb_redo_log_capacity.
+
+MySQL 8.0.30: it supersedes innodb_log_file_size * innodb_log_files_in_group, and can be set any time.
+"""
 _MARIADB_REDO_DYNAMIC_SINCE: Final = (10, 9, 0)
 
 
 def buffer_pool_size(tuning_input: TuningInput) -> Advice | None:
-    """Half of the memory: the other half is for the system, for connections, and for what else runs there."""
+    """Advise half of the memory. The other half is for the system, for connections, and for other programs on the machine."""
     name = "innodb_buffer_pool_size"
     now, memory = tuning_input.int_variable(name), tuning_input.memory
     if now is None or memory is None or tuning_input.product.service or tuning_input.is_on("innodb_dedicated_server"):
         return None
     target = memory // 2
     if tuning_input.profile is Profile.THROUGHPUT:
-        # What is not synced has to wait somewhere.
+        # Changes that are not synced yet need memory.
         target = max(target, min(2 * GIB, memory * 3 // 4))
     target = _round_to_chunks(
         tuning_input, min(target, tuning_input.int_variable("innodb_buffer_pool_size_max") or target)
@@ -38,7 +41,7 @@ def buffer_pool_size(tuning_input: TuningInput) -> Advice | None:
 
 
 def _round_to_chunks(tuning_input: TuningInput, size: int) -> int:
-    """The server rounds to whole chunks of each instance; we do it first, so that it makes exactly what we say."""
+    """Round a size to whole chunks of each instance as the server does, so that the server uses exactly the advised value."""
     chunk = tuning_input.int_variable("innodb_buffer_pool_chunk_size") or MIB
     unit = chunk * (tuning_input.int_variable("innodb_buffer_pool_instances") or 1)
     for step in (GIB, 128 * MIB, unit, MIB):
@@ -48,7 +51,7 @@ def _round_to_chunks(tuning_input: TuningInput, size: int) -> int:
 
 
 def log_buffer_size(tuning_input: TuningInput) -> Advice | None:
-    """Dynamic on MySQL 8.0; on MariaDB it is not."""
+    """Advise a log buffer that a transaction fits into. The variable is dynamic on MySQL 8.0, but not on MariaDB."""
     name = "innodb_log_buffer_size"
     now = tuning_input.int_variable(name)
     if now is None or tuning_input.product.has_custom_storage:
@@ -61,7 +64,7 @@ def log_buffer_size(tuning_input: TuningInput) -> Advice | None:
 
 
 def redo_log(tuning_input: TuningInput) -> Advice | None:
-    """Half of the buffer pool as advised, within bounds."""
+    """Advise half of the advised buffer pool, within limits."""
     product = tuning_input.product
     if product.has_custom_storage or tuning_input.is_on("innodb_dedicated_server"):
         return None

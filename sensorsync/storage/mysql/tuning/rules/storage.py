@@ -1,4 +1,4 @@
-"""How pages reach the disk, and caches that only cost."""
+"""Rules about writing pages to disk, and about caches that cost more than they save."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SLOW_DISK_RISK: Final = "too much for a spinning disk and for a slow network di
 
 
 def flush_method(tuning_input: TuningInput) -> Advice | None:
-    """O_DIRECT by default since MySQL 8.4 and MariaDB 10.6; MariaDB 11.0 has innodb_data_file_buffering in its place."""
+    """Advise O_DIRECT, the default since MySQL 8.4 and MariaDB 10.6. MariaDB 11.0 has innodb_data_file_buffering instead."""
     name = "innodb_flush_method"
     now = tuning_input.variables.get(name)
     product = tuning_input.product
@@ -26,7 +26,7 @@ def flush_method(tuning_input: TuningInput) -> Advice | None:
 
 
 def data_file_buffering(tuning_input: TuningInput) -> Advice | None:
-    """MariaDB 11.0 and later."""
+    """Advise OFF on MariaDB 11.0 and later."""
     name = "innodb_data_file_buffering"
     now = tuning_input.variables.get(name)
     if now is None or tuning_input.product.service:
@@ -36,7 +36,7 @@ def data_file_buffering(tuning_input: TuningInput) -> Advice | None:
 
 
 def io_capacity_max(tuning_input: TuningInput) -> Advice | None:
-    """The bound of innodb_io_capacity, so it comes first."""
+    """Advise the limit of innodb_io_capacity, which is therefore set first."""
     name = "innodb_io_capacity_max"
     now = tuning_input.int_variable(name)
     if now is None or tuning_input.product.has_custom_storage:
@@ -46,7 +46,7 @@ def io_capacity_max(tuning_input: TuningInput) -> Advice | None:
 
 
 def io_capacity(tuning_input: TuningInput) -> Advice | None:
-    """200 by default on MySQL 8.0 and MariaDB, as of a spinning disk; 10000 since MySQL 8.4."""
+    """Advise 2000. The default is 200 on MySQL 8.0 and MariaDB, which suits a spinning disk, and 10000 since MySQL 8.4."""
     name = "innodb_io_capacity"
     now = tuning_input.int_variable(name)
     if now is None or tuning_input.product.has_custom_storage:
@@ -56,7 +56,7 @@ def io_capacity(tuning_input: TuningInput) -> Advice | None:
 
 
 def flush_neighbors(tuning_input: TuningInput) -> Advice | None:
-    """0 by default on MySQL 8.0, 1 on MariaDB."""
+    """Advise 0. The default is 0 on MySQL 8.0 and 1 on MariaDB."""
     name = "innodb_flush_neighbors"
     now = tuning_input.variables.get(name)
     if now is None or tuning_input.product.has_custom_storage:
@@ -66,7 +66,7 @@ def flush_neighbors(tuning_input: TuningInput) -> Advice | None:
 
 
 def adaptive_hash_index(tuning_input: TuningInput) -> Advice | None:
-    """On by default on MySQL 8.0; off since MySQL 8.4 and MariaDB 10.5."""
+    """Advise OFF. The index is on by default on MySQL 8.0, and off since MySQL 8.4 and MariaDB 10.5."""
     name = "innodb_adaptive_hash_index"
     now = tuning_input.variables.get(name)
     if now is None:
@@ -76,7 +76,7 @@ def adaptive_hash_index(tuning_input: TuningInput) -> Advice | None:
 
 
 def query_cache(tuning_input: TuningInput) -> Advice | None:
-    """MariaDB only; MySQL 8.0 has none."""
+    """Advise OFF on MariaDB. MySQL 8.0 does not have a query cache."""
     name = "query_cache_type"
     now = tuning_input.variables.get(name)
     if now is None:

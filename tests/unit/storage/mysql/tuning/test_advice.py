@@ -78,7 +78,7 @@ CLOUD_SQL = SERVERS["MySQL 8.0.36"] | {"version": "8.0.31-google", "version_comm
 AZURE = SERVERS["MySQL 8.0.36"] | {"aad_auth_only": "OFF"}
 
 
-def situation(
+def tuning_input(
     variables: dict[str, str], profile: Profile = Profile.DURABLE, memory: int | None = 16 * GIB
 ) -> TuningInput:
     return TuningInput(variables, Product.from_variables(variables), profile, memory, connections=20)
@@ -88,7 +88,7 @@ def changes(
     variables: dict[str, str], profile: Profile = Profile.DURABLE, memory: int | None = 16 * GIB
 ) -> dict[str, str]:
     """Variable -> advised value; `!` in front of what is not dynamic, `?` of what is for a person to decide."""
-    found = [one for one in advise(situation(variables, profile, memory)) if one.differs]
+    found = [one for one in advise(tuning_input(variables, profile, memory)) if one.differs]
     return {one.variable: f"{'?' if one.by_hand else '' if one.dynamic else '!'}{one.advised}" for one in found}
 
 
@@ -137,18 +137,18 @@ def test_a_profile_says_how_durable_a_commit_is_whatever_was_set(
                 "innodb_flush_log_at_trx_commit": set_flush,
                 "sync_binlog": set_sync,
             }
-            advised = {one.variable: one for one in advise(situation(variables, profile))}
+            advised = {one.variable: one for one in advise(tuning_input(variables, profile))}
             assert advised["innodb_flush_log_at_trx_commit"].advised == flush
             assert advised["sync_binlog"].advised == sync
             assert bool(advised["innodb_flush_log_at_trx_commit"].risk) == (profile is not Profile.DURABLE)
             assert bool(advised["sync_binlog"].risk) == (profile is not Profile.DURABLE)
 
 
-def test_no_rule_ever_speaks_of_the_checks_of_a_session_and_the_report_says_why() -> None:
+def test_no_rule_is_about_the_checks_of_a_session_and_the_report_has_the_reason() -> None:
     everything = {**_MYSQL, **_MARIADB, **_FILES, **_CAPACITY, "unique_checks": "ON", "foreign_key_checks": "ON"}
     for profile in Profile:
         for version in ("9.7.4", "10.11.19-MariaDB"):
-            named = {one.variable for one in advise(situation(everything | {"version": version}, profile))}
+            named = {one.variable for one in advise(tuning_input(everything | {"version": version}, profile))}
             assert named
             assert not named & {"unique_checks", "foreign_key_checks"}
     assert "unique_checks and foreign_key_checks are never touched" in UNTOUCHED_NOTE
@@ -167,7 +167,7 @@ def test_no_rule_ever_speaks_of_the_checks_of_a_session_and_the_report_says_why(
 def test_a_managed_server_is_named_and_its_buffer_pool_left_to_the_service(
     variables: dict[str, str], service: str
 ) -> None:
-    seen = situation(variables)
+    seen = tuning_input(variables)
     assert seen.product.service is not None
     assert seen.product.service.name == service
     assert notes(seen)[0].startswith(f"This is {service}: set variables in ")
@@ -185,8 +185,8 @@ def test_on_rds_the_redo_log_is_advised_and_on_aurora_nothing_of_its_own_storage
 
 def test_what_is_not_innodb_gets_no_advice() -> None:
     tidb = _MYSQL | {"version": "8.0.11-TiDB-v8.5.1", "version_comment": "TiDB Server (Apache License 2.0)"}
-    assert advise(situation(tidb)) == []
-    assert notes(situation(tidb)) == [
+    assert advise(tuning_input(tidb)) == []
+    assert notes(tuning_input(tidb)) == [
         "TiDB speaks MySQL's protocol but does not store with InnoDB: there is nothing to advise."
     ]
 
@@ -217,7 +217,7 @@ def test_the_buffer_pool_is_half_of_the_memory_and_the_redo_log_half_of_that(
     assert (int(found["innodb_buffer_pool_size"]), int(found["innodb_redo_log_capacity"])) == (pool, redo)
 
 
-def test_a_buffer_pool_is_whole_chunks_of_all_instances_so_that_the_server_takes_it_as_it_is() -> None:
+def test_a_buffer_pool_is_a_multiple_of_the_chunks_of_all_instances_so_that_the_server_does_not_round_it() -> None:
     variables = SERVERS["MySQL 8.0.36"] | {"innodb_buffer_pool_instances": "8"}
     assert changes(variables, memory=5 * GIB)["innodb_buffer_pool_size"] == str(2 * GIB)
     bounded = SERVERS["MariaDB 10.11.19"] | {"innodb_buffer_pool_size_max": str(3 * GIB)}
@@ -236,18 +236,18 @@ def test_nothing_that_is_large_enough_is_made_smaller_but_a_buffer_pool_that_doe
     assert changes(large, memory=13 * GIB)["innodb_buffer_pool_size"] == str(6 * GIB)
 
 
-def test_a_server_elsewhere_gets_no_size_of_a_pool_and_is_told_how_to_get_one() -> None:
+def test_a_remote_server_gets_no_size_of_a_pool_and_a_note_how_to_get_one() -> None:
     variables = SERVERS["MySQL 8.4.6"]
     assert changes(variables, Profile.THROUGHPUT, memory=None).keys() == {
         "innodb_flush_log_at_trx_commit", "sync_binlog", "innodb_log_buffer_size", "innodb_redo_log_capacity", "skip_name_resolve",
     }  # fmt: skip
-    assert "--memory 16GiB" in notes(situation(variables, memory=None))[0]
+    assert "--memory 16GiB" in notes(tuning_input(variables, memory=None))[0]
 
 
 def test_a_dedicated_server_sizes_itself() -> None:
     variables = SERVERS["MySQL 8.4.6"] | {"innodb_dedicated_server": "ON"}
     assert changes(variables) == {"skip_name_resolve": "?ON"}
-    assert any("sizes its buffer pool and redo log by itself" in note for note in notes(situation(variables)))
+    assert any("sizes its buffer pool and redo log by itself" in note for note in notes(tuning_input(variables)))
 
 
 @pytest.mark.parametrize(
@@ -294,28 +294,28 @@ def test_when_commits_do_not_sync_the_second_between_two_syncs_is_a_second() -> 
 
 
 def test_a_bound_is_raised_before_what_it_bounds() -> None:
-    order = [one.variable for one in advise(situation(SERVERS["MariaDB 10.11.19"]))]
+    order = [one.variable for one in advise(tuning_input(SERVERS["MariaDB 10.11.19"]))]
     assert order.index("innodb_io_capacity_max") < order.index("innodb_io_capacity")
 
 
 def test_a_cluster_and_a_replica_are_pointed_out() -> None:
-    said = " ".join(notes(situation(SERVERS["MariaDB 10.11.19"] | {"wsrep_on": "ON", "read_only": "ON"})))
+    said = " ".join(notes(tuning_input(SERVERS["MariaDB 10.11.19"] | {"wsrep_on": "ON", "read_only": "ON"})))
     assert "one node of a cluster" in said
     assert "read-only, as replicas are" in said
 
 
-def test_every_rule_has_nothing_to_say_about_a_variable_that_the_server_lacks() -> None:
-    nothing = situation({"version": "8.4.6"}, Profile.THROUGHPUT)
+def test_every_rule_gives_no_advice_about_a_variable_that_the_server_lacks() -> None:
+    nothing = tuning_input({"version": "8.4.6"}, Profile.THROUGHPUT)
     assert [rule(nothing) for rule in RULES] == [None] * len(RULES)
 
 
-def fragment_of(variables: dict[str, str], profile: Profile, already: frozenset[str] = frozenset()) -> str:
-    seen = situation(variables, profile)
+def snippet_of(variables: dict[str, str], profile: Profile, already: frozenset[str] = frozenset()) -> str:
+    seen = tuning_input(variables, profile)
     return my_cnf_snippet(advise(seen), seen.product, profile, notes(seen), already)
 
 
-def test_the_fragment_has_what_needs_a_restart_and_what_a_restart_would_undo() -> None:
-    text = fragment_of(SERVERS["MariaDB 10.11.19"], Profile.DURABLE)
+def test_the_snippet_has_what_needs_a_restart_and_what_a_restart_would_undo() -> None:
+    text = snippet_of(SERVERS["MariaDB 10.11.19"], Profile.DURABLE)
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines[0] == "[mysqld]"
     assert f"innodb_log_buffer_size = {64 * MIB}" in lines
@@ -324,16 +324,16 @@ def test_the_fragment_has_what_needs_a_restart_and_what_a_restart_would_undo() -
     assert "\n# skip_name_resolve = ON\n" in text
 
 
-def test_the_fragment_says_what_a_less_durable_profile_loses() -> None:
-    text = fragment_of(SERVERS["MariaDB 10.11.19"], Profile.THROUGHPUT)
+def test_the_snippet_describes_the_loss_of_a_less_durable_profile() -> None:
+    text = snippet_of(SERVERS["MariaDB 10.11.19"], Profile.THROUGHPUT)
     assert "gone for good" in re.sub(r"\n# ", " ", text)
     assert "innodb_flush_log_at_trx_commit = 0" in text
 
 
-def test_what_apply_has_set_is_in_the_fragment_though_nothing_differs_any_more() -> None:
+def test_what_apply_has_set_is_in_the_snippet_though_nothing_differs_any_more() -> None:
     variables = SERVERS["MariaDB 10.11.19"] | {"innodb_io_capacity": "2000"}
-    assert "\ninnodb_io_capacity = 2000" not in fragment_of(variables, Profile.DURABLE)
-    assert "\ninnodb_io_capacity = 2000" in fragment_of(variables, Profile.DURABLE, frozenset({"innodb_io_capacity"}))
+    assert "\ninnodb_io_capacity = 2000" not in snippet_of(variables, Profile.DURABLE)
+    assert "\ninnodb_io_capacity = 2000" in snippet_of(variables, Profile.DURABLE, frozenset({"innodb_io_capacity"}))
 
 
 def test_memory_is_what_the_container_may_have(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
         file.read()
 
 
-def test_a_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     with pytest.raises(ConfigurationError, match="cannot write the undo file"):
         UndoFile(tmp_path / "state", SERVER).write(UNDO)
