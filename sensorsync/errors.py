@@ -1,7 +1,7 @@
-"""The families of failure, each with its exit code.
+"""The error classes, one for each family of causes, with its exit code.
 
-An error's docstring is its message when none is given. A class stands for a family of causes; its exit code is on the branch
-(`docs/reference/exit-codes.md` is generated from here), and `hint` says what a person can do about it.
+The docstring of a class is the message of an error without its own message. The exit code is an attribute of the class
+(`docs/reference/exit-codes.md` is generated from here), and `hint` is the advice for people.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What a process of sensorsync says when it ends. Numbers are part of the interface and never change."""
+    """The exit code of a sensorsync process. The numbers are part of the interface and never change."""
 
     OK = 0
     UNEXPECTED = 1
@@ -52,9 +52,9 @@ class ConfigurationError(SensorsyncError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.excerpt = excerpt
-        """What is wrong as it stands there, and on a second line a caret below the place. For people alone."""
+        """The wrong text as it was written, and a second line with a caret below the error. For people only."""
         self.errors = tuple(errors)
-        """The errors that this one sums up, when several settings are wrong at once."""
+        """The errors that this one combines, when several settings are wrong at once."""
 
 
 class UsageError(ConfigurationError):
@@ -106,22 +106,22 @@ class AlreadyRunningError(SensorsyncError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that went wrong: a stable code for machines, a message and a hint for people."""
+    """One problem, with a stable code for programs, and a message and a hint for people."""
 
     code: str
     message: str
     hint: str | None = None
     excerpt: str | None = None
-    """Lines that show where, on a terminal."""
+    """Lines that show the place of the error, on a terminal."""
 
     @classmethod
     def from_error(cls, error: SensorsyncError) -> Problem:
-        """The problem that an error tells of."""
+        """Return the problem that an error describes."""
         excerpt = error.excerpt if isinstance(error, ConfigurationError) else None
         return cls(error.code, str(error), error.hint, excerpt)
 
     @classmethod
     def all_from_error(cls, error: SensorsyncError) -> tuple[Problem, ...]:
-        """The problems that an error tells of: its parts when it sums up several."""
+        """Return the problems that an error describes, or those of its `errors` when it combines several."""
         parts = error.errors if isinstance(error, ConfigurationError) else ()
         return tuple(cls.from_error(part) for part in parts or (error,))

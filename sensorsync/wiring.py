@@ -1,4 +1,4 @@
-"""From the settings to what opens, decodes and makes messages: here `envelope`, `mapping` and `reading` are wired together."""
+"""Functions that build the decoders, encoders and keys of messages from the settings, from `envelope`, `mapping` and `reading`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _MAX_KEY_BYTES = 64 * 1024
 
 
 def message_decoder(settings: Settings) -> Decoder:
-    """Delivery -> what it becomes: the envelope first, then the mappings, and for what none of them is for the reading. Thread-safe.
+    """Return the decoder of deliveries, which is thread-safe.
 
+    It opens the envelope first. Then it applies the mappings, and decodes a message that no mapping matches as a plain reading.
     Raises ConfigurationError when a key cannot be read or is wrong.
     """
     open_envelope = envelope(settings.security).verify_and_decrypt
@@ -46,7 +47,7 @@ def message_decoder(settings: Settings) -> Decoder:
 
     def plain(opened: bytes, delivery: Delivery) -> Reading | Rejected:
         decoded = decode(opened, delivery.topic, delivery.received_at)
-        if isinstance(decoded, Rejected):  # most often it was meant for a mapping whose topic or `when` is wrong
+        if isinstance(decoded, Rejected):  # most often it is for a mapping whose topic or `when` is wrong
             return Rejected(decoded.reason, f"no mapping is for this message; as a plain reading: {decoded.message}")
         return decoded
 
@@ -54,8 +55,8 @@ def message_decoder(settings: Settings) -> Decoder:
 
 
 def mappings(settings: Settings) -> Mappings:
-    """The mappings of these settings, which were checked when they were loaded."""
-    # With JMESPath and all formats, which nobody else needs.
+    """Return the mappings of these settings. They were checked when the settings were loaded."""
+    # Imported here, because it loads JMESPath and all formats, which are needed only with mappings.
     from sensorsync.config.sections.mapping_specifications import mapping_specs  # noqa: PLC0415
     from sensorsync.messages.mapping import Mappings  # noqa: PLC0415
 
@@ -63,7 +64,7 @@ def mappings(settings: Settings) -> Mappings:
 
 
 def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> ReadingDecoder:
-    """The decoder of plain readings by these settings; `max_age` in seconds."""
+    """Return the decoder of plain readings for these settings. `max_age` is in seconds."""
     return ReadingDecoder(
         ReadingRules(
             missing_ts=settings.missing_ts,
@@ -76,7 +77,7 @@ def reading_decoder(settings: ReadingSettings, max_age: float | None = None) -> 
 
 
 def envelope(settings: SecuritySettings) -> EnvelopeDecoder:
-    """The envelope of these settings. Raises ConfigurationError when a key cannot be read or is wrong."""
+    """Return the envelope decoder of these settings. Raises ConfigurationError when a key cannot be read or is wrong."""
     keys = [load_key(key) for key in settings.keys]
     try:
         return EnvelopeDecoder(keys, signatures=settings.signatures, encryption=settings.encryption)
@@ -85,7 +86,7 @@ def envelope(settings: SecuritySettings) -> EnvelopeDecoder:
 
 
 def envelope_without_signature_check(settings: SecuritySettings) -> EnvelopeDecoder:
-    """What opens dead letters for counting: signatures are not checked, for a message with a wrong one is parked, too.
+    """Return an envelope decoder for counting dead letters. It does not check signatures: a message with a wrong one is parked, too.
 
     Raises ConfigurationError when a key for encryption cannot be read or is wrong.
     """
@@ -94,12 +95,12 @@ def envelope_without_signature_check(settings: SecuritySettings) -> EnvelopeDeco
 
 
 def signing_key(settings: SecuritySettings) -> Key | None:
-    """The key that we sign with, None when none is configured. Raises ConfigurationError when it cannot be read or is wrong."""
+    """Return the signing key, None when none is configured. Raises ConfigurationError when it cannot be read or is wrong."""
     return None if settings.signing_key_settings is None else load_key(settings.signing_key_settings)
 
 
 def message_encoder(settings: SecuritySettings) -> Callable[[bytes], bytes] | None:
-    """What makes messages of readings: signed, encrypted or both, as far as there are keys for it; None when there are none.
+    """Return the function that signs and encrypts payloads, as far as there are keys for it; None when there are no keys.
 
     Raises ConfigurationError when a key cannot be read or is wrong.
     """
@@ -111,7 +112,7 @@ def message_encoder(settings: SecuritySettings) -> Callable[[bytes], bytes] | No
 
 
 def load_key(settings: KeySettings) -> Key:
-    """One key of `security.keys`. Raises ConfigurationError when it cannot be read or is wrong."""
+    """Return one key of `security.keys`. Raises ConfigurationError when it cannot be read or is wrong."""
     material = _key_material(settings)
     try:
         key = Key(settings.id, material, settings.algorithm)

@@ -1,4 +1,4 @@
-"""The settings: models, and how their values are found."""
+"""The models of the settings, and the loader that finds their values."""
 
 from __future__ import annotations
 

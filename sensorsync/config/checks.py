@@ -1,4 +1,4 @@
-"""Which credentials would travel unencrypted to another machine."""
+"""Checks of valid settings: credentials that would travel unencrypted, and mappings that receive no message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sensorsync.messages.topics import filter_includes, filters_overlap
 
 
 def broker_cleartext_credentials(settings: Settings) -> list[str]:
-    """A sentence when the broker's password would go over a network in the clear."""
+    """Return the warnings about a broker password that would cross a network unencrypted."""
     mqtt = settings.mqtt
     if mqtt.password is None or mqtt.use_tls or is_loopback(mqtt.host):
         return []
@@ -19,7 +19,7 @@ def broker_cleartext_credentials(settings: Settings) -> list[str]:
 
 
 def database_cleartext_credentials(settings: Settings) -> list[str]:
-    """A sentence when the database's password would, or could, go over a network in the clear."""
+    """Return the warnings about a database password that would, or could, cross a network unencrypted."""
     database = settings.database
     local = database.driver == "sqlite" or database.unix_socket is not None or is_loopback(database.host)
     if local or not database.password.get_secret_value():
@@ -35,7 +35,7 @@ def database_cleartext_credentials(settings: Settings) -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what goes to `host` stays on this machine."""
+    """Return True when data for `host` stays on this machine."""
     if host == "localhost":
         return True
     try:
@@ -45,7 +45,10 @@ def is_loopback(host: str) -> bool:
 
 
 def unreachable_mappings(settings: Settings) -> Iterator[str]:
-    """A sentence for each mapping of topics that nobody subscribes to, or that an earlier mapping takes all of."""
+    """Yield a sentence for each mapping that receives no message.
+
+    Either no filter in `mqtt.topics` matches its topics, or an earlier mapping takes all of them.
+    """
     takers: dict[str, str] = {}
     for mapping in settings.mappings:
         topic = TopicPattern(mapping.topic).filter

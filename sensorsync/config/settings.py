@@ -1,7 +1,7 @@
-"""`Settings`: the one reference for every key, put together from its sections.
+"""The model `Settings`: the single definition of every key, assembled from its sections.
 
-pydantic-settings is not used: it has no origin for each value, no line numbers and no suggestions, which are most of what a person
-needs when a setting is wrong. `loading.py` does that on python-dotenv and PyYAML.
+pydantic-settings is not used. It has no origin for each value, no line numbers and no suggestions, and a person needs mostly these
+when a setting is wrong. The package `config.loading` provides them with python-dotenv and PyYAML.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROOTS_STATE_DIR = Path("/var/lib/sensorsync")
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """`$XDG_STATE_HOME/sensorsync`, else /var/lib/sensorsync for root and ~/.local/state/sensorsync for others."""
+    """Return `$XDG_STATE_HOME/sensorsync`, else /var/lib/sensorsync for root and ~/.local/state/sensorsync for others."""
     if xdg := environ.get("XDG_STATE_HOME"):
         return Path(xdg) / "sensorsync"
     if os.geteuid() == 0:
@@ -67,12 +67,12 @@ class Settings(Section):
 
     @property
     def dead_letter_path(self) -> Path:
-        """The dead-letter box's file: `dead_letters.path`, or its place in `state_dir`."""
+        """Path of the dead-letter box: `dead_letters.path`, or `dead-letters.sqlite` in `state_dir`."""
         return self.dead_letters.path or self.state_dir / "dead-letters.sqlite"
 
     @property
     def target_tables(self) -> tuple[TargetTable, ...]:
-        """The tables that the mappings write to, besides `sensor_readings`."""
+        """Tables that the mappings write to, besides `sensor_readings`."""
         if not self.mappings:
             return ()
         from sensorsync.config.sections.mapping_specifications import target_tables  # noqa: PLC0415 - see _validate_mappings
@@ -82,7 +82,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _validate_mappings(self) -> Self:
         if self.mappings:
-            # Most configurations have none, and need not wait for the engine with JMESPath and all formats.
+            # The engine loads JMESPath and all formats. Most configurations have no mappings and do not have to wait for it.
             from sensorsync.config.sections.mapping_specifications import cross_mapping_issues  # noqa: PLC0415
 
             raise_for_issues(self, cross_mapping_issues(self.mappings, self.reading, max_age=self.security.max_age))

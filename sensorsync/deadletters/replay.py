@@ -23,7 +23,7 @@ from sensorsync.pipeline.writer import BatchWriter
 logger = logging.getLogger(__name__)
 
 MAX_JUDGEMENT_SECONDS = 120.0
-"""How long letters are tried again of which it is not known whether they are at fault; then they are left as they were."""
+"""Seconds for which letters are retried that may not be at fault. Then they are left as they were."""
 MAX_BATCH_RETRIES = 3
 """The number of retries of a batch before the database counts as unavailable. A lock wait or a fail-over may pass in this time."""
 

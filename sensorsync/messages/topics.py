@@ -7,11 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 MAX_BYTES = 65535
-"""The longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
+"""Bytes of the longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
 
 
 def check_filter(topic_filter: str) -> str:
-    """`topic_filter` when it can be subscribed to; raises ValueError with a sentence otherwise ([MQTT-4.7.1-1], [MQTT-4.7.1-2])."""
+    """Return `topic_filter` when it can be subscribed to.
+
+    Raises ValueError with a sentence otherwise ([MQTT-4.7.1-1], [MQTT-4.7.1-2]).
+    """
     _check_text(topic_filter)
     if topic_filter.startswith("$share/"):
         raise ValueError("must not begin with $share/: the group is set by mqtt.group, write the filter alone")
@@ -24,7 +27,7 @@ def check_filter(topic_filter: str) -> str:
 
 
 def filters_overlap(one: str, other: str) -> bool:
-    """Whether there is a topic that both filters match."""
+    """Return True when there is a topic that both filters match."""
     ours, theirs = one.split("/"), other.split("/")
     if {ours[0][:1], theirs[0][:1]} in ({"$", "#"}, {"$", "+"}):
         return False
@@ -33,18 +36,18 @@ def filters_overlap(one: str, other: str) -> bool:
             return True
         if mine != yours and "+" not in {mine, yours}:
             return False
-    # `a/#` matches `a`, too (section 4.7.1.2).
+    # `a/#` also matches `a` (section 4.7.1.2).
     longer = max(ours, theirs, key=len)[min(len(ours), len(theirs)) :]
     return not longer or longer == ["#"]
 
 
 def filter_includes(wide: str, narrow: str) -> bool:
-    """Whether the filter `wide` matches every topic that the filter `narrow` matches."""
+    """Return True when the filter `wide` matches every topic that the filter `narrow` matches."""
     ours, theirs = wide.split("/"), narrow.split("/")
     if ours[0] in {"+", "#"} and theirs[0].startswith("$"):
         return False
     for place, mine in enumerate(ours):
-        if mine == "#":  # it stands for the level above, too (section 4.7.1.2)
+        if mine == "#":  # it also matches the parent level (section 4.7.1.2)
             return True
         yours = theirs[place] if place < len(theirs) else "#"
         if yours == "#" or mine not in {"+", yours}:
@@ -53,7 +56,7 @@ def filter_includes(wide: str, narrow: str) -> bool:
 
 
 def check_name(topic: str) -> str:
-    """`topic` when it can be published to; raises ValueError with a sentence otherwise ([MQTT-3.3.2-2])."""
+    """Return `topic` when it can be published to. Raises ValueError with a sentence otherwise ([MQTT-3.3.2-2])."""
     _check_text(topic)
     if "+" in topic or "#" in topic:
         raise ValueError("a topic to publish to has no + and no #")
@@ -61,7 +64,7 @@ def check_name(topic: str) -> str:
 
 
 def check_group(group: str) -> str:
-    """`group` when it can name a shared subscription; raises ValueError otherwise ([MQTT-4.8.2-1], [MQTT-4.8.2-2])."""
+    """Return `group` when it can name a shared subscription. Raises ValueError otherwise ([MQTT-4.8.2-1], [MQTT-4.8.2-2])."""
     _check_text(group)
     if any(character in group for character in "/+#"):
         raise ValueError("the name of a group has no /, + or #")
@@ -69,7 +72,7 @@ def check_group(group: str) -> str:
 
 
 def check_identifier(text: str) -> str:
-    """`text` when it can be a part of a client id; raises ValueError otherwise."""
+    """Return `text` when it can be a part of a client id. Raises ValueError otherwise."""
     _check_text(text)
     if any(character in text for character in "/+#") or not text.isprintable():
         raise ValueError("a part of a client id has no /, + or # and no control characters")
@@ -77,7 +80,10 @@ def check_identifier(text: str) -> str:
 
 
 def filter_matches(topic_filter: str, topic: str) -> bool:
-    """Whether a filter matches a topic's name (section 4.7.1); wildcards don't reach topics that begin with $ ([MQTT-4.7.2-1])."""
+    """Return True when a filter matches a topic name (section 4.7.1).
+
+    A wildcard in the first level does not match topics that begin with $ ([MQTT-4.7.2-1]).
+    """
     wanted, levels = topic_filter.split("/"), topic.split("/")
     if topic.startswith("$") and wanted[0] in {"+", "#"}:
         return False

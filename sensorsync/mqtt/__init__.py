@@ -1,1 +1,1 @@
-"""Everything that has a socket to a broker."""
+"""Everything that opens connections to a broker."""

@@ -1,7 +1,7 @@
-"""Listening in: some messages of a broker, by a client of its own that takes nothing away from anybody.
+"""Sampling of a broker's messages by a separate client that takes no message away from a subscriber.
 
-Its client id is random, its session clean and gone with it, its subscription plain and not shared: the broker gives it copies. With
-QoS 0 there is nothing to acknowledge, and nothing waits for it in the broker.
+Its client id is random. Its session is clean and ends with the connection. Its subscription is plain and not shared, so the
+broker sends it copies. With QoS 0 there is nothing to acknowledge, and the broker queues nothing for it.
 """
 
 from __future__ import annotations
@@ -27,27 +27,30 @@ from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.pipeline.ledger import AckLedger
 
 _FIRST_FAILURE_CODE = 0x80
-"""Reason codes from here on are failures."""
+"""Lowest reason code that is a failure."""
 
 
 @asynccontextmanager
 async def sample_messages(
     settings: Settings, topic_filters: Sequence[str], limit: int
 ) -> AsyncIterator[MessageSampler]:
-    """A listener to these topic filters, connected and subscribed, that takes `limit` messages at most. Raises BrokerError."""
+    """Connect and subscribe a sampler of these topic filters that takes at most `limit` messages.
+
+    Raises BrokerError.
+    """
     name = f"{settings.mqtt.client_id}-map-{secrets.token_hex(4)}"
     options = replace(connect_options(settings, name), clean_start=True, session_expiry=0)
-    listener = MessageSampler(options, limit)
-    connection = await open_connection(options, listener)
+    sampler = MessageSampler(options, limit)
+    connection = await open_connection(options, sampler)
     try:
-        await listener.subscribe(topic_filters)
-        yield listener
+        await sampler.subscribe(topic_filters)
+        yield sampler
     finally:
         await connection.close(end_session=True)
 
 
 class MessageSampler:
-    """The Handler of the connection, and what it heard. Use `listening`."""
+    """The ConnectionHandler that collects the messages of a sample. Create it with `sample_messages`."""
 
     def __init__(self, options: ConnectOptions, limit: int) -> None:
         self._options = options
@@ -58,16 +61,16 @@ class MessageSampler:
         self._unused_accounting = AckLedger(0), PipelineCounters(0.0)
 
     async def next(self) -> Delivery:
-        """The next message, once it is there. Raises BrokerError when the connection is lost."""
-        heard = await self._samples.get()
-        if isinstance(heard, SensorsyncError):
-            raise heard
-        return heard
+        """Return the next message as soon as it has arrived. Raises BrokerError when the connection is lost."""
+        sample = await self._samples.get()
+        if isinstance(sample, SensorsyncError):
+            raise sample
+        return sample
 
     async def subscribe(self, topic_filters: Sequence[str]) -> None:
-        """SUBSCRIBE, and what the broker says to it. Retained messages are not asked for: `subscribe` gets none either.
+        """Send SUBSCRIBE, and check the broker's answer.
 
-        Raises BrokerError.
+        Retained messages are not requested, because `subscribe` does not get any either. Raises BrokerError.
         """
         filters = [
             TopicFilter(one, max_qos=QoS.AT_MOST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
@@ -87,18 +90,18 @@ class MessageSampler:
             if int(code) >= _FIRST_FAILURE_CODE:
                 raise suback_error(self._options, pattern, code)
 
-    # -- Handler -------------------------------------------------------------------------------------------------------
+    # -- ConnectionHandler ---------------------------------------------------------------------------------------------
 
     def connection_ready(self, connection: BrokerConnection) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._connection = connection
 
     def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
-        """See Handler."""
+        """See ConnectionHandler."""
         deliveries, answer = deliveries_from_packets(packets, *self._unused_accounting)
         if isinstance(answer, SubAckPacket) and not self._suback.done():
             self._suback.set_result(answer)
-        live = [one for one in deliveries if not (one.properties or {}).get("retain")]  # MQTT 3.1.1 sends those, too
+        live = [one for one in deliveries if not (one.properties or {}).get("retain")]  # MQTT 3.1.1 brokers send them
         for delivery in live[: self._remaining]:
             self._samples.put_nowait(delivery)
         self._remaining -= min(self._remaining, len(live))
@@ -106,11 +109,11 @@ class MessageSampler:
             self._connection.pause_reading()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         error = error or BrokerUnavailable("the connection is closed")
         if not self._suback.done():
             self._suback.set_exception(error)
         self._samples.put_nowait(error)
 
     def writing_paused(self, paused: bool) -> None:
-        """See Handler; what a listener sends is little."""
+        """See ConnectionHandler. A sampler sends too little for a pause to matter."""

@@ -1,1 +1,1 @@
-"""The way of a message from a broker to a committed row: pure of vendors and of configuration."""
+"""The path of a message from a broker to a committed row. It depends on no vendor and on no configuration."""

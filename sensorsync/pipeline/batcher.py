@@ -1,8 +1,8 @@
-"""Batcher: when a batch leaves, and with what. Pure: it owns no clock, timer or thread; time is an argument.
+"""The batcher, which decides when a batch is due and which deliveries it has. It owns no clock, timer or thread: time is an argument.
 
-A batch leaves as soon as somebody can write it and nothing more is at hand. Size and time-out are ceilings, not a pace: a broker
-sends no more than its window until we acknowledge, so a batch that waits for company it can't get only wastes the window
-(32 messages / 200 ms = 160 messages/s).
+A batch is due as soon as a writer is free and the input is drained. Size and time-out are upper limits, not a pace. A broker sends
+no more messages than its delivery window until they are acknowledged. A batch that waits for messages which cannot come only wastes
+that window (32 messages / 200 ms = 160 messages/s).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Batch:
     deliveries: Sequence[Delivery]
     reason: FlushReason
     arrivals: Sequence[tuple[int, float]] = ()
-    """(how many of them came together, when), in order: seconds on the clock of `Batcher.add`."""
+    """(number of deliveries that arrived together, time of arrival), in order. Times are seconds on the clock of `Batcher.add`."""
 
 
 class Batcher:
-    """Collects deliveries in order of arrival. `size` in messages, `timeout` in seconds."""
+    """A collector of deliveries in arrival order. `size` is in messages, `timeout` in seconds."""
 
     def __init__(self, size: int, timeout: float) -> None:
         self._size = size
         self._timeout = timeout
         self._pending: list[Delivery] = []
         self._arrivals: deque[tuple[int, float]] = deque()
-        """(how many came together, when), oldest first; what is left of the first when a part of it left."""
+        """(number of pending deliveries that arrived together, time of arrival), oldest first. A batch may take a part of a group."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -41,25 +41,25 @@ class Batcher:
         return iter(self._pending)
 
     def add(self, deliveries: Sequence[Delivery], now: float) -> None:
-        """Take over deliveries that arrived at `now` (seconds, monotonic)."""
+        """Add deliveries that arrived at `now` (seconds, monotonic)."""
         if deliveries:
             self._pending.extend(deliveries)
             self._arrivals.append((len(deliveries), now))
 
     @property
     def oldest_arrival(self) -> float | None:
-        """When the one that has waited longest came; None when there is none."""
+        """The time of arrival of the delivery that has waited longest; None when there is none."""
         return self._arrivals[0][1] if self._arrivals else None
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until the oldest delivery will have waited for the time-out (0 if it has); None when there is none."""
+        """Return the seconds until the oldest delivery reaches the time-out, 0 if it has; None when there is no delivery."""
         return max(0.0, self._arrivals[0][1] + self._timeout - now) if self._arrivals else None
 
     def take(self, now: float, *, writer_free: bool, input_drained: bool, stopping: bool = False) -> Batch | None:
-        """The next batch, if one is due.
+        """Return the next batch if one is due, None otherwise.
 
-        `writer_free`: a writer would start on it at once. `drained`: nothing more is known to wait in the sockets.
-        A FULL batch leaves in any case, so don't ask when it could not be taken.
+        `writer_free` means that a writer would start on it at once. `input_drained` means that no more data is known to wait in the
+        sockets. A FULL batch is due in any case, so do not call this while the writers have no room for it.
         """
         if not self._pending:
             return None

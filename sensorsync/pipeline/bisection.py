@@ -28,10 +28,11 @@ class DatabaseAway(Exception):
 
 
 class RejectionBreaker:
-    """Tells a poison row from a database that refuses everything.
+    """A circuit breaker that distinguishes a poison row from a database that rejects every row.
 
-    Rows of `limit` messages refused in a row with none stored between, counted over batches and writers, are *systemic*: the fault
-    is not in the rows, so they are kept, not parked. One row stored ends it, also for a batch that is kept: its poison is parked.
+    It opens when rows of `limit` consecutive messages are rejected and none is stored between them, counted over batches and
+    writers. Then the cause is not in the rows, so the batch is kept and retried, and nothing is parked. One stored row closes the
+    breaker, also for a batch that is kept. Its poison rows are parked then.
     """
 
     def __init__(self, limit: int = 100) -> None:
@@ -40,27 +41,27 @@ class RejectionBreaker:
         self._consecutive = 0
         self._unexplained = 0
         self.last_success = object()
-        """Another object after each row that was stored, by any writer."""
+        """A marker that is a new object after each row that any writer stored."""
 
     @property
     def is_open(self) -> bool:
-        """True when the last `limit` messages were all refused."""
+        """True when the last `limit` messages were all rejected."""
         return self._consecutive >= self._limit
 
     def record_success(self) -> None:
-        """Note that a row was stored."""
+        """Close the breaker, because a row was stored."""
         self._consecutive = self._unexplained = 0
         self.last_success = object()
 
     def record_rejection(self) -> None:
-        """Note that a message's first row was refused."""
+        """Count a message of which the first row was rejected."""
         with self._lock:
             self._consecutive += 1
 
     def allows_set_aside(self) -> bool:
         """Return True when a message may be set aside for a failure without evidence against its row, and count that failure.
 
-        A few may, so that a poison row does not stop the others; when as many fail with none stored between, it is an outage.
+        A few may, so that a poison row does not stop the others. When as many fail with none stored between them, it is an outage.
         """
         with self._lock:
             self._unexplained = min(self._unexplained + 1, _MAX_UNEXPLAINED + 1)
@@ -84,7 +85,7 @@ class RowOutcomes:
 
 
 class Bisection:
-    """How one writer stores the rows of a batch, one transaction after the other."""
+    """The way in which one writer stores the rows of a batch, one transaction after the other."""
 
     def __init__(self, breaker: RejectionBreaker, size: TransactionSize, clock: Callable[[], float]) -> None:
         self._breaker = breaker

@@ -1,8 +1,8 @@
-"""The types that carry the promise, and the protocols of what stands at both ends.
+"""The types that carry the delivery guarantee, and the protocols of the source, the sink and the dead-letter box.
 
-A delivery owes an answer. The debt is a type of its own, `AckToken`, and not a method on the message, so that a batch can be split,
-retried and parked without anybody being able to acknowledge a part of it by mistake: only a settled token pays, only the ledger that
-issued it turns it into a PUBACK, and only on the connection it came from.
+A delivery of QoS 1 has to be acknowledged. The right to do so is a type, `AckToken`, and not a method of the message. A batch can
+therefore be split, retried and parked, and no part of it can be acknowledged by mistake. A token has to be settled first, only the
+ledger that issued it turns it into a PUBACK, and only on the connection that the delivery came from.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class AckToken(NamedTuple):
     """The right to acknowledge one delivery, once, on the connection that it came from."""
 
     link: int
-    """Which of the source's connections."""
+    """The number of the connection within the source."""
     epoch: int
-    """How many times that link had connected; a token of an earlier epoch pays nothing (a packet id is reused)."""
+    """The number of times that link had connected. A token of an earlier epoch acknowledges nothing, because packet ids are reused."""
     seq: int
-    """Position in the order of arrival within the epoch ([MQTT-4.6.0-2])."""
+    """Position in arrival order within the epoch ([MQTT-4.6.0-2])."""
     packet_id: int
 
 
 class Delivery(NamedTuple):
-    """One PUBLISH as it arrived. `token` is None for QoS 0, which owes no answer."""
+    """One PUBLISH as it arrived. `token` is None for QoS 0, which is not acknowledged."""
 
     topic: str
     payload: bytes
@@ -60,35 +60,35 @@ class Delivery(NamedTuple):
     """Seconds since the epoch (Unix time, UTC)."""
     token: AckToken | None
     properties: Mapping[str, object] | None = None
-    """MQTT 5 properties worth keeping with a dead letter (content type, user properties), None when there are none."""
+    """The MQTT 5 properties that a dead letter stores (content type, user properties); None when there are none."""
     packet_error: str | None = None
-    """Why the packet itself could not be read (it was not MQTT); such a message is parked as it is."""
+    """The reason why the packet could not be parsed (it was not MQTT). Such a message is parked as it is."""
 
 
 class FlushReason(StrEnum):
-    """Why a batch left the batcher."""
+    """The reason why a batch was due."""
 
     FULL = "full"
     """It reached its size."""
     STALLED = "stalled"
-    """A writer was free and nothing more was at hand."""
+    """A writer was free and the input was drained."""
     LINGER = "linger"
-    """Its oldest member had waited for the batch time-out."""
+    """Its oldest delivery had waited for the batch time-out."""
     DRAIN = "drain"
     """The pipeline is stopping."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that can never be stored as it is, with all that is needed to replay it."""
+    """A message that can never be stored as it is, with everything that a replay needs."""
 
     topic: str
     payload: bytes
     qos: int
     properties: Mapping[str, object] | None
     reason: str
-    """A stable word: `json`, `type`, `signature`, `database`, `internal`, ..."""
+    """A stable identifier: `json`, `type`, `signature`, `database`, `internal`, ..."""
     errno: int | None
-    """The database's error number, when it was the database that refused."""
+    """The database's error number, when the database rejected the message."""
     message: str
     received_at: float
     """Seconds since the epoch (Unix time, UTC)."""
@@ -96,27 +96,27 @@ class DeadLetter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What became of one batch, by index into it: every message is stored or rejected. A batch that is neither has no report."""
+    """The outcome of one batch. Every message is stored or rejected; a batch that is kept has no report."""
 
     messages_stored: int
-    """Messages all of whose rows are committed."""
+    """Messages whose rows are all committed."""
     rows_stored: int
-    """Rows that are committed, those of partly rejected messages, too. Where every message gives one row, `stored`."""
+    """Committed rows, including those of partly rejected messages. Equal to `messages_stored` where every message gives one row."""
     redelivered_rows: int
-    """Of the rows, the ones that were there before."""
+    """The number of these rows that were in the table before."""
     rejected: Mapping[int, DeadLetter]
-    """Index in the batch -> its dead letter, all of them fsynced. A message of several rows is parked whole when one is rejected."""
+    """Index in the batch -> dead letter, all of them fsynced. A message of several rows is parked whole when one row is rejected."""
     transactions: int
-    """Transactions that it took, at least 1; not those that a batch was divided into only because it gives very many rows."""
+    """Transactions that the batch took, at least 1. The further ones of a batch that very many rows divide into parts do not count."""
     set_aside: frozenset[int] = frozenset()
     """Indices of messages that are neither stored nor parked yet: `BatchWriter.retry_set_aside` reports on them later."""
 
 
 class SinkUnavailable(Exception):
-    """The database cannot take the batch now. Nothing is known to be stored; the same batch again is right.
+    """The database cannot store the batch now. No row is known to be stored, so the same batch can be written again.
 
-    `errno` is the database's number, `ambiguous` that the connection broke during COMMIT (rows may be there), `prompt` that a retry
-    need not wait (a deadlock).
+    `errno` is the database's error number. `commit_outcome_unknown` means that the connection broke during COMMIT, so the rows may
+    be stored. `retry_immediately` means that a retry need not wait (a deadlock).
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SinkUnavailable(Exception):
 
 
 class BatchRejected(Exception):
-    """The database refuses at least one row of the batch for what is in it; nothing of the batch is stored."""
+    """The database rejects at least one row of the batch because of its values. No row of the batch is stored."""
 
     def __init__(self, message: str, *, errno: int | None = None, reason: str = "database") -> None:
         super().__init__(message)
@@ -151,7 +151,7 @@ class TransactionTooLarge(Exception):
 
 
 class RowSuspected(Exception):
-    """The database refuses the one row of the batch, with an error that does not tell whether the row is at fault.
+    """The database refuses the one row of the batch, with an error that does not show whether the row is at fault.
 
     `other_row_accepted`: at the same time it accepted another row with the same device id into the same table (rolled back).
     """
@@ -163,7 +163,7 @@ class RowSuspected(Exception):
 
 
 class SinkMisconfigured(Exception):
-    """No batch can ever be stored until a person mends something: a missing table, a missing right, a wrong password."""
+    """No batch can be stored until a person fixes the database: a missing table, a missing privilege or a wrong password."""
 
     def __init__(self, message: str, *, errno: int | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -172,87 +172,90 @@ class SinkMisconfigured(Exception):
 
 
 class DeadLetterBoxUnavailable(Exception):
-    """The dead-letter box cannot take letters now (disk full, locked, read-only). Nothing was parked."""
+    """The dead-letter box cannot be written now (disk full, locked, read-only). No letter was parked."""
 
 
 class Sink(Protocol):
-    """One writer's way into the database. It belongs to one thread."""
+    """One writer's connection to the database. It belongs to one thread."""
 
     def write(self, rows: Sequence[Row]) -> int:
-        """Commit all of `rows` in one transaction, or none; return how many were new.
+        """Commit all of `rows` in one transaction, or none, and return the number of new rows.
 
-        Rows that are there already (same key) are no error. Returns only after the server answered OK to COMMIT.
+        Rows that are in the table already (same key) are not an error. Returns only after the server answered OK to COMMIT.
         Raises SinkUnavailable, BatchRejected or SinkMisconfigured; TransactionTooLarge for several rows, RowSuspected for one.
         """
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         ...
 
 
 class DeadLetterBox(Protocol):
-    """Where messages go that can never be stored. Used by several threads at once."""
+    """The store of messages that can never become rows as they are. It is used by several threads at once."""
 
     def park(self, letters: Sequence[DeadLetter]) -> int:
-        """Store all of `letters`, fsynced, or none; return how many were new. Raises DeadLetterBoxUnavailable."""
+        """Store all of `letters`, fsynced, or none, and return the number of new ones. Raises DeadLetterBoxUnavailable."""
         ...
 
 
 class Decoder(Protocol):
-    """Delivery -> Reading | TableRow | FanOut | Rejected: verifies, decrypts, parses. Thread-safe; raises nothing on purpose."""
+    """A function that verifies, decrypts and parses a delivery.
+
+    It returns a row (Reading or TableRow), several rows (FanOut), or Rejected. It is thread-safe and raises no exception on purpose.
+    """
 
     def __call__(self, delivery: Delivery) -> Row | FanOut | Rejected: ...
 
 
 class DeliveryHandler(Protocol):
-    """Where a source puts what it receives. All calls come from the event loop's thread."""
+    """The receiver of a source's deliveries. All calls come from the event loop's thread."""
 
     def holds(self, token: AckToken) -> bool:
-        """Whether the batcher or a writer has this delivery."""
+        """Return True when the batcher or a writer has this delivery."""
         ...
 
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
-        """Take over what one read of one socket held, in order of arrival; `more`: it probably holds more already."""
+        """Take over the deliveries of one read of one socket, in arrival order. `more`: it probably has more data already."""
         ...
 
     def fail(self, error: BaseException) -> None:
-        """The source can't go on (refused for good, session taken over): stop the pipeline."""
+        """Stop the pipeline, because the source cannot continue (permanently refused, session taken over)."""
         ...
 
 
 class Source(Protocol):
-    """Where deliveries come from. All methods are called on the event loop's thread."""
+    """The origin of the deliveries. All methods are called on the event loop's thread."""
 
     @property
     def connected(self) -> bool:
-        """Whether all of its connections are up."""
+        """True when all of its connections are up."""
         ...
 
     async def start(self, handler: DeliveryHandler) -> None:
-        """Connect and subscribe; deliveries flow into `inlet` from then on. Raises BrokerError when refused for good."""
+        """Connect and subscribe; from then on `handler` receives the deliveries. Raises BrokerError when permanently refused."""
         ...
 
     def settle(self, tokens: Sequence[AckToken]) -> None:
-        """These deliveries are stored or parked: acknowledge what is in order."""
+        """Mark these deliveries as stored or parked, and acknowledge those whose turn it is by arrival order."""
         ...
 
     def pause(self) -> None:
-        """Stop reading from the sockets (back-pressure); what was received stays owed."""
+        """Stop reading from the sockets (back-pressure). Deliveries received before are still to be settled."""
         ...
 
     def resume(self) -> None:
-        """Read again."""
+        """Continue to read from the sockets."""
         ...
 
     async def drain_and_end_sessions(self) -> None:
-        """For good: unsubscribe, and return once nothing more comes and everything is acknowledged."""
+        """Unsubscribe, and return once no more messages arrive and all are acknowledged; the sessions can end then."""
         ...
 
     def stop_receiving(self) -> None:
-        """Hand over nothing more; acknowledgements still go out."""
+        """Hand over no more deliveries; acknowledgements are still sent."""
         ...
 
     async def close(self) -> None:
-        """Send the last acknowledgements, DISCONNECT, keep the sessions."""
+        """Send the last acknowledgements and DISCONNECT. The broker keeps the sessions that are not drained."""
         ...

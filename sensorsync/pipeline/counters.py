@@ -1,9 +1,8 @@
-"""What the pipeline counts, and a frozen picture of it.
+"""The counters of the pipeline, and a frozen snapshot of them.
 
-Counting is on the hot path and costs additions of integers, by batch wherever that says enough. Each object has one thread that writes
-it: the event loop's a `PipelineCounters`, each
-writer's thread its own `WriterCounters`; `ConnectionPoolCounters` has a lock.
-A picture may be taken at any time.
+Counting is on the hot path and costs only additions of integers, by batch wherever that is precise enough. Each object is written by
+one thread. The event loop's thread writes a `PipelineCounters`, and each writer's thread its own `WriterCounters`.
+`ConnectionPoolCounters` has a lock. A snapshot may be taken at any time.
 """
 
 from __future__ import annotations
@@ -21,79 +20,82 @@ from typing import Final, Protocol
 BATCH_SIZE_BUCKETS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000)
 """Upper bounds of the histogram of batch sizes, in messages."""
 DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-"""Upper bounds of the histograms of how long our own work takes."""
+"""Upper bounds of the histograms of durations inside sensorsync, in seconds."""
 AGE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21_600, 86_400)
-"""Upper bounds of the histogram of how old readings are: they may have waited in a device or a broker for a day."""
+"""Upper bounds of the histogram of the age of readings, in seconds. They may have waited in a device or a broker for a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The counters at one moment. Counts of messages since the start unless said otherwise; durations in seconds."""
+    """The counters at one moment. Counts are of messages since the start unless documented otherwise; durations are in seconds."""
 
     received: int
     landed: int
-    """Rows that are committed: one for each message, unless a mapping makes several of one."""
+    """Committed rows: one for each message, unless a mapping makes several rows of one message."""
     duplicates: int
-    """Of these, the ones that were there before (redeliveries)."""
+    """The number of these rows that were in the table before (redeliveries)."""
     parked: int
     settled: int
-    """Stored or parked, and so acknowledged where an acknowledgement was due."""
+    """Messages that are stored or parked, and acknowledged where the QoS requires it."""
     queue_depth: int
-    """Received and not yet settled."""
+    """Messages received and not yet settled."""
     retries: int
-    """Transactions that had to be made again."""
+    """Transactions that were repeated."""
     batches: int
     flushes: Mapping[str, int]
-    """Batches by the reason for which they left the batcher."""
+    """Batches by the reason why they were due."""
     parked_by_reason: Mapping[str, int]
     reconnects: int
     sessions_lost: int
     links: int
     """Connections that are up now."""
     in_flight: int
-    """Received on them and not yet acknowledged."""
+    """Messages received on these connections and not yet acknowledged."""
     window: int
-    """How many that may be before the broker holds back, estimated; 65535 or more on each connection: it does not."""
+    """The estimated limit of `in_flight` at which the broker stops sending. 65535 or more on each connection means no limit."""
     resends: int
-    """Copies of a delivery that is still on its way."""
+    """Copies of a delivery that is not settled yet."""
     new: int
-    """Landed since the last picture that was taken for a report."""
+    """Rows committed since the last snapshot that was taken for a report."""
     rate: float
-    """Landed per second since then."""
+    """Rows committed per second since that snapshot."""
     latency: float
-    """Mean seconds from arrival to settled, since then."""
+    """Mean seconds from arrival to settled, since that snapshot."""
     first_arrival: float | None
-    """When the first message came: seconds on the loop's clock, which all processes of a machine share."""
+    """The arrival of the first message, in seconds on the loop's clock, which all processes of a machine share."""
     last_settled: float | None
-    """When the last batch was settled."""
+    """The time at which the last batch was settled, on the same clock."""
 
     @property
     def overall_rate(self) -> float:
-        """Landed per second, from the first arrival to the last commit."""
+        """Rows committed per second, from the first arrival to the last settled batch."""
         if self.first_arrival is None or self.last_settled is None:
             return 0.0
         return self.landed / max(self.last_settled - self.first_arrival, 1e-9)
 
 
 class RetryCause(StrEnum):
-    """Why a batch was kept, to be tried again."""
+    """The reason why a batch was kept, to be retried."""
 
     DATABASE = "database"
-    """The database could not be reached, or could not take it."""
+    """The database could not be reached, or could not store the batch."""
     LOCK = "lock"
-    """A deadlock; tried again at once."""
+    """A deadlock. The batch is retried at once."""
     CONFIGURATION = "configuration"
-    """The database is not ready for us: a table, a right or a password."""
+    """The database is not set up for sensorsync: a table, a privilege or a password is missing or wrong."""
     REFUSALS = "refusals"
-    """It refuses every reading, so the fault is not in the readings."""
+    """The database rejects every row, so the cause is not in the rows."""
     SUSPECT = "suspect"
-    """It refuses one message for a reason that does not tell whether the message is at fault: set aside."""
+    """The database refuses one message with an error that does not show whether the message is at fault. It is set aside."""
     DEAD_LETTERS = "dead_letters"
-    """The dead-letter box takes nothing."""
+    """The dead-letter box cannot be written."""
 
 
 class Histogram:
-    """How many values were how large: `counts[i]` were at most `bounds[i]` and above the bound before, the last above all bounds."""
+    """The distribution of values over buckets.
+
+    `counts[i]` values were at most `bounds[i]` and above the previous bound. The last count is of values above all bounds.
+    """
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -103,37 +105,37 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float, count: int = 1) -> None:
-        """Count a value that was seen so many times. A negative one (a clock was set back) counts as 0."""
+        """Count a value that was seen `count` times. A negative value (a clock was set back) counts as 0."""
         value = max(value, 0.0)
         self._counts[bisect_left(self._bounds, value)] += count
         self._sum += value * count
 
     def sum_and_counts(self) -> list[float]:
-        """The sum of all values, then the counts."""
+        """Return the sum of all values, followed by the counts."""
         return [self._sum, *self._counts]
 
 
 class WriterCounters:
-    """What one writer counts."""
+    """Counters of one writer thread."""
 
     def __init__(self) -> None:
         self.batch_seconds = Histogram(DURATION_BUCKETS)
         self.commit_seconds = Histogram(DURATION_BUCKETS)
         self.event_age_seconds = Histogram(AGE_BUCKETS)
         self.retries_by_cause: Counter[tuple[str, str]] = Counter()
-        """By cause and error number (empty when there is none)."""
+        """Retries by cause and error number (empty when there is none)."""
         self.blocked_by: tuple[RetryCause, str] | None = None
-        """Why the batch in its hands is kept, and the sentence; None while it gets on."""
+        """The cause and the message of the error for which the writer's batch is kept; None while it makes progress."""
         self.last_commit = 0.0
-        """Unix time; 0: never."""
+        """Unix time of the latest commit; 0 before the first."""
 
     def count_retry(self, cause: RetryCause, error: Exception) -> None:
-        """A batch is kept because of `error`, and will be tried again."""
+        """Count a batch that is kept because of `error`, and will be retried."""
         errno = getattr(error, "errno", None)
         self.retries_by_cause[cause, "" if errno is None else str(errno)] += 1
 
     def count_commit(self, seconds: float, event_time: str | None) -> None:
-        """A transaction of so many seconds is committed; `event_time` is the `ts` of a row of it, which stands for all."""
+        """Count a commit after `seconds`. `event_time` is the `ts` of one row of the transaction, as a sample of all of them."""
         self.last_commit = time.time()
         self.commit_seconds.observe(seconds)
         if event_time is not None:
@@ -141,7 +143,7 @@ class WriterCounters:
 
 
 class ConnectionPoolCounters:
-    """What a pool of database connections counts; any thread may call."""
+    """Counters of a pool of database connections. Any thread may call."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -149,7 +151,7 @@ class ConnectionPoolCounters:
         self._lock = threading.Lock()
 
     def add(self, *, in_use: int = 0, opened: int = 0, discarded: int = 0, waits: int = 0) -> None:
-        """Add to the counts."""
+        """Add to the counters."""
         with self._lock:
             self.in_use += in_use
             self.opened += opened
@@ -175,20 +177,20 @@ class PipelineCounters:
         self.flushes: Counter[str] = Counter()
         self.parked_by_reason: Counter[str] = Counter()
         self.queue_bytes = 0
-        """Bytes of what is received and not yet settled."""
+        """Bytes of the topics and payloads of messages received and not yet settled."""
         self.reading_paused = False
-        """Whether the sockets are left alone, because too much is in memory."""
+        """True while the sockets are not read, because too much is in memory."""
         self.reading_pauses = 0
         self.oldest_arrival: Callable[[], float | None] = lambda: None
-        """When the delivery came that has waited longest: seconds on the loop's clock, None when there is none."""
+        """A function that returns the arrival of the oldest unsettled delivery, in seconds on the loop's clock, or None."""
         self.ledgers: dict[int, _HasInFlight] = {}
-        """Link -> what it owes."""
+        """Link -> its ledger of deliveries in flight."""
         self.window_estimate: _HasWindow | None = None
-        """Of the broker's delivery window."""
+        """The estimate of the broker's delivery window."""
         self.writers: list[WriterCounters] = []
         self.batch_sizes = Histogram(BATCH_SIZE_BUCKETS)
         self.received_to_stored_seconds = Histogram(DURATION_BUCKETS)
-        """From arrival to settled, over all messages."""
+        """The time from arrival to settled, over all messages."""
         self.first_arrival: float | None = None
         self._last_settled: float | None = None
         self._interval_start = now
@@ -198,19 +200,19 @@ class PipelineCounters:
 
     @property
     def rows_since_report(self) -> int:
-        """Landed since the last report."""
+        """Rows committed since the last report."""
         return self.rows_stored - self._interval_start_rows
 
     @property
     def queue_depth(self) -> int:
-        """Received and not yet settled."""
+        """Messages received and not yet settled."""
         return self.received - self.settled
 
     def add_writer(self) -> WriterCounters:
-        """The counts of one more writer; its thread may call this."""
-        meter = WriterCounters()
-        self.writers.append(meter)
-        return meter
+        """Add the counters of one more writer and return them. The writer's thread may call this."""
+        counters = WriterCounters()
+        self.writers.append(counters)
+        return counters
 
     def count_batch(
         self,
@@ -223,9 +225,11 @@ class PipelineCounters:
         arrivals: Sequence[tuple[int, float]],
         now: float,
     ) -> None:
-        """A batch is settled at `now`: `stored` messages, and of all of them `rows`, `duplicates` of which were there before.
+        """Count a batch that is settled at `now`, in seconds on the clock of `PipelineCounters`.
 
-        `arrivals` are (how many of its messages, when they came) on the same clock.
+        `messages_stored` are the messages without a rejected row, `rows_stored` the committed rows of all messages, and
+        `redelivered_rows` those of them that were in the table before. `arrivals` are (number of messages, time of arrival) on
+        the same clock.
         """
         rejected = sum(parked.values())
         self._last_settled = now
@@ -243,7 +247,7 @@ class PipelineCounters:
         self._latency_count += messages_stored + rejected
 
     def snapshot(self, now: float) -> Snapshot:
-        """A picture; it changes nothing."""
+        """Return a snapshot of the counters, without starting a new interval."""
         elapsed = max(now - self._interval_start, 1e-9)
         return Snapshot(
             received=self.received,
@@ -270,8 +274,8 @@ class PipelineCounters:
         )
 
     def take_interval_snapshot(self, now: float) -> Snapshot:
-        """A picture for a report: the interval for `new`, `rate` and `latency` begins anew."""
-        picture = self.snapshot(now)
+        """Return a snapshot for a report, and start a new interval for `new`, `rate` and `latency`."""
+        snapshot = self.snapshot(now)
         self._interval_start, self._interval_start_rows = now, self.rows_stored
         self._latency_sum, self._latency_count = 0.0, 0
-        return picture
+        return snapshot

@@ -1,6 +1,6 @@
-"""Ingest: source -> batcher -> writers -> settle, and the order in which it all stops.
+"""The pipeline from the source through batcher and writers to the acknowledgement, and the order of its shutdown.
 
-The event loop's thread owns the source, the batcher and the meter; the writers' threads are the crew's.
+The event loop's thread owns the source, the batcher and the counters. The writers' threads belong to the `WriterPool`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
-    """When to hold back and when to end. Durations in seconds, sizes in bytes."""
+    """The limits for back-pressure, and the conditions under which the pipeline ends. Durations are in seconds, sizes in bytes."""
 
     queue_limit: int = 10_000
-    """Deliveries in memory. The window should bound QoS 1 before; but QoS 0 has none, and not every broker holds to it."""
+    """Maximum number of deliveries in memory.
+
+    The delivery window should limit QoS 1 before this does. But QoS 0 has no window, and not every broker respects it.
+    """
     queue_bytes: int = 64 * 1024 * 1024
-    """Bytes of payloads and topics in memory."""
+    """Maximum size of payloads and topics in memory."""
     stop_timeout: float = 20.0
     until_idle: float | None = None
-    """End once nothing arrived for this long and everything is settled."""
+    """The pipeline ends once no message has arrived for this time and all are settled. None: never."""
     max_messages: int | None = None
-    """End once so many were taken over and settled."""
+    """The pipeline ends once this number of messages is received and settled. None: never."""
     end_sessions: bool = False
-    """End the sessions for good: first take out what they hold."""
+    """True when the sessions are drained and ended at the stop."""
 
 
 class Ingest:
-    """Runs one pipeline until it is asked to stop."""
+    """One pipeline, which runs until a stop is requested."""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class Ingest:
         self._error: BaseException | None = None
 
     async def run(self, stop: GracefulShutdown) -> None:
-        """Run until `stop`; then drain and close. Raises what made it fail; whatever is unsettled then is unacknowledged."""
+        """Run until `stop`, then drain and close. Raises the first failure; messages that are unsettled then stay unacknowledged."""
         self._loop = asyncio.get_running_loop()
         self._stop = stop
         self._last_arrival = self._loop.time()
@@ -93,14 +96,17 @@ class Ingest:
         if self._error is not None:
             raise self._error
 
-    # -- Inlet: what the source calls ----------------------------------------------------------------------------------------
+    # -- DeliveryHandler: the methods that the source calls ---------------------------------------------------------------
 
     def holds(self, token: AckToken) -> bool:
-        """Whether the batcher or a writer has this delivery. It looks through all of them: for a watchdog, not for every message."""
+        """Return True when the batcher or a writer has this delivery.
+
+        It searches all deliveries, so call it from a watchdog, not for every message.
+        """
         return any(delivery.token == token for delivery in chain(self._batcher, self._writer_pool.deliveries()))
 
     def receive(self, deliveries: Sequence[Delivery], *, more: bool) -> None:
-        """Take over what one read of one socket held."""
+        """Take over the deliveries of one read of one socket."""
         if self._stopping:
             return  # not taken over, so not acknowledged: the broker keeps them
         room = self._limits.max_messages
@@ -117,18 +123,21 @@ class Ingest:
         self._apply_backpressure()
 
     def fail(self, error: BaseException) -> None:
-        """Something can't go on: stop the pipeline and report `error`, the first one."""
+        """Stop the pipeline after a failure. `run` raises the first error that was reported."""
         self._error = self._error or error
         self._stop.request("failure")
 
     def _on_callback_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception that nobody caught, on the loop: what it left half done could be a PUBACK. Nothing runs half-dead."""
+        """Stop the pipeline after an uncaught exception in a callback of the loop.
+
+        The callback may have stopped half-way through sending a PUBACK, so the pipeline does not continue.
+        """
         loop.default_exception_handler(context)
         if "handle" in context or "protocol" in context:
             self.fail(context.get("exception") or RuntimeError(context["message"]))
 
     async def _run_unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Do it, but give it up when the pipeline is asked to stop; returns whether it was done."""
+        """Await `work`, but cancel it when a stop of the pipeline is requested. Return True when it was finished."""
         task = self._loop.create_task(work)
         stopped = self._loop.create_task(self._stop.wait())
         try:
@@ -141,10 +150,10 @@ class Ingest:
                 one.cancel()
             await asyncio.gather(task, stopped, return_exceptions=True)
 
-    # -- one turn of the loop ------------------------------------------------------------------------------------------------
+    # -- one iteration of the event loop ----------------------------------------------------------------------------------
 
     def _schedule_dispatch(self) -> None:
-        """After this turn of the loop: by then every socket that had something was read."""
+        """Schedule a dispatch after this iteration of the loop. By then every socket that had data has been read."""
         if not self._dispatch_scheduled:
             self._dispatch_scheduled = True
             self._loop.call_soon(self._run_scheduled_dispatch)
@@ -154,7 +163,7 @@ class Ingest:
         self._dispatch_batches(input_drained=drained)
 
     def _dispatch_batches(self, *, input_drained: bool) -> None:
-        """Give batches to the writers: to each free one what there is, and one full batch ahead for each busy one."""
+        """Submit the batches that are due: any batch to a free writer, and one full batch ahead for each busy writer."""
         while self._error is None and self._writer_pool.has_room:
             batch = self._batcher.take(
                 self._loop.time(),
@@ -169,7 +178,10 @@ class Ingest:
         self._arm_linger()
 
     def _arm_linger(self) -> None:
-        """A steady stream may never be drained: then the batch leaves when its oldest member has waited long enough."""
+        """Set the timer for the batch time-out.
+
+        The input of a steady stream may never be drained. Then a batch is due when its oldest delivery has waited for the time-out.
+        """
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
@@ -178,20 +190,22 @@ class Ingest:
             self._linger_timer = self._loop.call_later(due, partial(self._dispatch_batches, input_drained=False))
 
     def _on_batch_returned(self, batch: Batch, report: WriteReport | None) -> None:
-        """A batch came back from its writer; None: it was kept, and stays unacknowledged."""
+        """Settle a batch that its writer returned. `report` is None when the batch was kept and stays unacknowledged."""
         try:
             if report is not None:
                 self._settle(batch, report)
             self._dispatch_batches(input_drained=self._stopping)
             if not self._stopping:
-                # A writer is free. Look into the sockets once more before it gets a small batch.
+                # A writer is free. Let the loop read the sockets once more before the writer gets a small batch.
                 self._loop.call_soon(self._schedule_dispatch)
         finally:
-            if self._stopping and self._writer_pool.idle:  # whatever failed: the stop waits for this
+            if (
+                self._stopping and self._writer_pool.idle
+            ):  # also after an exception, because the shutdown waits for this
                 self._all_settled.set()
 
     def _settle(self, batch: Batch, report: WriteReport) -> None:
-        """All of it is stored or parked: acknowledge and count it."""
+        """Acknowledge and count a batch whose messages are all stored or parked."""
         self._source.settle([d.token for d in batch.deliveries if d.token is not None])
         self._counters.count_batch(
             messages_stored=report.messages_stored,
@@ -209,20 +223,20 @@ class Ingest:
             self._stop.request("max-messages")
 
     def _apply_backpressure(self) -> None:
-        """Back-pressure: too much in memory, and the sockets are left alone until half of it is settled."""
+        """Pause reading while too much is in memory, and resume once it is at most half of the limit."""
         most, most_bytes = self._limits.queue_limit, self._limits.queue_bytes
-        meter = self._counters
-        held, held_bytes = meter.queue_depth, meter.queue_bytes
-        if not meter.reading_paused and (held > most or held_bytes > most_bytes):
-            meter.reading_paused = True
-            meter.reading_pauses += 1
+        counters = self._counters
+        held, held_bytes = counters.queue_depth, counters.queue_bytes
+        if not counters.reading_paused and (held > most or held_bytes > most_bytes):
+            counters.reading_paused = True
+            counters.reading_pauses += 1
             self._source.pause()
-        elif meter.reading_paused and held <= most // 2 and held_bytes <= most_bytes // 2:
-            meter.reading_paused = False
+        elif counters.reading_paused and held <= most // 2 and held_bytes <= most_bytes // 2:
+            counters.reading_paused = False
             self._source.resume()
 
     def _oldest_arrival(self) -> float | None:
-        """When the delivery came that has waited longest for its answer."""
+        """Return the time of arrival of the oldest unsettled delivery; None when there is none."""
         return min(
             (when for when in (self._batcher.oldest_arrival, self._writer_pool.oldest_arrival) if when is not None),
             default=None,
@@ -236,9 +250,16 @@ class Ingest:
             self._loop.call_later(max(left, idle_timeout / 10), self._check_idle, idle_timeout)
 
     def _on_writer_failed(self, error: BaseException) -> None:
-        """Nothing runs half-dead: stop, and report why. What it raised is not raised here: a SystemExit would end us with its code."""
+        """Stop the pipeline after a writer's thread failed.
+
+        An unexpected exception is wrapped and not raised here as it is: a SystemExit would end the process with its own code.
+        """
         if not isinstance(error, SinkMisconfigured | SensorsyncError):
-            logger.critical("[BUG] a writer died; please report this", exc_info=error, extra={"event": "writer_died"})
+            logger.critical(
+                "[BUG] a writer failed with an unexpected error; please report this",
+                exc_info=error,
+                extra={"event": "writer_died"},
+            )
             bug = SensorsyncError(
                 f"A writer died of something that sensorsync did not foresee ({type(error).__name__})",
                 hint="What was not acknowledged, the broker sends again. Report it with the traceback after [BUG] in the log.",
@@ -252,14 +273,15 @@ class Ingest:
     # -- the end -------------------------------------------------------------------------------------------------------------
 
     async def _shut_down(self) -> None:
-        """The stop order. Each step may only rely on what comes after it being still alive."""
-        # 0. Leaving for good, what the sessions hold comes first: nobody will fetch it later.
+        """Stop the parts in order. A step may only rely on the parts that are stopped in later steps."""
+        # 0. When the sessions are to end, their messages are received first, because no process will receive them later.
         if self._limits.end_sessions and self._error is None:
             await self._drain_and_end_sessions()
-        # 1. Take over nothing more. No UNSUBSCRIBE: the session goes on collecting for our return.
+        # 1. No more deliveries are taken over. There is no UNSUBSCRIBE: the session continues to queue messages for the next start.
         self._stopping = True
         self._source.stop_receiving()
-        # 2. The writers finish what is in memory, to a deadline; 3. and with each batch the ledgers pay what it owed.
+        # 2. The writers finish the deliveries in memory until a deadline.
+        # 3. With each finished batch the ledgers release its acknowledgements.
         deadline = self._loop.time() + self._limits.stop_timeout
         self._all_settled.clear()
         if self._error is None:
@@ -283,22 +305,22 @@ class Ingest:
                 held,
                 extra={"event": "set_aside", "messages": held},
             )
-        # 4. DISCONNECT, keeping the sessions (those that were drained to leave for good end).
+        # 4. The source sends DISCONNECT. Sessions are kept, except those that were drained in step 0.
         await self._source.close()
-        # 5. The writers give their connections back.
+        # 5. The writers return their database connections.
         await self._writer_pool.shutdown(1.0)
-        # 6. The report is the caller's.
+        # 6. The caller reports the result.
 
     async def _drain_and_end_sessions(self) -> None:
-        """Drain the sessions, as long as that gets on; a failure, or no progress for the stop time-out, ends it: they are kept."""
-        leaving = self._loop.create_task(self._source.drain_and_end_sessions())
+        """Drain the sessions until they are empty. They are kept after a failure, or without progress for the stop time-out."""
+        draining = self._loop.create_task(self._source.drain_and_end_sessions())
         settled = -1
-        while not leaving.done() and self._error is None and self._counters.settled != settled:
+        while not draining.done() and self._error is None and self._counters.settled != settled:
             settled = self._counters.settled
             deadline = self._loop.time() + self._limits.stop_timeout
-            while not leaving.done() and self._error is None and self._loop.time() < deadline:
-                await asyncio.wait([leaving], timeout=0.1)
-        if not leaving.done():
-            leaving.cancel()
-            logger.warning("the sessions could not be drained: they are kept", extra={"event": "leave_failed"})
-        await asyncio.gather(leaving, return_exceptions=True)
+            while not draining.done() and self._error is None and self._loop.time() < deadline:
+                await asyncio.wait([draining], timeout=0.1)
+        if not draining.done():
+            draining.cancel()
+            logger.warning("the sessions could not be drained and were not ended", extra={"event": "leave_failed"})
+        await asyncio.gather(draining, return_exceptions=True)

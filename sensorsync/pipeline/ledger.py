@@ -1,12 +1,14 @@
-"""AckLedger: which acknowledgements one link owes, and when each may leave.
+"""The ledger of the acknowledgements that one link has to send, and of their order.
 
-Three rules, all of them about never acknowledging the wrong thing:
+Three rules ensure that a wrong message is never acknowledged.
 
-* PUBACKs leave in the order in which the PUBLISHes came ([MQTT-4.6.0-2]): only the settled prefix is released.
-* A token pays only in the epoch (connection) that issued it. After a reconnect the broker may use the packet id for another message.
-* One packet id in flight owes one PUBACK. A resend of it on the same connection is either the same message, which is on its way
-  already, or another one under a reused id; then only the last is acknowledged, when everything before it is settled. A resend of a
-  message that was acknowledged under this id crossed our PUBACK on the wire: a second one would settle the id's next owner.
+* PUBACKs are sent in the order in which the PUBLISHes arrived ([MQTT-4.6.0-2]). Only the settled prefix is released.
+* A token is valid only in the epoch (connection) that issued it. After a reconnect the broker may use the packet id for another
+  message.
+* One packet id in flight gets one PUBACK. A resend of it on the same connection may be the same message, which is in the pipeline
+  already, or another message under a reused id. Then only the last one is acknowledged, when all before it are settled. A resend of
+  a message that was acknowledged under this id crossed our PUBACK on the wire. A second PUBACK would acknowledge the next message
+  with this id.
 """
 
 from __future__ import annotations
@@ -30,32 +32,32 @@ class _UnsettledMessage(NamedTuple):
 
 
 class AckLedger:
-    """The acknowledgements that one link owes. Pure: no clock, no socket; the event loop's thread only."""
+    """The pending acknowledgements of one link. It has no clock and no socket, and is for the event loop's thread only."""
 
     def __init__(self, link: int) -> None:
         self.link = link
         self.epoch = 0
         self.stale_deliveries = 0
-        """Deliveries of dead epochs that are not settled yet: they are still in memory, and are written, but never acknowledged."""
+        """The number of unsettled deliveries of earlier epochs. They are still in memory and are written, but never acknowledged."""
         self._unacked: deque[AckToken] = deque()
         self._settled: set[int] = set()
         self._next_seq = 0
         self._unsettled_by_packet_id: dict[int, _UnsettledMessage] = {}
-        # Packet id -> what was acknowledged under it in this epoch, as a hash; an array, for there may be 65,535 of them a link.
+        # By packet id: the hash of the message acknowledged under it in this epoch. An array, because a link may have 65,535 of them.
         self._acked_fingerprints = array("I", bytes(4 * _PACKET_IDS))
 
     @property
     def in_flight(self) -> int:
-        """Deliveries of this epoch whose PUBACK has not been released."""
+        """The number of deliveries of this epoch whose PUBACK has not been released."""
         return len(self._unacked)
 
     @property
     def oldest_unacked(self) -> AckToken | None:
-        """The delivery of this epoch that has waited longest for its PUBACK."""
+        """The token of the delivery of this epoch that has waited longest for its PUBACK; None when there is none."""
         return self._unacked[0] if self._unacked else None
 
     def start_epoch(self) -> None:
-        """A new connection: what was owed on the old one can't be paid any more."""
+        """Start the epoch of a new connection. Deliveries of the old connection can no longer be acknowledged."""
         self.epoch += 1
         self.stale_deliveries += len(self._unacked) - len(self._settled)
         self._unacked.clear()
@@ -65,15 +67,18 @@ class AckLedger:
         self._acked_fingerprints = array("I", bytes(4 * _PACKET_IDS))
 
     def is_resend_of_unsettled(self, packet_id: int, topic: str, payload: bytes) -> bool:
-        """Whether this very message is on its way already: writing it again is needless, and its one PUBACK is owed already.
+        """Return True when this very message is in the pipeline already, so that it need not be written or acknowledged again.
 
-        So a broker that resends every 30 s while the database is away does not fill our memory.
+        So a broker that resends every 30 s while the database is unreachable does not fill the memory.
         """
-        claim = self._unsettled_by_packet_id.get(packet_id)
-        return claim is not None and claim.payload == payload and claim.topic == topic
+        latest = self._unsettled_by_packet_id.get(packet_id)
+        return latest is not None and latest.payload == payload and latest.topic == topic
 
     def issue_token(self, packet_id: int, duplicate: bool, topic: str, payload: bytes) -> AckToken | None:
-        """The token for a delivery, or None if it must be written but not acknowledged (it was, on this connection)."""
+        """Return the token for a delivery.
+
+        None means that it has to be written but not acknowledged, because that was done on this connection.
+        """
         crossed = (
             duplicate
             and packet_id not in self._unsettled_by_packet_id
@@ -88,7 +93,7 @@ class AckLedger:
         return token
 
     def settle(self, tokens: Iterable[AckToken]) -> list[int]:
-        """These deliveries are stored or parked. Returns the packet ids whose PUBACK may leave now, in order."""
+        """Settle deliveries that are stored or parked. Return the packet ids whose PUBACK is to be sent now, in order."""
         order, settled = self._unacked, self._settled
         for token in tokens:
             if token.epoch != self.epoch:
@@ -100,14 +105,14 @@ class AckLedger:
             token = order.popleft()
             settled.discard(token.seq)
             packet_id = token.packet_id
-            claim = self._unsettled_by_packet_id[packet_id]
-            if claim.seq == token.seq:  # else a later message under the same id is still unsettled
+            latest = self._unsettled_by_packet_id[packet_id]
+            if latest.seq == token.seq:  # else a later message under the same id is still unsettled
                 del self._unsettled_by_packet_id[packet_id]
-                self._acked_fingerprints[packet_id] = _fingerprint(claim.topic, claim.payload)
+                self._acked_fingerprints[packet_id] = _fingerprint(latest.topic, latest.payload)
                 released.append(packet_id)
         return released
 
 
 def _fingerprint(topic: str, payload: bytes) -> int:
-    """32 bits that tell one message from another; never 0."""
+    """Return a 32-bit hash of a message that is never 0, because 0 means no message."""
     return hash((topic, payload)) & 0xFFFFFFFF or 1

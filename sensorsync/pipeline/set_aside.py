@@ -26,9 +26,9 @@ from sensorsync.pipeline.suspects import Suspect, Suspects
 logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 64
-"""How many messages are tried again between two batches."""
+"""The number of messages that are tried again between two batches."""
 _RACES: Final = 5
-"""How often a transaction is tried that loses races (deadlocks)."""
+"""The number of tries of a transaction that loses races (deadlocks)."""
 _REST: Final = 2.0
 """Tries rest for this many times the seconds that they took: the batches get two thirds of the writer's time at least."""
 

@@ -1,4 +1,4 @@
-"""Messages that the database refuses with an error that does not tell whether they are at fault: when to try again, when to park.
+"""Messages that the database refuses with an error that does not show whether they are at fault: when to retry, when to park.
 
 An unknown error number can be a poison row or an outage. The row is at fault only if it is refused again and again, over a time, while
 each time another row like it is accepted. Until then its message is *set aside*: unacknowledged, tried again now and then, while the
@@ -7,7 +7,7 @@ writer goes on with others. Pure: nothing here owns a clock or a thread; time is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,10 @@ _OUTAGE_DELAY_LIMIT: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class SuspectLimits:
-    """When a suspect message is parked. With both at their least it takes 32 s, and two minutes leave room for slow tries."""
+    """The evidence after which a suspect message is parked.
+
+    Ten tries take 32 s; two minutes leave room for slow ones.
+    """
 
     refusals: int = 10
     """Tries that were refused one after the other, while another row was accepted each time."""
@@ -140,14 +143,12 @@ class Suspects:
         for suspect in self._waiting.values():
             suspect.next_try = max(suspect.next_try, now + seconds)
 
-    @property
-    def waiting(self) -> Sequence[Suspect]:
-        """All of them."""
-        return list(self._waiting.values())
-
 
 class TransactionSize:
-    """How many rows a transaction may have, after the server refused a larger one. Pure: time is an argument (seconds, monotonic)."""
+    """The number of rows that a transaction may have, after the server refused a larger one.
+
+    Pure: time is an argument (seconds, monotonic).
+    """
 
     def __init__(self, remember: float = 60.0) -> None:
         self._remember = remember

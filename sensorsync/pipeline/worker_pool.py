@@ -1,7 +1,7 @@
-"""Crew: the writers' threads, and the batches in their hands.
+"""The writers' threads, and the batches that are assigned to them.
 
-A batch crosses to a thread by a queue and comes back by `call_soon_threadsafe`; nothing else is shared with the event loop's thread,
-on which all methods are called.
+A batch is passed to a thread by a queue, and returned by `call_soon_threadsafe`. Nothing else is shared with the event loop's
+thread, on which all methods are called.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _LEAST_WAIT = 0.01
 """Seconds that a batch is waited for before set-aside messages are tried again."""
 
 WriterFactory = Callable[[int, Callable[[float], bool]], BatchWriter]
-"""`make_writer(number, pause)`: called in the writer's thread."""
+"""The type of `make_writer(number, pause)`, which is called in the writer's thread."""
 
 
 class WriterPool:
-    """`count` threads with a BatchWriter each.
+    """A pool of `count` threads with a BatchWriter each.
 
-    `returned(batch, report)`: a batch came back, None for a report: it was kept. `died(error)`: a thread ended as it should not; its
-    batch is kept, and the other threads end, too, once they have brought back theirs.
+    `on_returned(batch, report)` is called when a writer returns a batch; a report of None means that the batch was kept.
+    `on_failed(error)` is called when a thread ends with an exception. Its batch is kept, and the other threads end, too, once they
+    have returned theirs.
     """
 
     def __init__(
@@ -54,28 +55,28 @@ class WriterPool:
         ]
 
     def start(self) -> None:
-        """Begin; the callbacks come on this thread's event loop."""
+        """Start the threads. The callbacks are called on the running event loop."""
         self._loop = asyncio.get_running_loop()
         for thread in self._threads:
             thread.start()
 
     @property
     def idle(self) -> bool:
-        """No batch is with a writer or on its way to one."""
+        """True when no batch is assigned to a writer."""
         return not self._assigned
 
     @property
     def has_free_writer(self) -> bool:
-        """A batch would be begun at once."""
+        """True when a writer would start on a batch at once."""
         return len(self._assigned) < len(self._threads)
 
     @property
     def has_room(self) -> bool:
-        """Each writer may have a batch in hand and one ahead."""
+        """True when another batch may be submitted: one in work and one ahead for each writer."""
         return len(self._assigned) < 2 * len(self._threads)
 
     def deliveries(self) -> Iterator[Delivery]:
-        """All that the writers hold."""
+        """Return all deliveries that are assigned to writers or set aside by them."""
         yield from (delivery for batch in self._assigned.values() for delivery in batch.deliveries)
         yield from (delivery for delivery, _ in self._set_aside.values())
 
@@ -86,23 +87,23 @@ class WriterPool:
 
     @property
     def oldest_arrival(self) -> float | None:
-        """When the delivery came that the writers have held longest; None when they hold none."""
+        """The time of arrival of the oldest delivery that a writer has; None when there is none."""
         oldest = [batch.arrivals[0][1] for batch in self._assigned.values() if batch.arrivals]
         return min([*oldest, *(arrival for _, arrival in self._set_aside.values())], default=None)
 
     def submit(self, batch: Batch) -> None:
-        """Hand a batch over."""
+        """Submit a batch to the next free writer."""
         self._assigned[id(batch)] = batch
         self._inbox.put(batch)
 
     def abort_retries(self) -> None:
-        """Who waits for a database or a box gives up, and keeps its batch."""
+        """Abort the waits for the database or the dead-letter box. The writers return their batches as kept."""
         self._retries_aborted.set()
 
     def cancel_pending(self) -> None:
-        """After a failure: no batch is begun any more, and each thread ends once it has brought back the one that it works on.
+        """Cancel the batches that no writer has started, after a failure. They stay unacknowledged.
 
-        Batches that no writer has begun stay unacknowledged.
+        Each thread ends once it has returned the batch that it works on.
         """
         with suppress(queue.Empty):
             while True:
@@ -112,19 +113,24 @@ class WriterPool:
             self._inbox.put(None)
 
     async def shutdown(self, timeout: float) -> None:
-        """End the threads. One that hangs in the database for longer than `seconds` does not hold us: it is a daemon."""
+        """End the threads, and wait for them for up to `timeout` seconds.
+
+        A thread that hangs in the database for longer does not block the exit of the process, because it is a daemon.
+        """
         self.abort_retries()
         for _ in self._threads:
             self._inbox.put(None)
         last = self._loop.time() + timeout
         while any(thread.is_alive() for thread in self._threads) and self._loop.time() < last:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # no join in a thread of the executor: name look-ups that hang sit there
+            await asyncio.sleep(
+                0.01
+            )  # not a join in the executor, whose threads may be blocked by hanging name look-ups
 
     def _pause(self, seconds: float) -> bool:
         return not self._retries_aborted.wait(seconds)
 
     def _run_writer(self, number: int) -> None:
-        """A writer's thread. It ends when told to; whatever else it dies of is reported."""
+        """Run one writer in its thread until the queue delivers None. Any exception is reported to the pool."""
         writer: BatchWriter | None = None
         batch: Batch | None = None
         try:
@@ -136,7 +142,7 @@ class WriterPool:
                     self._call_on_loop(self._on_batch_done, batch, None)
                 else:
                     self._call_on_loop(self._on_batch_done, batch, report)
-        except BaseException as error:  # noqa: BLE001 - a thread's death must not go unseen, whatever it died of
+        except BaseException as error:  # noqa: BLE001 - the end of a thread must not go unnoticed, whatever the reason
             self._call_on_loop(self._on_thread_failed, batch, error)
         else:
             self._call_on_loop(self._on_thread_ended)
@@ -170,10 +176,9 @@ class WriterPool:
             self._call_on_loop(self._on_set_aside_settled, deliveries, report)
 
     def _call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
-        """Have the event loop's thread call it."""
-        with suppress(
-            RuntimeError
-        ):  # the loop is closed: we hung for longer than anybody waits, and what we hold is kept
+        """Call `callback` in the event loop's thread."""
+        # RuntimeError: the loop is closed, because this thread hung for longer than `shutdown` waits. Its batch is kept.
+        with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _on_batch_done(self, batch: Batch, report: WriteReport | None) -> None:
@@ -203,14 +208,17 @@ class WriterPool:
 
     def _on_thread_failed(self, batch: Batch | None, error: BaseException) -> None:
         if batch is not None:
-            # None: it came back already, and the thread died waiting for the next one.
+            # The default: the batch was returned already when the thread failed while it waited for the next one.
             self._assigned.pop(id(batch), None)
         self.cancel_pending()
         self._on_failed(error)
         self._on_thread_ended()
 
     def _on_thread_ended(self) -> None:
-        """A thread is gone. What is in hand after the last one was with a thread that died between the queue and its work: kept."""
+        """Count the end of a thread. After the last one, return all assigned batches as kept.
+
+        Such a batch was taken by a thread that failed between the queue and its work.
+        """
         self._running_threads -= 1
         if not self._running_threads:
             for batch in list(self._assigned.values()):

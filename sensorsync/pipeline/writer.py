@@ -1,7 +1,7 @@
-"""BatchWriter: every message of a batch is stored, parked, or the batch is kept. There is no fourth way out.
+"""The writer of batches. Every message of a batch is stored or parked, or the batch is kept. There is no other outcome.
 
-It runs in a writer's thread but owns neither the thread nor the clock: waiting is a function that it is given, and that function
-saying "stop" is the only way in which a batch ends without an outcome. Then nothing of it is acknowledged.
+It runs in a writer's thread but owns neither the thread nor the clock: it gets a function that waits. Only when that function
+returns False, a batch ends without an outcome. Then none of its messages is acknowledged.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ __all__ = ["BatchKept", "BatchWriter", "RejectionBreaker"]
 logger = logging.getLogger(__name__)
 
 IMMEDIATE_RETRIES = 5
-"""How many deadlocks in a row are retried at once before the back-off begins."""
+"""The number of consecutive deadlocks that are retried at once before the back-off begins."""
 
 
 class BatchKept(Exception):
-    """The pipeline stops before the batch could be stored or parked: it stays unacknowledged, and the broker will send it again."""
+    """The pipeline stops before the batch is stored or parked. It stays unacknowledged, and the broker will send it again."""
 
 
 class BatchWriter:
-    """The work of one writer.
+    """The part of one writer thread that decodes batches, stores their rows and parks the rejected messages.
 
-    `pause(seconds)` waits and returns False when the pipeline gives up waiting. `wait_for_database`: a misconfigured database is
-    waited for instead of stopping the process.
+    `pause(seconds)` waits, and returns False when the pipeline aborts the retries. With `wait_for_database` the writer waits for a
+    misconfigured database instead of stopping the process.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class BatchWriter:
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
         """Store or park each of `deliveries`, or set it aside; return only when what is stored or parked is on disk.
 
-        Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can help.
+        Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can fix the database.
         """
         started = self._clock()
         self._transactions = parts = rows = new = 0
@@ -142,31 +142,31 @@ class BatchWriter:
         return deliveries, replace(report, transactions=max(self._transactions, 1))
 
     def close(self) -> None:
-        """Give the sink's connection back."""
+        """Return the sink's connection to the pool."""
         self._sink.close()
 
     # -- store ---------------------------------------------------------------------------------------------------------------
 
     def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> RowOutcomes:
-        """Commit all rows that the database takes, waiting for it as long as it is away."""
+        """Commit all rows that the database accepts. Wait for it while it is not available."""
         before = self._breaker.last_success
         while True:
             outcomes = self._bisection.store(rows, message_indices, self._commit)
-            # Where anything was stored since the batch began, be it of another table, the fault is in the rows: many in a row only
-            # look like a broken table, and would look so at each further try.
+            # If any row was stored since the batch began, even in another table, the cause is in the rejected rows. Many of them in
+            # sequence only look like a broken table, and would do so at each retry.
             if not outcomes.rejected or not self._breaker.is_open or self._breaker.last_success is not before:
                 self._counters.blocked_by = None
                 return outcomes
             some = next(iter(outcomes.rejected.values()))
             self._wait_before_retry(
                 RetryCause.REFUSALS,
-                "the database refuses every reading; they are kept, not parked",
+                "the database rejects every row; the batch is retried, nothing is parked",
                 some,
-                hint="mend the table or the mapping: `sensorsync init-db --check`",
+                hint="fix the table or the mapping: `sensorsync init-db --check`",
             )
 
     def _commit_once(self, rows: Sequence[Row]) -> int:
-        """One transaction; return how many rows were new."""
+        """Commit in one transaction, and return the number of new rows."""
         self._transactions += 1
         began = time.monotonic()
         new = self._sink.write(rows)
@@ -174,12 +174,12 @@ class BatchWriter:
         return new
 
     def _commit(self, rows: Sequence[Row]) -> int:
-        """One transaction, again and again until the database says yes or no. Returns how many rows are known to be new.
+        """Retry one transaction until it is committed or rejected. Return the number of rows that are known to be new.
 
-        After a COMMIT whose answer was lost, the rows that the retry finds may be our own: then all count as new.
+        After a COMMIT without an answer, the rows that the retry finds may come from this batch. Then all rows count as new.
         """
-        prompt = 0
-        ambiguous = False
+        immediate_retries = 0
+        outcome_unknown = False
         while True:
             try:
                 new = self._commit_once(rows)
@@ -187,9 +187,9 @@ class BatchWriter:
                 if len(rows) == 1 and not error.retry_immediately:
                     # The number of a transaction that is too large (3100) is also that of a cluster that is away.
                     self._size.forget()
-                ambiguous |= error.commit_outcome_unknown
-                prompt = prompt + 1 if error.retry_immediately else 0
-                if 0 < prompt <= IMMEDIATE_RETRIES:
+                outcome_unknown |= error.commit_outcome_unknown
+                immediate_retries = immediate_retries + 1 if error.retry_immediately else 0
+                if 0 < immediate_retries <= IMMEDIATE_RETRIES:
                     self._counters.count_retry(RetryCause.LOCK, error)
                 else:
                     self._wait_before_retry(RetryCause.DATABASE, "database unavailable", error)
@@ -197,7 +197,7 @@ class BatchWriter:
                 if not self._wait_for_database:
                     raise
                 self._wait_before_retry(
-                    RetryCause.CONFIGURATION, "the database is not ready for us", error, hint=error.hint
+                    RetryCause.CONFIGURATION, "the database is not set up for sensorsync", error, hint=error.hint
                 )
             except RowSuspected as suspicion:
                 if suspicion.other_row_accepted or self._breaker.allows_set_aside():
@@ -206,7 +206,7 @@ class BatchWriter:
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
-                return len(rows) if ambiguous else new
+                return len(rows) if outcome_unknown else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------
 
@@ -216,8 +216,10 @@ class BatchWriter:
             try:
                 self._box.park(letters)
             except DeadLetterBoxUnavailable as error:
-                hint = "make room or mend its folder's rights"
-                self._wait_before_retry(RetryCause.DEAD_LETTERS, "the dead-letter box takes nothing", error, hint=hint)
+                hint = "free disk space or fix the permissions of its directory"
+                self._wait_before_retry(
+                    RetryCause.DEAD_LETTERS, "the dead-letter box cannot be written", error, hint=hint
+                )
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
@@ -233,12 +235,12 @@ class BatchWriter:
     def _wait_before_retry(
         self, cause: RetryCause, description: str, error: Exception, hint: str | None = None
     ) -> None:
-        """Back off once; the batch is kept meanwhile. Raises BatchKept when the pipeline gives up."""
+        """Wait for one back-off delay, while the batch is kept. Raises BatchKept when the pipeline aborts the retries."""
         self._counters.count_retry(cause, error)
         self._counters.blocked_by = cause, f"{description}: {error}"
         delay = self._backoff.next_delay()
         logger.warning(
-            "[WORKER-%d] %s: %s; batch kept, next try in %.1fs%s",
+            "[WORKER-%d] %s: %s; batch kept, next retry in %.1fs%s",
             self._number,
             description,
             error,

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 class Backoff:
-    """Delays between attempts: doubling from `minimum` to `maximum` seconds, with full jitter above the half.
+    """Delays between attempts, doubling from `minimum` to `maximum` seconds, with random jitter in the upper half of each.
 
-    Pure: it neither sleeps nor reads a clock. Jitter keeps many clients from coming back in step after an outage.
+    It neither sleeps nor reads a clock. Jitter keeps many clients from reconnecting at the same moments after an outage.
     """
 
     def __init__(self, minimum: float, maximum: float, random_unit: Callable[[], float] = random.random) -> None:
@@ -19,11 +19,11 @@ class Backoff:
         self._attempts = 0
 
     def next_delay(self) -> float:
-        """Seconds to wait before the next attempt."""
+        """Return the seconds to wait before the next attempt."""
         ceiling = min(self._maximum, self._minimum * 2.0 ** min(self._attempts, 32))
         self._attempts += 1
         return ceiling * (0.5 + 0.5 * self._random_unit())
 
     def reset(self) -> None:
-        """An attempt succeeded: begin at `minimum` again."""
+        """Start at `minimum` again, after an attempt that succeeded."""
         self._attempts = 0

@@ -1,7 +1,7 @@
-"""Latency histogram: the percentiles of any number of latencies, within 0.1 %, in little memory.
+"""A latency histogram, which gives the percentiles of any number of latencies, within 0.1 %, in little memory.
 
 The buckets are those of HDR histograms (http://hdrhistogram.org): linear within a power of two, 1,024 in each, so a bucket
-is narrower than a thousandth of any latency in it. Latencies up to an hour fill at most 24,000 of them.
+is narrower than a thousandth of any latency in it. Latencies up to an hour fill at most 24,000 buckets.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class LatencyHistogram:
 
     @property
     def mean(self) -> float:
-        """The mean; 0 when there is no latency."""
+        """The mean latency; 0 when there is none."""
         return self._sum / self.count if self._buckets else 0.0
 
     def record(self, latency: int, count: int = 1) -> None:
-        """Count `count` messages of this latency. A negative latency or a count below 1 is a ValueError."""
+        """Count `count` messages of this latency. Raises ValueError for a negative latency or a count below 1."""
         if latency < 0 or count < 1:
             raise ValueError(f"{count} latencies of {latency} microseconds cannot be counted")
         shift = latency.bit_length() - _EXACT_BITS
@@ -55,7 +55,7 @@ class LatencyHistogram:
             self.maximum = max(self.maximum, latency)
 
     def add(self, other: LatencyHistogram) -> None:
-        """Count the latencies of `other`, too."""
+        """Add the latencies of `other` to this histogram."""
         if not other._buckets:
             return
         self.minimum = min(self.minimum, other.minimum) if self._buckets else other.minimum
@@ -65,7 +65,7 @@ class LatencyHistogram:
             self._buckets[bucket] = self._buckets.get(bucket, 0) + count
 
     def percentile(self, percent: float) -> int:
-        """Return the latency that `percent` of all do not exceed, at most 0.1 % too long; 0 when there is none.
+        """Return the latency that `percent` of all latencies do not exceed, at most 0.1 % too long; 0 when there is none.
 
         Its rank is `percent` of the count, rounded to the nearest and at least the first.
         """
@@ -79,13 +79,13 @@ class LatencyHistogram:
         return self.maximum
 
     def encode(self) -> tuple[int, ...]:
-        """Return the histogram as numbers, for JSON or another process: minimum, maximum, sum, then each bucket and its count."""
+        """Return the histogram as numbers for JSON or another process: minimum, maximum, sum, and each bucket with its count."""
         pairs = sorted(self._buckets.items())
         return (self.minimum, self.maximum, self._sum, *(number for pair in pairs for number in pair))
 
     @classmethod
     def decode(cls, encoded: Sequence[int]) -> LatencyHistogram:
-        """Return the histogram that `encode` made these numbers of. A sequence of another shape is a ValueError."""
+        """Return the histogram that `encode` turned into these numbers. Raises ValueError for a sequence of another shape."""
         made = cls()
         made.minimum, made.maximum, made._sum, *pairs = encoded
         made._buckets = dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""Settings of a process: death of its parent, garbage collector, open files."""
+"""Settings of a process: the parent-death signal, the garbage collector and the limit of open files."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ _PR_SET_PDEATHSIG = 1
 
 
 def set_parent_death_signal(parent_pid: int, signum: signal.Signals = signal.SIGTERM) -> None:
-    """Have the kernel send this process a signal when the parent (process id `parent`) dies, even by SIGKILL (Linux, prctl(2)).
+    """Make the kernel send `signum` to this process when its parent (`parent_pid`) dies, even by SIGKILL (Linux, prctl(2)).
 
-    Elsewhere it does nothing; a parent then has to end its children itself.
+    On other systems it does nothing. There a parent has to end its children itself.
     """
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before we asked
+    if os.getppid() != parent_pid:  # the parent died before the call
         os._exit(1)
 
 
 GC_THRESHOLD = (200_000, 20, 20)
-"""See gc.set_threshold: new objects before a collection of the young, young ones before one of the middle, and so on."""
+"""The thresholds of the three generations; see gc.set_threshold.
+
+The first is the number of new objects before a collection of the youngest generation. The second is the number of such collections
+before one of the middle generation, and so on.
+"""
 
 
 def tune_gc() -> None:
-    """Call once at the end of a start: the collector of cycles then looks at what is new, and seldom.
+    """Make the garbage collector run seldom, and only over new objects. Call this once, at the end of the start.
 
-    By default it runs after every 700 objects and looks at all living messages again and again, tens of thousands under load. None is
-    ever part of a cycle, so reference counting alone frees them; looking took a quarter to a half of the time that a message costs.
-    It still runs: what does make cycles (exceptions with tracebacks, tasks) is freed later, not never.
+    By default it runs after every 700 new objects and traverses all messages in memory again and again, tens of thousands under load.
+    No message is part of a cycle, so reference counting alone frees them. The traversal took a quarter to a half of the time that a
+    message costs. The collector still runs, so that objects in cycles (exceptions with tracebacks, tasks) are freed later.
     """
     gc.collect()
     gc.freeze()
@@ -45,7 +49,7 @@ def tune_gc() -> None:
 
 
 def raise_fd_limit(count: int) -> None:
-    """Let this process have `count` files and sockets open: raise its soft limit as far as the hard one lets us (setrlimit(2)).
+    """Raise the soft limit of open files and sockets to `count`, as far as the hard limit allows (setrlimit(2)).
 
     Raises ConfigurationError when that is not enough.
     """

@@ -1,4 +1,4 @@
-"""The soft and the hard stop of a process."""
+"""The graceful and the immediate stop of a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class GracefulShutdown:
-    """The first SIGTERM or SIGINT asks to stop; the second one ends the process at once, as its sender expects."""
+    """A request to stop. The first SIGTERM or SIGINT makes it; the second one ends the process at once, as its sender expects."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,24 +29,24 @@ class GracefulShutdown:
             self._loop.remove_signal_handler(number)
 
     def request(self, reason: str) -> None:
-        """Stop softly; only the first reason counts."""
+        """Request a graceful stop. Only the first reason counts."""
         if not self._requested.is_set():
             self.reason = reason
             self._requested.set()
 
     @property
     def requested(self) -> bool:
-        """Whether somebody asked."""
+        """True once a stop was requested."""
         return self._requested.is_set()
 
     async def wait(self) -> None:
-        """Return once somebody asked."""
+        """Return once a stop is requested."""
         await self._requested.wait()
 
     def _on_signal(self, signum: signal.Signals) -> None:
         self._signal_count += 1
         if self._signal_count > 1:
-            # Not sys.exit: a thread that hangs in the database must not hold up a person's second Ctrl-C.
+            # Not sys.exit, because a thread that hangs in the database must not delay the end after a second Ctrl-C.
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         self.request(signal.Signals(signum).name)

@@ -1,1 +1,1 @@
-"""What surrounds a running pipeline."""
+"""The parts around a running pipeline: processes, metrics, health and status."""

@@ -1,4 +1,4 @@
-"""What `subscribe` serves at `metrics.listen`: the board of its processes, and watches over its database and its dead-letter box."""
+"""The metrics endpoint of `subscribe` at `metrics.listen`, with the health probes of its database and its dead-letter box."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from sensorsync.storage.store import Store
 logger = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 1.0
-"""How often a process reports its numbers."""
+"""Seconds between two reports of a process."""
 
 
 @asynccontextmanager
 async def metrics_endpoint(settings: Settings) -> AsyncIterator[MetricsAggregator | None]:
-    """Serve for as long as the block lasts; None, and nothing is served, without `metrics.listen`.
+    """Serve metrics and health until the block ends, and yield their aggregator.
 
-    ConfigurationError when nothing can listen there.
+    Without `metrics.listen` it serves nothing and yields None. Raises ConfigurationError when the address cannot be used.
     """
     if settings.metrics.listen is None:
         yield None
         return
-    from sensorsync.service.metrics.server import metrics_server  # noqa: PLC0415 - with Prometheus's library, which nobody else needs
+    from sensorsync.service.metrics.server import metrics_server  # noqa: PLC0415 - it imports prometheus_client, used only here
 
     interval = settings.metrics.check_interval
-    board = MetricsAggregator(settings.pipeline.processes)
+    aggregator = MetricsAggregator(settings.pipeline.processes)
     store = open_store(settings.database, settings.target_tables)
     database = HealthProbe(
-        "database", lambda: _check_database(store, board, interval), interval=interval, close=store.close
+        "database", lambda: _check_database(store, aggregator, interval), interval=interval, close=store.close
     )
     box = _DeadLetterBoxProbe(settings)
     letters = HealthProbe("dead_letters", box.check, interval=interval, close=box.close)
-    board.probes = [database, letters]
-    async with metrics_server(settings.metrics.listen, board):
+    aggregator.probes = [database, letters]
+    async with metrics_server(settings.metrics.listen, aggregator):
         with database, letters:
-            yield board
+            yield aggregator
 
 
 async def report_periodically(report: Callable[[], None]) -> Never:
-    """Call `report` again and again, until this is cancelled."""
+    """Call `report` every `REPORT_INTERVAL` until this is cancelled."""
     while True:
         report()
         await asyncio.sleep(REPORT_INTERVAL)
@@ -63,7 +63,10 @@ def make_reporter(
     stop: GracefulShutdown,
     create_report: Callable[[], ProcessReport],
 ) -> Callable[[], None]:
-    """What reports the numbers of this process: to the board, or to the supervisor that has it, by a line of the log."""
+    """Return a function that reports the metrics of this process.
+
+    It reports to `aggregator`, or without one, by a line of the log, to the supervisor that has it.
+    """
 
     def report() -> None:
         if aggregator is None:
@@ -78,14 +81,17 @@ def make_reporter(
 
 
 def _check_database(store: Store, aggregator: MetricsAggregator, interval: float) -> Values:
-    """A commit is the best proof that rows can be written; only a pipeline that has none is asked."""
+    """Check that rows can be written, and return no values.
+
+    A recent commit is the best proof of it. The database is queried only when there was none within `interval` seconds.
+    """
     if time.time() - aggregator.last_commit > interval:
         store.check_writable()
     return {}
 
 
 class _DeadLetterBoxProbe:
-    """The dead-letter box, seen through a connection of our own: the writers' is theirs."""
+    """The check of the dead-letter box. It has its own connection, separate from that of the writers."""
 
     def __init__(self, settings: Settings) -> None:
         self._box = DeadLetters.from_settings(settings)
@@ -93,7 +99,7 @@ class _DeadLetterBoxProbe:
         self._is_open = False
 
     def check(self) -> Values:
-        """Count the letters and commit nothing. Raises DeadLetterBoxUnavailable or DeadLetterBoxError."""
+        """Count the letters and commit an empty transaction. Raises DeadLetterBoxUnavailable or DeadLetterBoxError."""
         if not self._is_open:
             self._box.open()
             self._is_open = True
@@ -111,5 +117,5 @@ class _DeadLetterBoxProbe:
         return values
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._box.close()

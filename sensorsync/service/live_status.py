@@ -1,4 +1,4 @@
-"""How the pipeline does, several times a second, for a person who watches."""
+"""The live status of the pipeline, refreshed several times a second for a person who watches it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from sensorsync.pipeline.counters import Snapshot
 
 REFRESH_INTERVAL = 0.25
 _DEAD_LETTER_COUNT_INTERVAL = 5.0
-"""How often the dead letters are counted: that is a query."""
+"""Seconds between two counts of the dead letters. Each count is a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveStatus:
-    """One moment."""
+    """The status of the pipeline at one moment."""
 
     snapshot: Snapshot
-    """Of all processes together."""
+    """The snapshot of all processes together."""
     dead_letters: int | None = None
-    """Letters in the dead-letter box, from whenever they are; None when they cannot be counted."""
+    """The number of letters in the dead-letter box, those of earlier runs included; None when they cannot be counted."""
     max_in_flight: int = 0
-    """Messages that may be on their way unacknowledged: what the broker allows, or what we ask for if that is less."""
+    """The limit of unacknowledged messages: the broker's, or the number that the pipeline requests if that is lower."""
     processes: Mapping[int, Snapshot | None] = field(default_factory=dict)
-    """What each process reported last, when there are several; None for one that does not run."""
+    """The latest snapshot of each process when there are several; None for a process that does not run."""
 
 
 class SnapshotSource(Protocol):
-    """What is watched: a Meter, or the Totals of several processes."""
+    """The source of the live status: a `PipelineCounters`, or the `ProcessTotals` of several processes."""
 
     def snapshot(self, now: float) -> Snapshot:
-        """A picture; it changes nothing."""
+        """Return a snapshot of the counters, without starting a new interval."""
         ...
 
 
@@ -50,7 +50,10 @@ async def refresh_live_status(
     show: ShowLiveStatus,
     running_processes: Callable[[], Mapping[int, Snapshot]] | None = None,
 ) -> Never:
-    """Call `show` with a new picture again and again, until it is cancelled; `running`: the processes that run, by number."""
+    """Call `show` with a new status every `REFRESH_INTERVAL` seconds until this is cancelled.
+
+    `running_processes` returns the latest snapshots of the processes that run, by number.
+    """
     loop = asyncio.get_running_loop()
     pipeline = settings.pipeline
     demand = pipeline.processes * required_in_flight(pipeline.workers, pipeline.batch_size)
@@ -67,7 +70,7 @@ async def refresh_live_status(
 
 
 def _count_dead_letters(settings: Settings) -> int | None:
-    """How many letters the box holds; None when it cannot be read, which is for those to report who write into it."""
+    """Return the number of letters in the box; None when it cannot be read. The processes that write to it report that."""
     with closing(DeadLetters.from_settings(settings)) as box:
         try:
             return sum(count.letters for count in box.reason_counts()) if box.open_read_only() else 0

@@ -1,4 +1,4 @@
-"""One process of the pipeline: builds its parts from the settings, runs them, and closes them in order."""
+"""One process of the pipeline. It builds the parts from the settings, runs them, and closes them in order."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """How a run of the pipeline ended."""
+    """The result of a run of the pipeline."""
 
     snapshot: Snapshot
     stopped_by: str | None
-    """The reason of the stop: a signal's name, `idle`, `max-messages`."""
+    """The reason for the stop: the name of a signal, `idle` or `max-messages`."""
     seconds: float
     problems: tuple[Problem, ...] = ()
 
@@ -57,14 +57,14 @@ async def run_process(
     show: ShowLiveStatus | None = None,
     aggregator: MetricsAggregator | None = None,
 ) -> PipelineResult:
-    """Run process number `process` of the instance; a supervisor, if there is one, holds the instance's lock.
+    """Run process number `process` of the instance. With `supervised`, the supervisor holds the lock of the instance.
 
-    Raises BrokerError, DatabaseError, DeadLetterBoxError; nothing unsettled is acknowledged then.
+    Raises BrokerError, DatabaseError or DeadLetterBoxError. Unsettled messages are not acknowledged then.
     """
     loop = asyncio.get_running_loop()
     pipeline = settings.pipeline
     decode = message_decoder(settings)
-    meter = PipelineCounters(loop.time())
+    counters = PipelineCounters(loop.time())
     began = loop.time()
     source: MqttSource | None = None
     box = DeadLetters.from_settings(settings)
@@ -75,15 +75,15 @@ async def run_process(
         store = open_store(settings.database, settings.target_tables)
         try:
             await _wait_for_database(store, settings, stop)
-            refusals, row_fault_numbers = RejectionBreaker(), RowFaultNumbers()
-            status = StatusLine(meter, settings)
+            breaker, row_fault_numbers = RejectionBreaker(), RowFaultNumbers()
+            status = StatusLine(counters, settings)
 
             stall_after = settings.metrics.stall_after
             report = make_reporter(
                 aggregator,
                 process,
                 stop,
-                lambda: process_report(meter, store.pool_counters, loop.time(), stall_after=stall_after),
+                lambda: process_report(counters, store.pool_counters, loop.time(), stall_after=stall_after),
             )
 
             def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
@@ -94,19 +94,19 @@ async def run_process(
                     decode,
                     backoff=Backoff(pipeline.backoff_min, pipeline.backoff_max),
                     pause=pause,
-                    breaker=refusals,
+                    breaker=breaker,
                     wait_for_database=settings.database.wait_for_database,
-                    counters=meter.add_writer(),
+                    counters=counters.add_writer(),
                     row_fault_numbers=row_fault_numbers,
                 )
 
-            source = MqttSource(settings, meter, process_number=process)
+            source = MqttSource(settings, counters, process_number=process)
             ingest = Ingest(
                 source,
                 Batcher(pipeline.batch_size, pipeline.batch_timeout),
                 make_writer,
                 workers=pipeline.workers,
-                counters=meter,
+                counters=counters,
                 limits=IngestLimits(
                     queue_limit=pipeline.queue_limit,
                     queue_bytes=pipeline.queue_bytes,
@@ -119,12 +119,12 @@ async def run_process(
             )
             tickers = [loop.create_task(status.report_periodically())]
             if show is not None:
-                tickers.append(loop.create_task(refresh_live_status(settings, meter, show)))
+                tickers.append(loop.create_task(refresh_live_status(settings, counters, show)))
             if settings.metrics.listen is not None:
                 tickers.append(loop.create_task(report_periodically(report)))
             if not supervised:
                 tickers += start_systemd_notifier(
-                    stop, lambda: meter.snapshot(loop.time()), lambda: meter.snapshot(loop.time()).links > 0
+                    stop, lambda: counters.snapshot(loop.time()), lambda: counters.snapshot(loop.time()).links > 0
                 )
             try:
                 if not stop.requested:
@@ -141,16 +141,16 @@ async def run_process(
                     report()
         finally:
             await asyncio.to_thread(store.close)
-    kept = None if source is None else source.sessions_not_ended
+    remaining = None if source is None else source.sessions_not_ended
     return PipelineResult(
-        meter.snapshot(loop.time()), stop.reason, loop.time() - began, _session_problems(settings, kept)
+        counters.snapshot(loop.time()), stop.reason, loop.time() - began, _session_problems(settings, remaining)
     )
 
 
 def start_systemd_notifier(
     stop: GracefulShutdown, snapshot: Callable[[], Snapshot], ready: Callable[[], bool]
 ) -> list[asyncio.Task[Never]]:
-    """Start what notifies the service manager, if there is one."""
+    """Start the task that notifies systemd. Return no task when systemd did not start this service with a socket."""
 
     def line() -> str:
         now = snapshot()
@@ -158,14 +158,14 @@ def start_systemd_notifier(
             f"{now.landed:,} stored, {now.parked:,} parked, {now.queue_depth:,} on their way, {now.links} connection(s)"
         )
 
-    manager = SystemdNotifier.from_environment(os.environ)
-    if manager is None:
+    notifier = SystemdNotifier.from_environment(os.environ)
+    if notifier is None:
         return []
-    return [asyncio.get_running_loop().create_task(notify_loop(manager, stop, ready, line))]
+    return [asyncio.get_running_loop().create_task(notify_loop(notifier, stop, ready, line))]
 
 
 async def _wait_for_database(store: Store, settings: Settings, stop: GracefulShutdown) -> None:
-    """Return once rows can be written. Raises DatabaseError, unless the settings say to wait for the database."""
+    """Return once rows can be written. Raises DatabaseError, unless `database.wait_for_database` is set."""
     backoff = Backoff(settings.pipeline.backoff_min, settings.pipeline.backoff_max)
     while not stop.requested:
         try:
@@ -182,7 +182,7 @@ async def _wait_for_database(store: Store, settings: Settings, stop: GracefulShu
                 raise DatabaseError(str(error), hint=hint) from error
             delay = backoff.next_delay()
             logger.warning(
-                "waiting for the database: %s; next try in %.1fs", error, delay, extra={"event": "database_awaited"}
+                "waiting for the database: %s; next retry in %.1fs", error, delay, extra={"event": "database_awaited"}
             )
             try:
                 async with asyncio.timeout(delay):
@@ -195,7 +195,10 @@ async def _wait_for_database(store: Store, settings: Settings, stop: GracefulShu
 
 
 def _session_problems(settings: Settings, remaining_sessions: int | None) -> tuple[Problem, ...]:
-    """What went wrong with leaving for good; `kept` is None when it did not come to that."""
+    """Return the problems with ending the sessions (`mqtt.on_stop: leave`).
+
+    `remaining_sessions` is the number of sessions that were not ended, None when ending them was not attempted.
+    """
     if settings.mqtt.on_stop != "leave" or settings.mqtt.ephemeral or remaining_sessions == 0:
         return ()
     which = "The sessions" if remaining_sessions is None else f"{remaining_sessions} session(s)"

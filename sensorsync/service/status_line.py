@@ -15,20 +15,20 @@ logger = logging.getLogger(__name__)
 
 
 class IntervalSnapshotSource(Protocol):
-    """What a status line is made of: the counts of this process, or of all."""
+    """The source of the status line: the counters of this process, or of all processes."""
 
     @property
     def rows_since_report(self) -> int:
-        """Landed since the last report."""
+        """Rows committed since the last report."""
         ...
 
     def take_interval_snapshot(self, now: float) -> Snapshot:
-        """A picture; the interval begins anew."""
+        """Return a snapshot, and start a new interval."""
         ...
 
 
 class StatusLine:
-    """The `[STATUS]` log line: every so many stored rows, and every so many seconds."""
+    """The reporter of the `[STATUS]` log line, every `status_every` committed rows and every `status_interval` seconds."""
 
     def __init__(
         self, counters: IntervalSnapshotSource, settings: Settings, running_processes: Callable[[], int] | None = None
@@ -40,12 +40,12 @@ class StatusLine:
         self._next_report = self._loop.time() + self._pipeline.status_interval
 
     def on_batch_settled(self) -> None:
-        """A batch was settled."""
+        """Report if enough rows were committed since the last report. Call this after each settled batch."""
         if self._counters.rows_since_report >= self._pipeline.status_every:
             self.report()
 
     async def report_periodically(self) -> None:
-        """Report when nothing else did for the interval; runs until it is cancelled."""
+        """Report whenever there was no other report for the interval, until this is cancelled."""
         while True:
             left = self._next_report - self._loop.time()
             if left <= 0:
@@ -54,12 +54,12 @@ class StatusLine:
                 await asyncio.sleep(left)
 
     def report(self) -> None:
-        """Report now."""
+        """Log the status line now."""
         now = self._loop.time()
         self._next_report = now + self._pipeline.status_interval
         status = self._counters.take_interval_snapshot(now)
         pipeline = self._pipeline
-        many = {} if self._running_processes is None else {"processes": self._running_processes()}
+        extra = {} if self._running_processes is None else {"processes": self._running_processes()}
         logger.info(
             "[STATUS] Workers: %d | Queue Depth: %s | Total Landed: %s | Avg Latency: %.0fms | Records/sec: %s"
             " | Progress: %s new | Batch: %d/%.0fms%s",
@@ -71,6 +71,6 @@ class StatusLine:
             f"{status.new:,}",
             pipeline.batch_size,
             pipeline.batch_timeout * 1000,
-            f" | Processes: {many['processes']}/{pipeline.processes}" if many else "",
-            extra={"event": "status", **asdict(status), **many},
+            f" | Processes: {extra['processes']}/{pipeline.processes}" if extra else "",
+            extra={"event": "status", **asdict(status), **extra},
         )

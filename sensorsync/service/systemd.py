@@ -1,7 +1,7 @@
-"""What systemd is told by a service of `Type=notify`: sd_notify(3), datagrams to the socket that NOTIFY_SOCKET names.
+"""The notifications to systemd of a service of `Type=notify`: sd_notify(3), datagrams to the socket in NOTIFY_SOCKET.
 
-Without that variable nothing is told to anybody. The protocol is a few lines, and the libraries for it are older than they are long,
-or need libsystemd to build.
+Without that variable no notification is sent. The protocol takes a few lines. The libraries for it are small and old, or need
+libsystemd to build.
 """
 
 from __future__ import annotations
@@ -16,33 +16,34 @@ from typing import Never, Self
 from sensorsync.runtime.shutdown import GracefulShutdown
 
 POLL_INTERVAL = 0.25
-"""How often it is looked whether we are ready, or stopping."""
+"""Seconds between two checks of the state (ready, stopping)."""
 STATUS_INTERVAL = 5.0
-"""Seconds between two status lines when nobody waits for signs of life."""
+"""Seconds between two status lines when no watchdog is set."""
 
 
 class SystemdNotifier:
-    """The one who started us and wants to hear how we are."""
+    """The notification socket of systemd, which started this process."""
 
     def __init__(self, address: str, watchdog_interval: float | None = None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_interval = watchdog_interval
-        """Seconds between two signs of life; None when nobody waits for any."""
+        """Seconds between two watchdog notifications; None when no watchdog is set."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self | None:
-        """Whoever the environment names. None when nobody does, or not by a socket of this machine."""
+        """Return the notifier for NOTIFY_SOCKET in the environment. None when it is not set, or not a local socket."""
         address = environ.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")):
             return None
-        beat = None
+        watchdog_interval = None
         if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
             with suppress(KeyError, ValueError):
-                beat = int(environ["WATCHDOG_USEC"]) / 1e6 / 3  # sd_watchdog_enabled(3): half of it at the latest
-        return cls(address, beat)
+                # sd_watchdog_enabled(3) recommends half of the time-out at most.
+                watchdog_interval = int(environ["WATCHDOG_USEC"]) / 1e6 / 3
+        return cls(address, watchdog_interval)
 
     def notify(self, state: str) -> None:
-        """Send one or more lines NAME=value. One who does not listen is not our trouble."""
+        """Send one or more lines NAME=value. A socket without a receiver is ignored."""
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.setblocking(False)
             notify.sendto(state.encode(), self._address)
@@ -51,9 +52,10 @@ class SystemdNotifier:
 async def notify_loop(
     notifier: SystemdNotifier, stop: GracefulShutdown, ready: Callable[[], bool], status: Callable[[], str]
 ) -> Never:
-    """READY=1 once `ready`, STOPPING=1 once asked to stop, and all the while signs of life with `status`; until it is cancelled.
+    """Notify systemd of READY=1 once `ready`, of STOPPING=1 at the stop, and regularly of WATCHDOG=1, until this is cancelled.
 
-    The signs of life come from the event loop: one that hangs sends none. `status` is the line that `systemctl status` shows.
+    The watchdog notifications come from the event loop, so a process whose loop hangs sends none. `status` returns the line that
+    `systemctl status` shows.
     """
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -71,5 +73,5 @@ async def notify_loop(
                 notifier.notify(f"WATCHDOG=1\nSTATUS={status()}")
             await asyncio.sleep(min(POLL_INTERVAL, notifier.watchdog_interval or POLL_INTERVAL))
     finally:
-        if not is_stopping:  # it was over before we looked
+        if not is_stopping:  # the process stopped before the next check
             notifier.notify("STOPPING=1")

@@ -295,13 +295,11 @@ def test_what_comes_while_we_are_away_waits_in_the_session(place: Place, caplog:
 
     with caplog.at_level(logging.WARNING):
         run(scenario())
-    assert "does not know our session" not in caplog.text
+    assert "no longer has the session" not in caplog.text
 
 
 @each_dialect
-def test_leaving_for_good_takes_all_that_waits_and_ends_the_session(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ending_the_sessions_drains_them_first(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "QUIET", 0.1)
 
     async def scenario() -> None:

@@ -114,7 +114,7 @@ def test_links_that_flap_during_an_outage_do_not_fill_the_memory(tmp_path: Path)
     asyncio.run(scenario())
 
 
-def test_while_a_socket_is_left_alone_pings_go_out_at_their_pace_and_no_answer_is_missed(tmp_path: Path) -> None:
+def test_while_reading_is_paused_pings_keep_their_interval_and_no_answer_is_missed(tmp_path: Path) -> None:
     async def scenario() -> None:
         limits = IngestLimits(queue_bytes=1000, stop_timeout=5.0)
         async with (

@@ -161,7 +161,7 @@ def test_a_certificate_that_ends_soon_is_a_warning_and_no_failure(tmp_path: Path
 
 
 @pytest.mark.parametrize(("served", "ignored"), [(["mqtt"], False), ([], True)])
-def test_alpn_is_offered_and_told(certificates: Certificates, served: list[str], ignored: bool) -> None:
+def test_alpn_is_offered_and_reported(certificates: Certificates, served: list[str], ignored: bool) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificates.server, certificates.server_key)
     if served:
@@ -241,7 +241,7 @@ def test_a_password_in_the_clear_to_another_machine_is_a_warning(
     assert "marker" not in str(result.envelope())
 
 
-def test_a_failure_is_told_once_with_the_fix_and_exit_code_3(tmp_path: Path) -> None:
+def test_a_failure_is_reported_once_with_the_fix_and_exit_code_3(tmp_path: Path) -> None:
     done = Commands({"MQTT_BROKER": "no-such-host.invalid:1883"}).run("check-cloud", check=False)
 
     assert done.exit_code == 3

@@ -92,9 +92,7 @@ atexit.register(report)
 
 
 @pytest.mark.broker
-def test_the_processes_that_receive_and_those_that_publish_have_a_quiet_collector(
-    mosquitto: Mosquitto, tmp_path: Path
-) -> None:
+def test_subscriber_and_publisher_processes_tune_the_garbage_collector(mosquitto: Mosquitto, tmp_path: Path) -> None:
     """Python runs a module `sitecustomize` in every process: it reports at the end of each."""
     reports = tmp_path / "reports"
     reports.mkdir()

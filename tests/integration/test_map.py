@@ -74,7 +74,7 @@ def values(result: CommandResult) -> list[float]:
 
 
 @ENGINES
-def test_it_listens_as_a_stranger_with_a_clean_session_a_plain_subscription_and_qos_0(engine: str) -> None:
+def test_it_samples_with_its_own_clean_session_a_plain_subscription_and_qos_0(engine: str) -> None:
     async def scenario(broker: FakeBroker) -> None:
         for number in range(3):
             await broker.publish(TOPIC, reading(number), user_properties=(("a", "b"),))
@@ -189,7 +189,7 @@ def test_a_topic_filter_that_is_none_is_a_matter_of_usage() -> None:
 # -- with a real broker and a subscriber -----------------------------------------------------------------------------------
 
 
-def test_a_running_subscriber_loses_nothing_while_map_listens_to_the_same_topics(
+def test_a_running_subscriber_loses_nothing_while_map_samples_the_same_topics(
     mosquitto: Mosquitto, tmp_path: Path
 ) -> None:
     database = tmp_path / "readings.sqlite"

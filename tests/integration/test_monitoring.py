@@ -26,7 +26,7 @@ from tests.pipelines import Database as HeldDatabase
 from tests.pipelines import running, send, standing_at_the_gate, subscribed
 from tests.rows import readings
 from tests.services.process import free_port
-from tests.unit.service.metrics.process_reports import picture
+from tests.unit.service.metrics.process_reports import sample_report
 
 
 def test_what_a_pipeline_holds_is_seen_while_it_waits_for_its_commit_and_gone_after_it(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_pool_counts_what_it_opened_lent_and_threw_away(database: Database) ->
         assert pool.in_use == 0
 
 
-def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
+def test_the_dead_letter_probe_counts_letters_and_reports_a_locked_box(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.05)
@@ -124,27 +124,27 @@ def test_the_watch_over_the_box_counts_its_letters_and_tells_when_it_is_locked(
                 await asyncio.sleep(0.01)
 
     async def story() -> None:
-        async with metrics_endpoint(settings) as board:
-            assert isinstance(board, MetricsAggregator)
-            board.update(0, picture(0))
-            await until(lambda: not any(board.checks().values()))
-            values = board.values()
+        async with metrics_endpoint(settings) as aggregator:
+            assert isinstance(aggregator, MetricsAggregator)
+            aggregator.update(0, sample_report(0))
+            await until(lambda: not any(aggregator.checks().values()))
+            values = aggregator.values()
             assert values["sensorsync_dead_letters"] == [(["parked"], [1]), (["quarantined"], [0])]
             assert values["sensorsync_dead_letter_oldest_timestamp_seconds"] == [([], [1000.0])]
             with _locked(settings.dead_letter_path):
-                await until(lambda: "database is locked" in (board.checks()["dead_letters"] or ""))
-            await until(lambda: board.checks()["dead_letters"] is None)
+                await until(lambda: "database is locked" in (aggregator.checks()["dead_letters"] or ""))
+            await until(lambda: aggregator.checks()["dead_letters"] is None)
             with _locked(tmp_path / "readings.sqlite"):
-                await until(lambda: board.checks()["database"] is not None)
-            await until(lambda: not any(board.checks().values()))
+                await until(lambda: aggregator.checks()["database"] is not None)
+            await until(lambda: not any(aggregator.checks().values()))
 
     asyncio.run(story())
 
 
 def test_without_an_address_nothing_is_served_and_nothing_is_watched(tmp_path: Path) -> None:
     async def story() -> None:
-        async with metrics_endpoint(Settings.model_validate({"state_dir": str(tmp_path)})) as board:
-            assert board is None
+        async with metrics_endpoint(Settings.model_validate({"state_dir": str(tmp_path)})) as aggregator:
+            assert aggregator is None
 
     asyncio.run(story())
     assert list(tmp_path.iterdir()) == []

@@ -75,7 +75,7 @@ def test_an_instance_that_may_come_back_keeps_all_that_is_its_own_and_is_named_w
 
     asyncio.run(scenario())
     said = warnings(caplog)[0].getMessage()
-    assert "nobody runs sensorsync-old here (last started or stopped 20" in said
+    assert "sensorsync-old is not running here (last started or stopped 20" in said
     assert "in its 2 session(s)" in said
     assert said.endswith(": sensorsync subscribe --adopt old")
 
@@ -90,7 +90,7 @@ def test_an_instance_that_runs_keeps_its_sessions_whatever_we_are_told(
             with instance_lock(old):
                 async with running(broker.port, tmp_path, instance="new", adopt=adopt, connections=1) as pipeline:
                     await subscribed(broker, pipeline, links=3)
-                    await pipeline.until(lambda: not adopt or "are left as they are" in caplog.text)
+                    await pipeline.until(lambda: not adopt or "cannot end the sessions of old" in caplog.text)
                     await pipeline.end()
             assert kept(broker) == everything(20)
             assert len(of(broker, "old")) == 2
@@ -109,7 +109,7 @@ def test_another_users_instance_of_which_we_may_not_know_whether_it_runs_does_no
             lock.unlink()
             lock.mkdir()  # to the superuser, too, this is a file that cannot be opened
             async with running(broker.port, tmp_path, instance="new", connections=1) as pipeline:
-                await pipeline.until(lambda: "cannot tell whether sensorsync-old runs" in caplog.text)
+                await pipeline.until(lambda: "cannot determine whether sensorsync-old is running" in caplog.text)
                 await broker.publish("t/x", b"for us")
                 await pipeline.end()
             assert len(of(broker, "old")) == 2
@@ -117,7 +117,9 @@ def test_another_users_instance_of_which_we_may_not_know_whether_it_runs_does_no
     asyncio.run(scenario())
 
 
-def test_an_instance_that_comes_back_while_it_is_adopted_is_refused_and_comes_back_afterwards(tmp_path: Path) -> None:
+def test_an_instance_that_comes_back_while_its_sessions_are_taken_over_is_refused_and_comes_back_afterwards(
+    tmp_path: Path,
+) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker:
             old = await away(broker, tmp_path)
@@ -134,7 +136,7 @@ def test_an_instance_that_comes_back_while_it_is_adopted_is_refused_and_comes_ba
     asyncio.run(scenario())
 
 
-def test_another_client_id_is_adopted_under_the_first_parts_of_its_client_ids(
+def test_sessions_of_another_client_id_are_taken_over_under_the_first_parts_of_its_client_ids(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -160,7 +162,7 @@ def test_sessions_at_another_broker_are_named_and_must_be_ended_there(
             await away(former, tmp_path)
             async with running(broker.port, tmp_path, instance="new", adopt=["old"], connections=1) as pipeline:
                 await pipeline.until(lambda: bool(warnings(caplog)))
-                await pipeline.until(lambda: "no session of old is on record" in caplog.text)
+                await pipeline.until(lambda: "no sessions of old are recorded" in caplog.text)
                 await pipeline.end()
             assert kept(former) == everything(20)
             assert (

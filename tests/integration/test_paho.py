@@ -32,8 +32,7 @@ from sensorsync.mqtt.client.paho.exchange import PacketTranslator
 from sensorsync.pipeline.ingest import IngestLimits
 from tests.conftest import Mosquitto
 from tests.fakes import FakeBroker
-from tests.integration import test_source, test_source_edges
-from tests.integration import test_source_ending_sessions as test_source_leaving
+from tests.integration import test_source, test_source_edges, test_source_ending_sessions
 from tests.pipelines import CLIENT, everything, running, send, subscribed
 from tests.services.process import free_port
 
@@ -53,7 +52,7 @@ SCENARIOS = [
     test_source.test_bytes_that_are_not_mqtt_cost_the_connection_and_nothing_else,
     test_source.test_qos_0_messages_are_bounded_by_leaving_them_in_the_socket,
     test_source.test_a_soft_stop_writes_what_was_taken_over_acknowledges_it_and_keeps_the_session,
-    test_source_leaving.test_draining_goes_on_under_back_pressure_and_takes_everything,
+    test_source_ending_sessions.test_draining_goes_on_under_back_pressure_and_takes_everything,
 ]
 
 
@@ -77,10 +76,12 @@ def with_paho(monkeypatch: pytest.MonkeyPatch) -> None:
     paho = partial(running, client="paho")
     for module in (test_source, test_source_edges):
         monkeypatch.setattr(module, "running", paho)
-    monkeypatch.setattr(test_source_leaving, "leaver", partial(test_source_leaving.leaver, client="paho"))
+    monkeypatch.setattr(
+        test_source_ending_sessions, "leaver", partial(test_source_ending_sessions.leaver, client="paho")
+    )
 
 
-def test_while_the_socket_is_left_alone_the_broker_hears_of_us(tmp_path: Path) -> None:
+def test_while_reading_is_paused_keep_alive_pings_go_out(tmp_path: Path) -> None:
     async def scenario() -> None:
         limits = IngestLimits(queue_bytes=1000, stop_timeout=5.0)
         async with (

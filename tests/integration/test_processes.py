@@ -166,7 +166,7 @@ def test_a_process_that_is_killed_comes_back_and_the_others_go_on(place: Place) 
 
     died = events(place.log, "process_died")
     assert [(event["process_number"], event["exit_code"]) for event in died] == [(1, -9)]
-    assert "was ended by SIGKILL" in died[0]["message"]
+    assert "was terminated by SIGKILL" in died[0]["message"]
     end = events(place.log, "stopped")[0]
     assert (end["restarts"], end["stored"] - end["redelivered"] <= 900) == (1, True)
     place.audit()
@@ -182,7 +182,7 @@ def test_a_crash_loop_of_one_is_loud_and_does_not_take_the_others_down(place: Pl
         place.publish(600)
         loop = events(place.log, "crash_loop")[0]
         assert loop["level"] == "CRITICAL"
-        assert "keeps crashing, 3 times in a row" in loop["message"]
+        assert "crashed 3 times in a row" in loop["message"]
         assert "is damaged" in loop["message"]
 
         registry.write_text(sound)
@@ -243,7 +243,7 @@ def test_secrets_are_neither_in_the_command_line_nor_in_the_environment_of_a_pro
         ({"SENSORSYNC_PIPELINE__PROCESSES": "0"}, 2, "pipeline.processes"),
     ],
 )
-def test_a_fault_of_the_configuration_is_told_once_and_stops_everything(
+def test_a_configuration_error_is_logged_once_and_stops_all_processes(
     place: Place, settings: dict[str, str], exit_code: int, words: str
 ) -> None:
     count = () if "SENSORSYNC_PIPELINE__PROCESSES" in settings else ("--processes", "3")
@@ -286,7 +286,7 @@ def test_a_second_instance_elsewhere_takes_over_and_the_first_does_not_fight(pla
     place.audit()
 
 
-def test_leaving_ends_every_session_those_of_earlier_processes_included(place: Place) -> None:
+def test_ending_the_sessions_includes_those_of_earlier_processes(place: Place) -> None:
     with place.subscriber(3) as three:
         assert three.terminate() == 0
     place.publish(600)
@@ -299,7 +299,7 @@ def test_leaving_ends_every_session_those_of_earlier_processes_included(place: P
 
 
 @pytest.mark.long
-def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_leave(place: Place) -> None:
+def test_a_process_that_is_down_is_started_once_more_to_end_its_sessions(place: Place) -> None:
     with place.subscriber(2, "--leave") as process:
         registry = place.folder / "state" / "sessions" / f"sensorsync-me-1_127.0.0.1-{place.broker.port}.json"
         sound = registry.read_text()
@@ -314,7 +314,7 @@ def test_a_process_that_is_down_when_all_are_to_leave_is_started_once_more_to_le
 
 
 @pytest.mark.long
-def test_another_instance_is_another_member_and_leaves_only_when_it_is_asked(place: Place) -> None:
+def test_another_instance_ends_its_sessions_only_when_it_is_stopped_itself(place: Place) -> None:
     with place.subscriber(2) as old:
         assert old.terminate() == 0
     with place.subscriber(2, SENSORSYNC_MQTT__INSTANCE="new") as new:

@@ -20,7 +20,7 @@ def refuse(_: Sequence[Reading]) -> None:
     raise BatchRejected(VIOLATED, errno=3819)
 
 
-def test_a_hundred_refusals_in_a_row_keep_the_batch_and_once_the_table_is_mended_all_is_stored(
+def test_a_hundred_rejections_in_a_row_keep_the_batch_until_the_table_is_fixed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -46,5 +46,5 @@ def test_a_hundred_refusals_in_a_row_keep_the_batch_and_once_the_table_is_mended
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
     said = {record.getMessage().partition("; batch kept")[0] for record in caplog.records}
-    assert said == {f"[WORKER-0] the database refuses every reading; they are kept, not parked: {VIOLATED}"}
+    assert said == {f"[WORKER-0] the database rejects every row; the batch is retried, nothing is parked: {VIOLATED}"}
     assert all("sensorsync init-db --check" in record.getMessage() for record in caplog.records)

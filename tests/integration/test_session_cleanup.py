@@ -68,7 +68,7 @@ def test_a_soft_stop_while_draining_keeps_the_session_and_the_next_start_goes_on
     asyncio.run(scenario())
 
 
-def test_a_session_that_is_to_be_left_is_kept_when_the_database_refuses_what_it_holds(tmp_path: Path) -> None:
+def test_a_session_that_is_to_be_ended_is_kept_when_the_database_refuses_what_it_holds(tmp_path: Path) -> None:
     def no_table(_: Sequence[Reading]) -> None:
         raise SinkMisconfigured("no table")
 
@@ -89,7 +89,7 @@ def test_a_session_that_is_to_be_left_is_kept_when_the_database_refuses_what_it_
     asyncio.run(scenario())
 
 
-def test_a_connection_lost_while_leaving_is_made_again_and_the_session_drained(tmp_path: Path) -> None:
+def test_a_connection_lost_while_ending_sessions_is_made_again_and_the_session_drained(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker(queue_limit=None) as broker:
             limits = IngestLimits(end_sessions=True, stop_timeout=5.0)
@@ -111,7 +111,7 @@ def test_a_connection_lost_while_leaving_is_made_again_and_the_session_drained(t
     asyncio.run(scenario())
 
 
-def test_a_broker_that_is_away_when_the_sessions_are_to_be_left_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_a_broker_that_is_away_when_the_sessions_are_to_be_ended_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     async def scenario() -> None:
         broker = FakeBroker(queue_limit=None)
         await broker.start()

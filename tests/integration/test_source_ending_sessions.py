@@ -95,7 +95,7 @@ def test_a_writer_that_dies_while_the_sessions_are_drained_ends_the_process_and_
     asyncio.run(scenario())
 
 
-def test_during_an_outage_leaving_is_given_up_by_the_stop_deadline_and_that_is_said(
+def test_during_an_outage_ending_sessions_stops_at_the_deadline_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -120,10 +120,10 @@ def test_during_an_outage_leaving_is_given_up_by_the_stop_deadline_and_that_is_s
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
-    assert "the sessions could not be drained: they are kept" in caplog.text
+    assert "the sessions could not be drained and were not ended" in caplog.text
 
 
-def test_leaving_after_max_messages_keeps_the_session_that_holds_the_rest(tmp_path: Path) -> None:
+def test_after_max_messages_a_session_with_messages_left_is_not_ended(tmp_path: Path) -> None:
     async def scenario() -> None:
         limits = IngestLimits(end_sessions=True, stop_timeout=0.3, max_messages=30)
         async with FakeBroker(window=100) as broker, leaver(broker.port, tmp_path, limits=limits) as pipeline:
@@ -201,7 +201,7 @@ def test_draining_goes_on_under_back_pressure_and_takes_everything(tmp_path: Pat
     asyncio.run(scenario())
 
 
-def test_a_link_that_is_down_when_we_leave_is_waited_for_and_drained_too(tmp_path: Path) -> None:
+def test_a_disconnected_link_reconnects_and_is_drained_before_its_session_ends(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, leaver(broker.port, tmp_path, connections=2) as pipeline:
             await subscribed(broker, pipeline, links=2)
@@ -217,7 +217,7 @@ def test_a_link_that_is_down_when_we_leave_is_waited_for_and_drained_too(tmp_pat
     asyncio.run(scenario())
 
 
-def test_a_link_that_stays_down_when_we_leave_keeps_its_session_and_that_is_said(
+def test_the_session_of_a_link_that_stays_down_is_not_ended_and_that_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -239,7 +239,7 @@ def test_a_link_that_stays_down_when_we_leave_keeps_its_session_and_that_is_said
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
-    assert "the sessions could not be drained: they are kept" in caplog.text
+    assert "the sessions could not be drained and were not ended" in caplog.text
 
 
 def test_a_slow_network_is_not_taken_for_an_empty_session(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ class LosesTheGoodbye(FakeBroker):
             super().packet_received(connection, packet)
 
 
-def test_a_session_is_forgotten_only_after_the_broker_has_ended_it(tmp_path: Path) -> None:
+def test_a_session_is_removed_from_the_registry_only_after_the_broker_has_ended_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with LosesTheGoodbye() as broker, leaver(broker.port, tmp_path) as pipeline:
             await subscribed(broker, pipeline)

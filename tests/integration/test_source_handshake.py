@@ -85,7 +85,7 @@ def test_a_session_that_the_broker_keeps_for_less_time_than_we_asked_is_said(
     async def scenario() -> None:
         broker = FakeBroker(session_expiry=60)
         async with broker, running(broker.port, tmp_path, connections=1) as pipeline:
-            await pipeline.until(lambda: "keeps our sessions for 60 s only" in caplog.text)
+            await pipeline.until(lambda: "keeps sessions for only 60 s" in caplog.text)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(scenario())
@@ -210,7 +210,7 @@ def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp
     asyncio.run(scenario())
 
 
-def test_leaving_for_good_does_not_wait_for_links_that_the_quota_never_let_in(
+def test_ending_sessions_does_not_wait_for_links_that_the_quota_never_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(link, "QUIET", 0.1)

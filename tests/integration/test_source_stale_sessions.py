@@ -69,7 +69,7 @@ def test_a_session_whose_messages_come_a_moment_after_connack_is_not_taken_for_e
     asyncio.run(scenario())
 
 
-def test_retiring_a_session_is_tried_again_after_passing_faults(tmp_path: Path) -> None:
+def test_ending_a_stale_session_is_retried_after_transient_errors(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker:
             await left_by_two_links(broker, tmp_path)

@@ -1,1 +1,1 @@
-"""Where the values of the settings come from."""
+"""The loader of the settings, which combines all sources of their values."""

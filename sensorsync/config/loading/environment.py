@@ -1,4 +1,4 @@
-"""Environment variables and the `.env` file: systematic names, well-known aliases, and names that are wrong."""
+"""Settings from environment variables and the `.env` file: systematic names, well-known aliases and unknown names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KEY_VARIABLES: Mapping[str, Mapping[str, str]] = {
     "SENSORSYNC_ENCRYPTION_KEY": {"id": "default-encryption", "algorithm": "A256GCM"},
     "SENSORSYNC_SIGNING_KEY": {"id": "default", "algorithm": "HS256"},
 }
-"""Variables that hold one key each -> that key without its secret."""
+"""By variable that holds the secret of a key: the other fields of that key."""
 
 _TESTS = "SENSORSYNC_TEST_"
 _SECURITY_KEYS_PATH: KeyPath = ("security", "keys")
 _SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
-"""What Kubernetes and Docker put into the environment for a service that is called sensorsync."""
+"""Names that Kubernetes and Docker put into the environment for a service that is called sensorsync."""
 _SCHEMES: Mapping[str, tuple[int, bool]] = {
     "mqtt": (1883, False),
     "mqtts": (8883, True),
@@ -35,7 +35,7 @@ _SCHEMES: Mapping[str, tuple[int, bool]] = {
 
 
 class Variable(NamedTuple):
-    """One variable that is set, and how its origin is called."""
+    """A variable that is set, and the name of its origin."""
 
     name: str
     value: str
@@ -43,14 +43,15 @@ class Variable(NamedTuple):
 
 
 def process_variables(environ: Mapping[str, str]) -> dict[str, Variable]:
-    """The environment's variables; an empty one counts as unset."""
+    """Return the variables of the environment by name. An empty one counts as unset."""
     return {name: Variable(name, value, f"env {name}") for name, value in environ.items() if value}
 
 
 def dotenv_variables(path: Path) -> dict[str, Variable]:
-    """The variables of a `.env` file, taken literally (no `${...}`: a password may have one). None when there is no file.
+    """Return the variables of a `.env` file by name. The result is empty when there is no such file.
 
-    Raises ConfigurationError when it can't be read or a line is not understood.
+    Values are taken literally. `${...}` is not expanded, because a password may contain it. Raises ConfigurationError when the file
+    cannot be read, is not UTF-8, or has a line that is not understood.
     """
     if not path.is_file():
         return {}
@@ -73,12 +74,12 @@ def dotenv_variables(path: Path) -> dict[str, Variable]:
 
 
 def _blank_lines(original: str) -> int:
-    """python-dotenv counts the blank lines before a binding as part of it."""
+    """Return the number of blank lines before a binding. python-dotenv counts them as part of it."""
     return original[: len(original) - len(original.lstrip())].count("\n")
 
 
 def unknown_variable_errors(variables: Mapping[str, Variable]) -> Iterator[ConfigurationError]:
-    """One error for each variable with our prefix that sets nothing."""
+    """Yield an error for each variable with our prefix that sets nothing."""
     known = {key.variable for key in setting_keys().values()} | {CONFIG_VARIABLE, *KEY_VARIABLES}
     for variable in variables.values():
         if not variable.name.startswith(PREFIX) or variable.name in known or _is_foreign_variable(variable):
@@ -98,9 +99,9 @@ def _is_foreign_variable(variable: Variable) -> bool:
 
 
 def apply_variables(variables: Mapping[str, Variable], layers: Layers) -> None:
-    """Put what the variables set over what is there. The more specific name wins: systematic, then alias, then MQTT_BROKER.
+    """Set the values of the variables in the layers. They replace the values that are already there.
 
-    Raises ConfigurationError when a value can't be taken apart.
+    The more specific name wins: systematic, then alias, then MQTT_BROKER. Raises ConfigurationError when a value cannot be parsed.
     """
     if variable := variables.get(BROKER_VARIABLE):
         for path, value in _broker_settings(variable):
@@ -124,7 +125,7 @@ def _systematic(key: SettingKey) -> tuple[str, ...]:
 
 
 def _parse_value(key: SettingKey, variable: Variable) -> Any:
-    """A list as JSON or with commas; everything else as it is."""
+    """Return a list that is written as JSON, and any other text as it is. The models split lists with commas."""
     text = variable.value.strip()
     if not key.is_list or not (text.startswith("[") or key.item_model):
         return variable.value
@@ -140,7 +141,11 @@ def _parse_value(key: SettingKey, variable: Variable) -> Any:
 
 
 def _broker_settings(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
-    """`host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port`, `ws://host:port/path`, `mqtts` or `wss`, as single keys."""
+    """Yield the settings that MQTT_BROKER contains, each with its key.
+
+    Its forms are `host`, `host:port`, `[::1]:port`, `mqtt://user:password@host:port` and `ws://host:port/path`, and the same URLs with
+    `mqtts` and `wss`. Raises ConfigurationError for any other text.
+    """
     text = variable.value.strip()
     try:
         url = urlsplit(text if "://" in text else f"//{text}")
@@ -173,7 +178,10 @@ def _broker_settings(variable: Variable) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def _add_key_from_variable(variable: Variable, key: Mapping[str, str], layers: Layers) -> None:
-    """It goes first, so that it makes messages; the other keys stay, for opening them."""
+    """Put the key of a variable before the other keys.
+
+    The first key makes messages. The others stay, to verify and decrypt messages; only one with the same id is replaced.
+    """
     there = layers.value(_SECURITY_KEYS_PATH)
     others = (
         [other for other in there if not (isinstance(other, dict) and other.get("id") == key["id"])]

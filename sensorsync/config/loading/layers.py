@@ -1,4 +1,4 @@
-"""Values from several places, laid over one another, each with its origin."""
+"""Values from several origins in one tree, where later ones replace earlier ones."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from sensorsync.config.sections.validation import Location
 
 
 class Layers:
-    """The values that were given, as a tree, and where each of them is from. A later value replaces an earlier one whole."""
+    """The values that were given, as a tree, and the origin of each. A later value replaces an earlier one completely."""
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
         self.places_with_unknown_names: set[Location] = set()
-        """Places whose value has a name that is not known: what is missing there is probably that."""
+        """Places whose value has an unknown name. A key that is missing there is probably this name, misspelled."""
         self._origins: dict[Location, str] = {}
 
     def set_value(
         self, path: KeyPath, value: Any, origin: str, inner_origins: Mapping[Location, str] | None = None
     ) -> None:
-        """Set one key. `places` are the origins inside its value, by the path from the key."""
+        """Set one key. `inner_origins` are the origins inside its value, by the path from the key."""
         section = self.tree
         for name in path[:-1]:
             section = section.setdefault(name, {})
@@ -32,7 +32,7 @@ class Layers:
             self._origins[(*path, *inner)] = inner_origin
 
     def value(self, place: Location, default: Any = None) -> Any:
-        """What was given for one place, `default` when nothing was."""
+        """Return the value that was given for a place, or `default` when there was none."""
         value: Any = self.tree
         for part in place:
             try:
@@ -42,7 +42,7 @@ class Layers:
         return value
 
     def origin(self, place: Location) -> str:
-        """Where the value at a place, or the key around it, is from."""
+        """Return the origin of the value at a place, or of the key around it, or `default` when none was set."""
         for length in range(len(place), 0, -1):
             if place[:length] in self._origins:
                 return self._origins[place[:length]]

@@ -1,4 +1,4 @@
-"""Where the values of the settings are from: defaults < YAML file < `.env` < environment < flags, each value with its origin."""
+"""The loader of the settings: defaults < YAML file < `.env` < environment < flags. Each value has its origin."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from sensorsync.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """The effective settings and where they are from."""
+    """The effective settings and the origins of their values."""
 
     settings: Settings
     origins: Mapping[str, str]
-    """Dotted key -> `default`, `file /path:line`, `.env NAME, line n`, `env NAME` or `flag --name`."""
+    """By dotted key: `default`, `file /path:line`, `.env NAME, line n`, `env NAME` or `flag --name`."""
     file: Path | None
-    """The YAML file that was read."""
+    """The YAML file that was read. None when there was none."""
 
 
 def load(
@@ -39,11 +39,12 @@ def load(
     *,
     flags: Mapping[str, str] | None = None,
 ) -> LoadedSettings:
-    """The settings from all their layers.
+    """Load the settings from all their layers.
 
-    `overrides` are values by dotted key, None meaning "not given"; `flags` says which flag each is from, where its name is not the
-    key's. Raises ConfigurationError: a sentence that names the key, its value's origin and the fix; with several, `parts`
-    has one for each.
+    `overrides` are values by dotted key, where None means "not given". `flags` has the flag of a key whose flag has another name.
+
+    Raises ConfigurationError with a sentence that names the key, the origin of its value and the fix. When several settings are wrong,
+    its `errors` has an error for each.
     """
     environ = os.environ if environ is None else environ
     cwd = Path.cwd() if cwd is None else cwd
@@ -64,7 +65,7 @@ def load(
 
 
 def _file_search_environment(environ: Mapping[str, str], dotenv: Mapping[str, environment.Variable]) -> dict[str, str]:
-    """The environment for finding the file; `.env` may name it too."""
+    """Return the environment that is used to find the file. `.env` may name the file too."""
     named = dotenv.get(environment.CONFIG_VARIABLE)
     return {**({named.name: named.value} if named else {}), **{name: value for name, value in environ.items() if value}}
 
@@ -84,7 +85,7 @@ def _validate(layers: Layers, errors: list[ConfigurationError], environ: Mapping
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        # No cause: pydantic's error holds the values, secrets included.
+        # Raised without a cause, because pydantic's error contains the values, secrets included.
         raise combine_errors([*errors, *configuration_errors(error, layers)]) from None
     if errors:
         raise combine_errors(errors)
@@ -92,7 +93,7 @@ def _validate(layers: Layers, errors: list[ConfigurationError], environ: Mapping
 
 
 def _apply_file(file: Path, layers: Layers) -> list[ConfigurationError]:
-    """Put the file's known keys into the layers; the errors are about the others."""
+    """Set the known keys of the file in the layers. Return an error for each unknown key and each key that occurs twice."""
     document = yaml_file.read(file)
     errors = [
         ConfigurationError(
@@ -143,12 +144,12 @@ def _apply_section(
 def _nested_unknown_key_errors(
     key: SettingKey, place: Location, value: Any, file: _SourceFile, layers: Layers
 ) -> Iterator[ConfigurationError]:
-    """One error for each name inside a key's value that no model has, however deep."""
+    """Yield an error for each name inside a key's value, at any depth, that no model has."""
     if key.item_model is None:
         return
     known = item_keys(key.item_model)
     if key.is_list and isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
-        return  # entries under names of their own instead of a list: that it must be a list is said by its model
+        return  # entries under names instead of a list: the model reports that it must be a list
     for inner, item in _nested_sections(key, place, value):
         for name, part in item.items() if isinstance(item, dict) else ():
             if name in known:
@@ -159,7 +160,7 @@ def _nested_unknown_key_errors(
 
 
 def _nested_sections(key: SettingKey, place: Location, value: Any) -> list[tuple[Location, Any]]:
-    """The sections inside a key's value, with their places."""
+    """Return the sections inside a key's value, with their places."""
     if isinstance(value, list):
         return [((*place, index), item) for index, item in enumerate(value)]
     if key.is_map:
@@ -179,7 +180,7 @@ def _unknown_key_error(place: Location, siblings: Mapping[str, object], file: _S
 
 
 def _resolve_relative_paths(key: SettingKey, value: Any, folder: Path) -> Any:
-    """A relative path in a file means a place beside that file: cron's working folder is not the user's."""
+    """Resolve relative paths against the folder of the file, because cron's working folder is not the user's."""
     if key.item_model is not None:
         inner = item_keys(key.item_model)
         if isinstance(value, list):
@@ -193,7 +194,10 @@ def _resolve_relative_paths(key: SettingKey, value: Any, folder: Path) -> Any:
 
 
 def _resolve_section_paths(inner: Mapping[str, SettingKey], section: Any, folder: Path) -> Any:
-    """A section inside a key's value, without what is unknown (it is an error already) or empty (it sets nothing)."""
+    """Resolve relative paths in a section inside a key's value.
+
+    Unknown names are removed, because each is an error already. Empty values are removed, because they set nothing.
+    """
     if not isinstance(section, dict):
         return section
     known = {name: part for name, part in section.items() if name in inner and part is not None}

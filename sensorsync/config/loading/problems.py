@@ -1,4 +1,4 @@
-"""What pydantic found, in sentences that name the key, its value's origin and the fix. Values of secrets are never among them."""
+"""Errors of pydantic as sentences that name the key, the origin of its value and the fix. They never contain a secret."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TEMPLATE_HINT = 'A level of the topic is taken with `topic`, such as {topic: "{
 
 
 def configuration_errors(error: ValidationError, layers: Layers) -> list[ConfigurationError]:
-    """One error for each key, or for each rule between keys, in the order of the models."""
+    """Return one error for each key, or for each rule between keys, in the order of the models."""
     by_place: dict[Location, list[Any]] = {}
     for detail in error.errors(include_url=False):
         place = _setting_location(detail["loc"], layers)
@@ -48,7 +48,7 @@ def configuration_errors(error: ValidationError, layers: Layers) -> list[Configu
 
 
 def _is_consequential(kind: str, place: Location, layers: Layers) -> bool:
-    """Whether it is wrong only because something else is."""
+    """Return True when a value is wrong only because another one is."""
     if kind == "missing":
         return place[:-1] in layers.places_with_unknown_names
     if kind == "value_error" and place[:-1] in layers.places_with_unknown_names and layers.value(place) is None:
@@ -57,7 +57,7 @@ def _is_consequential(kind: str, place: Location, layers: Layers) -> bool:
 
 
 def combine_errors(errors: Sequence[ConfigurationError]) -> ConfigurationError:
-    """One error that stands for all of them."""
+    """Return one error that stands for all of them. It has each in `errors`, and the sentence of the first."""
     if len(errors) == 1:
         return errors[0]
     rest = f" (and {len(errors) - 1} more: see `sensorsync config check`)"
@@ -65,7 +65,10 @@ def combine_errors(errors: Sequence[ConfigurationError]) -> ConfigurationError:
 
 
 def _setting_location(loc: Location, layers: Layers) -> Location:
-    """The location without what is no place in the file: pydantic's branches of a union, and what a short text stands for."""
+    """Return the location without the parts that are not places in the file.
+
+    These are pydantic's branches of a union, and the keys that the short form of a source stands for.
+    """
     for length in range(len(loc), 0, -1):
         outer, inner = loc[:length], loc[length:]
         if format_location(outer) in setting_keys():
@@ -78,7 +81,10 @@ def _setting_location(loc: Location, layers: Layers) -> Location:
 
 
 def _written_location(inner: Location, value: Any) -> Iterator[str | int]:
-    """Of a way into a value, what somebody wrote: not the index of a source that is not in a list, not the `path` of a plain text."""
+    """Yield the parts of a path into a value that the user wrote.
+
+    The index of a source that is not in a list is left out, and so is the `path` of a plain text.
+    """
     for part in inner:
         if isinstance(part, int) and isinstance(value, list):
             value = value[part]
@@ -108,7 +114,7 @@ def _error_at(place: Location, details: Sequence[Any], layers: Layers) -> Config
 
 
 def _expression_error(place: Location, context: Mapping[str, Any], layers: Layers) -> ConfigurationError:
-    """It shows the expression, with a caret below what is wrong."""
+    """Return an error that shows the expression, with a caret below the mistake."""
     column, expression = context["column"], layers.value(place)
     where = "" if column is None else f" at character {column + 1}"
     excerpt = _excerpt(expression, column) if column is not None and isinstance(expression, str) else None
@@ -176,7 +182,7 @@ def _hint(key: SettingKey) -> str:
 
 
 def _excerpt(expression: str, column: int) -> str:
-    """The line of an expression that is wrong, with a caret below the column, in characters from 0."""
+    """Return the wrong line of an expression, with a caret below the column. Columns count characters from 0."""
     before, after = expression[:column], expression[column:]
     line = before.rpartition("\n")[2]
     start = line[-_MAX_VALUE_LENGTH:]
@@ -190,7 +196,7 @@ def _label(place: Location) -> str:
 
 
 def _format_origins(sentence: str, layers: Layers) -> str:
-    """Where the keys that a sentence names have their values from."""
+    """Return the origins of the keys that a sentence names."""
     return ", ".join(_origins_of_named_keys(sentence, layers))
 
 

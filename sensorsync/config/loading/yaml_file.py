@@ -1,7 +1,7 @@
-"""The YAML file: found, read with line numbers, held against the models.
+"""The YAML file: the search for it, and a reader that keeps line numbers.
 
-Scalars are read as the text that stands there, not by YAML 1.1's guesses (where `off` is false and `0123` is 83): the kind of the
-key decides what a value means, the same as for an environment variable.
+Scalars are read as their text, not by the guesses of YAML 1.1, where `off` is false and `0123` is 83. The type of the key decides the
+meaning of a value, as it does for an environment variable.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _QUOTED = re.compile(r"'[^'<]{4,}'")
 
 @dataclass(slots=True)
 class YamlDocument:
-    """What a file says: a tree of dicts, lists and texts, and the line of every place in it."""
+    """The content of a file: a tree of dicts, lists and texts, and the line of every place in it."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     lines: dict[Location, int] = field(default_factory=dict)
     duplicates: list[tuple[Location, int, int]] = field(default_factory=list)
-    """Keys that stand twice: place, line, line of the first."""
+    """Keys that occur twice, each as (place, line, line of the first)."""
 
 
 def find(config_file: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
-    """The file to read: the one that is named, else the first of the usual places that exists.
+    """Return the file to read: the one that is named, else the first of the usual places that exists, else None.
 
-    Raises ConfigurationError when the one that is named (`--config`, SENSORSYNC_CONFIG) does not exist.
+    Raises ConfigurationError when the named file (`--config`, SENSORSYNC_CONFIG) does not exist.
     """
     for named, by in ((config_file, "--config"), (environ.get("SENSORSYNC_CONFIG"), "SENSORSYNC_CONFIG")):
         if named:
@@ -51,14 +51,14 @@ def find(config_file: Path | None, environ: Mapping[str, str], cwd: Path) -> Pat
 
 
 def default_paths(environ: Mapping[str, str], cwd: Path) -> tuple[Path, ...]:
-    """Where a file is looked for when none is named, in this order."""
+    """Return the usual places of a file, in the order in which they are tried when no file is named."""
     home = Path(environ.get("HOME") or Path.home())
     user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     return (cwd / "sensorsync.yaml", user / "sensorsync" / "config.yaml", SYSTEM_FILE)
 
 
 def read(path: Path) -> YamlDocument:
-    """What the file says. Raises ConfigurationError with file, line and column when it is not YAML or not a mapping."""
+    """Read and parse a file. Raises ConfigurationError with file, line and column when it is not YAML or not a mapping."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -74,7 +74,7 @@ def read(path: Path) -> YamlDocument:
 
 
 def parse(text: str, path: Path) -> YamlDocument:
-    """What a file's text says; `path` is for the errors. Raises ConfigurationError."""
+    """Parse the text of a file. `path` is for the errors. Raises ConfigurationError."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         document = YamlDocument()
@@ -92,7 +92,7 @@ def parse(text: str, path: Path) -> YamlDocument:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        # No cause: the library's own message quotes the file, and what it quotes may be a secret.
+        # Raised without a cause, because the library's own message quotes the file, and the quotation may be a secret.
         raise ConfigurationError(
             f"{path}{where}: not valid YAML: {_explain(error, text)}.",
             hint="Indent with blanks, and put quotes around values with special characters.",
@@ -103,7 +103,7 @@ def parse(text: str, path: Path) -> YamlDocument:
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
-    """What is wrong, for the mistakes that people make; else the parser's own words, unless they quote the file."""
+    """Return the mistake in plain words when it is a common one, else in the parser's own words without its quotations of the file."""
     if isinstance(error, yaml.composer.ComposerError):
         if error.problem and "another document" in error.problem:
             return "a second document begins here (---); there may be only one"

@@ -1,1 +1,1 @@
-"""The list of all keys, and what is made from it."""
+"""The list of all keys, and the sample file that is made from it."""

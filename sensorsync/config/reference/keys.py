@@ -1,4 +1,4 @@
-"""The list of all keys, read off the models: for the loader, the sample file, `config show` and the documentation."""
+"""The list of all keys, derived from the models. The loader, the sample file, `config show` and the documentation use it."""
 
 from __future__ import annotations
 
@@ -20,63 +20,63 @@ from sensorsync.config.settings import Settings
 PREFIX = "SENSORSYNC_"
 
 KeyPath = tuple[str, ...]
-"""Where a key stands, from the root: `("mqtt", "tls", "ca_file")`."""
+"""Path of a key from the root: `("mqtt", "tls", "ca_file")`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingKey:
-    """One key of the settings and what is to be said about it."""
+    """One key of the settings and its documentation."""
 
     path: KeyPath
     description: str
     example: Any
     default: Any
-    """The fixed default; None when there is none or when it is computed."""
+    """The fixed default. None when there is none or when it is computed."""
     required: bool
     default_text: str | None
-    """The default in words, where a value does not say it."""
+    """The default in words, where a value does not express it."""
     unit: str | None
     aliases: tuple[str, ...]
-    """Well-known environment names."""
+    """Well-known names of environment variables."""
     secret: bool
     is_path: bool
     is_list: bool
     is_map: bool
-    """Whether its value has names of the user's own."""
+    """True when the names in its value are chosen by the user."""
     item_model: type[Section] | None
-    """The model of what is inside: of a list's or a map's entries, or of the value, when that is a section that may be missing."""
+    """The model of the entries of a list or a map, or of the value when that is a section that may be missing. Else None."""
 
     @property
     def name(self) -> str:
-        """The dotted name, `mqtt.tls.ca_file`."""
+        """Dotted name, `mqtt.tls.ca_file`."""
         return ".".join(self.path)
 
     @property
     def variable(self) -> str:
-        """The systematic environment name, `SENSORSYNC_MQTT__TLS__CA_FILE`."""
+        """Systematic name of its environment variable, `SENSORSYNC_MQTT__TLS__CA_FILE`."""
         return PREFIX + "__".join(self.path).upper()
 
 
 @cache
 def setting_keys() -> Mapping[str, SettingKey]:
-    """Every key by its dotted name, in the order of the models."""
+    """Return every key by its dotted name, in the order of the models."""
     return {key.name: key for key in _walk_keys(Settings, ())}
 
 
 @cache
 def sections() -> Mapping[KeyPath, type[Section]]:
-    """Every section by its path; the root is `()`."""
+    """Return every section by its path. The root is `()`."""
     return dict(_sections(Settings, ()))
 
 
 @cache
 def item_keys(model: type[Section]) -> Mapping[str, SettingKey]:
-    """The keys of what is inside a key, by name."""
+    """Return the keys of a model, by name. `model` is the model of a list entry or of another value of a key."""
     return {name: _key((name,), info) for name, info in model.model_fields.items()}
 
 
 def nested_models(model: type[Section]) -> list[type[Section]]:
-    """The model of what is inside a key, and those of what is inside that, each once; last, those that many keys have."""
+    """Return a key's inner model and the models nested in it, each once. Those that many keys have come last."""
     found = [model]
     for one in found:
         inside = (key.item_model for key in item_keys(one).values())
@@ -85,7 +85,7 @@ def nested_models(model: type[Section]) -> list[type[Section]]:
 
 
 def key_at(place: Location) -> SettingKey | None:
-    """The key that a place belongs to; of `mappings[0].readings[1].value.path` it is the `path` of a source."""
+    """Return the key that a place belongs to. For `mappings[0].readings[1].value.path` it is the `path` of a source."""
     for length in range(len(place), 0, -1):
         if key := setting_keys().get(".".join(str(part) for part in place[:length])):
             return _key_inside(key, place[length:])
@@ -102,18 +102,18 @@ def _key_inside(key: SettingKey, place: Location) -> SettingKey:
 
 
 def section_description(model: type[Section]) -> str:
-    """What a section is, from its docstring without its name: `mqtt: the broker` -> `The broker`."""
+    """Return the description of a section from its docstring, without its name: `mqtt: the broker` -> `The broker`."""
     sentence = _title(model)[1]
     return sentence[:1].upper() + sentence[1:]
 
 
 def section_title(model: type[Section]) -> str:
-    """What the entries of a list are called: `mappings[].readings[]`."""
+    """Return the name of a section from its docstring, such as `mqtt` or, for the entries of a list, `mappings[].readings[]`."""
     return _title(model)[0]
 
 
 def _title(model: type[Section]) -> tuple[str, str]:
-    """Name and sentence of a section's docstring."""
+    """Return the name and the sentence of a section's docstring."""
     name, _, sentence = cleandoc(model.__doc__ or "").splitlines()[0].partition(": ")
     return name.strip("`"), sentence
 
@@ -126,7 +126,7 @@ def _sections(model: type[Section], path: KeyPath) -> Iterator[tuple[KeyPath, ty
 
 
 def _walk_keys(model: type[Section], path: KeyPath) -> Iterator[SettingKey]:
-    """A section's own keys, then those of the sections inside it."""
+    """Yield the keys of a section, then those of the sections inside it."""
     nested = {name: inner for name, info in model.model_fields.items() if (inner := _nested(info.annotation))}
     for name, info in model.model_fields.items():
         if name not in nested:
@@ -162,7 +162,7 @@ def _nested(annotation: Any) -> type[Section] | None:
 
 
 def _contained_types(annotation: Any) -> Iterator[Any]:
-    """The annotation and all types inside it: `tuple[X | None, ...]` -> tuple, X, NoneType."""
+    """Yield the annotation and all types inside it: `tuple[X | None, ...]` -> tuple, X, NoneType."""
     yield getattr(annotation, "__origin__", annotation)
     for inner in get_args(annotation):
         yield from _contained_types(inner)

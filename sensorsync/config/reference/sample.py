@@ -1,6 +1,7 @@
-"""config.example.yaml, made from the models: `python -m sensorsync.config.reference.sample > config.example.yaml`.
+"""The generator of config.example.yaml: `python -m sensorsync.config.reference.sample > config.example.yaml`.
 
-`##` is prose, `#` a commented default. Without the `# ` of its commented lines the file is a valid configuration too.
+The file is made from the models. `##` marks prose and `#` marks a commented default. When the `# ` of the commented lines is removed,
+the file is still a valid configuration.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _HEAD = """\
 
 
 def sample_config() -> str:
-    """The whole file."""
+    """Return the text of the whole file."""
     return _HEAD + "\n".join(_section((), sections()[()], "")) + "\n"
 
 
@@ -93,7 +94,7 @@ def _assignment(key: SettingKey) -> Iterator[str]:
 
 
 def _lines(section: Mapping[str, Any]) -> Iterator[str]:
-    """A section inside a list: a line for each key, and more for what is long."""
+    """Yield the lines of a section inside a list: one for each key, and more for a long value."""
     for name, value in section.items():
         if len(_inline(value)) <= _LONGEST_INLINE:
             yield f"{name}: {_inline(value)}"
@@ -104,7 +105,7 @@ def _lines(section: Mapping[str, Any]) -> Iterator[str]:
 
 
 def format_default(key: SettingKey) -> Any:
-    """The fixed default as one would write it in the file; None when there is none."""
+    """Return the fixed default as it is written in the file, or None when there is none or the key is a secret."""
     if key.default is None or key.secret:
         return None
     if key.unit == "duration":

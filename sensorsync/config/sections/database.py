@@ -1,4 +1,4 @@
-"""The settings of the database's side: `database`, `pipeline` and `dead_letters`."""
+"""The section `database`: the server or the file that stores the readings."""
 
 from __future__ import annotations
 

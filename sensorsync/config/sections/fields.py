@@ -1,4 +1,4 @@
-"""What every section of the settings is made of: the base class, the helper that documents a key, and the kinds of values."""
+"""Building blocks of the sections: the base class, the function that declares a key, and the types of values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_SECRET = 65536
 
 
 class Section(BaseModel):
-    """A group of keys. Frozen, and a key that it does not know is an error."""
+    """A group of keys. It is frozen, and an unknown key is an error."""
 
     # hide_input_in_errors: a ValidationError that escapes into a traceback or a log must not carry a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
@@ -40,11 +40,11 @@ def setting(
     default_text: str | None = None,
     **limits: Any,
 ) -> Any:
-    """One key of the settings, with all that its reference says.
+    """Declare one key of the settings, with its documentation.
 
-    `doc` is its description, `example` a value as one would write it in YAML, `env` its well-known environment names beside the
-    systematic one, `unit` what a number counts. `default_factory` gets the section's keys declared above it; `default_text` then
-    says in words what it gives.
+    `doc` is its description. `example` is a value as it is written in YAML. `env` has its well-known environment variables beside the
+    systematic one. `unit` is the unit of a number. `default_factory` gets the keys of the section that are declared above it, and
+    `default_text` then describes its result in words.
     """
     about: dict[str, Any] = {"env": list(env), "unit": unit, "default_text": default_text}
     extra = {key: value for key, value in about.items() if value}
@@ -56,12 +56,12 @@ def setting(
 
 
 def section(model: type[Section]) -> Any:
-    """A group of keys inside another one, made of its own defaults when nothing is said."""
+    """Declare a group of keys inside another one. It has its own defaults when it is not given."""
     return Field(default_factory=model)
 
 
 def mask(value: SecretStr | None) -> str:
-    """How a secret is shown: `***`, or `(unset)` when there is none."""
+    """Return the text that is shown for a secret: `***`, or `(unset)` when there is none."""
     return MASK if value is not None and value.get_secret_value() else UNSET
 
 
@@ -75,7 +75,7 @@ def _upper(value: object) -> object:
 
 
 def _split(value: object) -> object:
-    """A text with commas is a list, as the environment and flags have it."""
+    """Split a text at its commas. The environment and flags write lists in this way."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -87,7 +87,10 @@ def _readable(path: Path) -> Path:
 
 
 def read_secret(path: Path) -> SecretStr:
-    """What a file holds that has one password alone; a line break at its end is none of it. ValueError when it can't be read."""
+    """Return the password that is the only content of a file, without line breaks at its end.
+
+    Raises ValueError when the file cannot be read, is not UTF-8, is empty, or is longer than 65,536 characters.
+    """
     try:
         with path.open(encoding="utf-8") as stream:
             text = stream.read(_LONGEST_SECRET + 1)
@@ -102,7 +105,10 @@ def read_secret(path: Path) -> SecretStr:
 
 
 def resolve_password(password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-    """A section's `password`, or what its `password_file`, which is declared above it, holds. ValueError when both are set."""
+    """Return a section's `password`, or the content of its `password_file`.
+
+    The section must declare `password_file` above `password`. Raises ValueError when both are set.
+    """
     file = info.data.get("password_file")
     if file is None:
         return password
@@ -112,7 +118,7 @@ def resolve_password(password: SecretStr | None, info: ValidationInfo) -> Secret
 
 
 def _as_text(value: object) -> object:
-    """A version that YAML takes for a number."""
+    """Convert an integer to a text, because a version such as 5 is a number in YAML."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -1,4 +1,4 @@
-"""`SourceSettings`: where one field of a mapping comes from, and what is done to it."""
+"""The settings of a source: the origin of one field of a mapping, and the conversions of its value."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sensorsync.config.sections.validation import EXPRESSION_ERROR_TYPE, Validat
 from sensorsync.messages.reading.rows import ColumnKind
 
 TIME_FORMATS = ("rfc3339", "unix", "unix_ms", "unix_us", "unix_ns", "senml")
-"""What the `format` of a time is called, beside patterns of strptime."""
+"""Names of the `format` of a time. A pattern of strptime is also possible."""
 _ORIGIN_KEYS = ("path", "root", "topic", "constant", "property", "content_type", "field")
 
 
 def _scalar_to_text(value: object) -> object:
-    """A number or a truth value of JSON is the text that stands there, as it is in a YAML file."""
+    """Convert a number or a boolean of JSON to its text, which is what a YAML file gives."""
     return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
@@ -46,7 +46,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 class SourceSettings(Section):
     """`source`: where a field comes from, by exactly one of the first seven keys, and what is done to it.
 
-    What is found is looked up in `values`, made the `type`, converted from one unit to the other, then scaled.
+    The value is looked up in `values`, converted to `type`, converted from one unit to the other, then scaled.
     """
 
     path: JmesPath | None = setting(
@@ -109,7 +109,7 @@ class SourceSettings(Section):
 
 
 def has_conversion(source: SourceSettings) -> bool:
-    """Whether a number comes out, because units, scale or offset are for nothing else."""
+    """Return True when the result is a number, because units, scale or offset apply only to numbers."""
     return source.from_unit is not None or (source.scale, source.offset) != (1.0, 0.0)
 
 
@@ -152,7 +152,7 @@ def _zone_issues(zone: str) -> Iterator[ValidationIssue]:
 
 
 def _expand_shorthand(key: str) -> BeforeValidator:
-    """A plain text is a source with this one key."""
+    """Return a validator that turns a plain text into a source with this one key."""
 
     def long(value: Any) -> Any:
         value = _scalar_to_text(value)
@@ -162,6 +162,6 @@ def _expand_shorthand(key: str) -> BeforeValidator:
 
 
 PathSource = Annotated[SourceSettings, _expand_shorthand("path")]
-"""A plain text is a `path`."""
+"""A source. A plain text is its `path`."""
 ConstantSource = Annotated[SourceSettings, _expand_shorthand("constant")]
-"""A plain text is a `constant`."""
+"""A source. A plain text is its `constant`."""

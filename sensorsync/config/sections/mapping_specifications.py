@@ -1,4 +1,4 @@
-"""From the settings of `mappings` to what the engine is built from, and what is wrong with them together."""
+"""Conversion of the settings of `mappings` to specifications of the engine, and the checks across mappings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TablesByName = dict[str, TargetTable]
 
 
 def target_tables(mappings: Sequence[MappingSettings]) -> tuple[TargetTable, ...]:
-    """The tables that the mappings write to, each once."""
+    """Return the tables that the mappings write to, each once."""
     tables: dict[str, TargetTable] = {}
     for mapping in mappings:
         if mapping.table is not None:
@@ -30,7 +30,7 @@ def target_tables(mappings: Sequence[MappingSettings]) -> tuple[TargetTable, ...
 
 
 def mapping_specs(mappings: Sequence[MappingSettings], reading: ReadingSettings) -> tuple[MappingSpec, ...]:
-    """What the engine is built from, in their order."""
+    """Return the specifications that the engine is built from, in the order of the mappings."""
     tables = {table.name: table for table in target_tables(mappings)}
     return tuple(_mapping_spec(mapping, reading, tables) for mapping in mappings)
 
@@ -38,7 +38,7 @@ def mapping_specs(mappings: Sequence[MappingSettings], reading: ReadingSettings)
 def cross_mapping_issues(
     mappings: Sequence[MappingSettings], reading: ReadingSettings, *, max_age: float | None = None
 ) -> Iterator[ValidationIssue]:
-    """What is wrong between mappings, or between them and `reading` and `security.max_age` (seconds)."""
+    """Yield the issues between mappings, or between them and `reading` and `security.max_age` (seconds)."""
     names: dict[str, int] = {}
     tables = {table.name: table for table in target_tables(mappings)}
     for place, mapping in enumerate(mappings):
@@ -67,7 +67,7 @@ def cross_mapping_issues(
 def _build_issues(
     place: int, mapping: MappingSettings, reading: ReadingSettings, tables: TablesByName
 ) -> Iterator[ValidationIssue]:
-    """What the engine finds, which is the first thing that it cannot build."""
+    """Yield the issue that the engine finds in a mapping. The engine stops at the first part that it cannot build."""
     try:
         Mapping(_mapping_spec(mapping, reading, tables))
     except MappingError as error:
@@ -75,7 +75,7 @@ def _build_issues(
 
 
 def _setting_location(key: str, mapping: MappingSettings) -> Location:
-    """Where the engine's `readings[0].value.path` or `table.columns.temp.type` stands in the settings."""
+    """Return the place in the settings of the engine's `readings[0].value.path` or `table.columns.temp.type`."""
     if mapping.metric is not None:
         key = key.removeprefix("readings[0].")
     column = key.removeprefix("table.columns.")
@@ -122,7 +122,7 @@ def _table(settings: TableSettings) -> TargetTable:
 
 
 def _column_kind(source: SourceSettings) -> ColumnKind | None:
-    """What comes out, as far as that is known: the store holds the column's type against it."""
+    """Return the kind of a source's values, or None when it is unknown. The store compares it with the column's type."""
     if source.type is not None:
         return source.type
     if source.field is not None:

@@ -1,4 +1,4 @@
-"""The settings of a table of the user's own that a mapping writes to."""
+"""The settings of a target table, which a mapping writes to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sensorsync.config.sections.validation import ValidationIssue, raise_for_iss
 
 _RESERVED_NAMES = re.compile(r"sensor_readings|sensorsync_.*", re.IGNORECASE)
 _LONGEST_IDENTIFIER = 64
-"""Characters (MySQL 9.7 Reference Manual, 11.2.1)."""
+"""Longest identifier in characters (MySQL 9.7 Reference Manual, 11.2.1)."""
 
 
 def _identifier(name: str) -> str:
@@ -65,7 +65,7 @@ class TableSettings(Section):
     )
 
     def has_field_column(self, field: str) -> bool:
-        """Whether a column gets this field of the mapping itself."""
+        """Return True when a column gets this field of the mapping itself."""
         return any(source.field == field for source in self.columns.values())
 
     @model_validator(mode="after")

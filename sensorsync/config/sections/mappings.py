@@ -1,4 +1,4 @@
-"""The settings of `mappings`: which messages are not in our own format, and what becomes of them."""
+"""The section `mappings`: messages that are not in our own format, and the rows that they become."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ EXAMPLE_MAPPINGS = [
         },
     },
 ]
-"""Three mappings: several readings of a message, one of a bare value, and a table of the user's own."""
+"""Three mappings: several readings of a message, one reading of a bare value, and a target table."""
 
 _RECORD_FORMATS = {"senml", "csv", "influx"}
 """Formats whose document is a list of records."""
@@ -73,7 +73,7 @@ def _validate_topic_pattern(topic: str) -> str:
 
 
 def _as_list(value: object) -> object:
-    """One source is a list of one."""
+    """Return a list of one when the value is a single source."""
     return [value] if isinstance(value, str | dict | SourceSettings) else value
 
 
@@ -209,18 +209,18 @@ class MappingSettings(Section):
 
     @property
     def all_readings(self) -> tuple[MappedReadingSettings, ...]:
-        """What each element gives, the one that stands directly in the mapping included."""
+        """Readings that each element gives, including the one that is written directly in the mapping."""
         if self.metric is None or self.value is None:
             return self.readings
         return (MappedReadingSettings(metric=self.metric, value=self.value, unit=self.unit),)
 
     @property
     def is_single(self) -> bool:
-        """Whether a message gives exactly one reading, whose id is the `event_id` itself."""
+        """True when a message gives exactly one reading, whose id is the `event_id` itself."""
         return self.metric is not None and self.each is None and self.format not in _RECORD_FORMATS
 
     def sources(self) -> Iterator[tuple[Location, SourceSettings]]:
-        """Every source with its place in the mapping."""
+        """Yield every source with its place in the mapping."""
         for name in ("device_id", "ts", "metric", "value", "unit"):
             source = getattr(self, name)
             if source is not None:
@@ -259,7 +259,7 @@ class MappingSettings(Section):
             yield place, str(error)
 
     def _result_issues(self) -> Iterator[ValidationIssue]:
-        """Readings, one reading, or a row of a table."""
+        """Yield the issues of the result, which is either readings, one reading, or a row of a table."""
         one = [name for name in ("metric", "value", "unit") if getattr(self, name) is not None]
         given = [name for name in ("readings", "table") if getattr(self, name)] + (["metric and value"] if one else [])
         if len(given) != 1:

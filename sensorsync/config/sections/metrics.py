@@ -1,4 +1,4 @@
-"""The settings of monitoring: `metrics`."""
+"""The section `metrics`: monitoring."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[\w.-]*):)?(?P<port>\d{1,
 
 
 def parse_listen_address(address: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[::1]:PORT`, `:PORT` (all addresses) or `PORT` (127.0.0.1) taken apart. ValueError when it is none of them."""
+    """Split `HOST:PORT`, `[::1]:PORT`, `:PORT` (all addresses) or `PORT` (127.0.0.1) into host and port.
+
+    Raises ValueError when the text has none of these forms.
+    """
     found = _ADDRESS.fullmatch(address)
     if found is None or not 1 <= int(found["port"]) <= 65535:
         raise ValueError(f"must be HOST:PORT or a port from 1 to 65535, such as {LOOPBACK}:9464")
@@ -24,7 +27,7 @@ def parse_listen_address(address: str) -> tuple[str, int]:
 
 
 def _port_to_text(address: object) -> object:
-    """A port alone is a number in YAML."""
+    """Convert a port to a text, because a port alone is a number in YAML."""
     return str(address) if isinstance(address, int) and not isinstance(address, bool) else address
 
 
@@ -34,7 +37,7 @@ def _validate_listen_address(address: str) -> str:
 
 
 class MetricsSettings(Section):
-    """`metrics`: what `subscribe` tells Prometheus, and whether it is well."""
+    """`metrics`: the metrics and health checks that `subscribe` serves over HTTP."""
 
     listen: Annotated[str, BeforeValidator(_port_to_text), AfterValidator(_validate_listen_address)] | None = setting(
         None,

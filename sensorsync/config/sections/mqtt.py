@@ -1,4 +1,4 @@
-"""The settings of the broker's side: `mqtt` and `publish`."""
+"""The section `mqtt`: the broker, our sessions and our subscriptions."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from sensorsync.messages.topics import ClientIdPart, GroupName, TopicFilter
 PLAIN_PORT = 1883
 TLS_PORT = 8883
 WS_PORT = 8083
-"""EMQX's, for MQTT has no port of its own for WebSockets."""
+"""Default port of EMQX for WebSockets. MQTT itself does not define one."""
 WSS_PORT = 8084
-"""See WS_PORT."""
+"""Default port of EMQX for WebSockets with TLS."""
 HTTPS_PORT = 443
 AlpnName = Annotated[str, Field(pattern=r"^[!-~]{1,255}$")]
-"""A protocol's name in ASCII (RFC 7301, section 3.1)."""
+"""Name of a protocol in ASCII (RFC 7301, section 3.1)."""
 
 
 class TlsSettings(Section):
@@ -217,7 +217,7 @@ class MqttSettings(Section):
 
     @property
     def use_tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """True when the connection is encrypted."""
         if self.tls.enabled is not None:
             return self.tls.enabled
         encrypted = {TLS_PORT, WSS_PORT, HTTPS_PORT} if self.transport == "websockets" else {TLS_PORT}

@@ -1,4 +1,4 @@
-"""The settings of what a message is: `reading` and `security`."""
+"""The section `reading`: the rules that turn a payload into a reading."""
 
 from __future__ import annotations
 

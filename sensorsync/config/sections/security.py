@@ -30,7 +30,7 @@ class KeySettings(Section):
     secret_file: FilePath | None = setting(
         None, doc="A file with the same; blanks at its end are ignored.", example="/run/secrets/sensorsync-key"
     )
-    # Masked like a secret: nothing of a private key must be shown when somebody puts it here.
+    # Masked like a secret, because a private key that is put here by mistake must not be shown.
     public_key: Secret | None = setting(
         None,
         doc="RS256, PS256, EdDSA: the public key in PEM, which verifies and cannot sign.",
@@ -42,12 +42,12 @@ class KeySettings(Section):
 
     @property
     def use(self) -> Literal["signature", "encryption"]:
-        """What messages it is for."""
+        """Kind of messages that the key is for."""
         return "encryption" if self.algorithm == "A256GCM" else "signature"
 
     @property
     def is_private(self) -> bool:
-        """Whether it makes messages, and does not only verify them."""
+        """True when the key makes messages, and does not only verify them."""
         return self.secret_file is not None or _is_set(self.secret)
 
     @model_validator(mode="after")
@@ -131,12 +131,12 @@ class SecuritySettings(Section):
 
     @property
     def signing_key_settings(self) -> KeySettings | None:
-        """The key that we sign with, None when there is none."""
+        """The key that we sign with. None when there is none."""
         return self._first_usable_key("signature", self.signing_key)
 
     @property
     def encryption_key_settings(self) -> KeySettings | None:
-        """The key that we encrypt with, None when there is none or encryption is off."""
+        """The key that we encrypt with. None when there is none or encryption is off."""
         return None if self.encryption == "off" else self._first_usable_key("encryption", self.encryption_key)
 
     def _first_usable_key(self, use: str, key_id: str | None) -> KeySettings | None:

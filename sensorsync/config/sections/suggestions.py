@@ -1,4 +1,4 @@
-"""`did you mean`: the nearest name to one that is not known."""
+"""Suggestions for an unknown name: `did you mean ...?`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from difflib import get_close_matches
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known name that looks most like `name`, compared without case; None when none does."""
+    """Return the known name that is most similar to `name`, or None when none is. Case does not count."""
     by_folded = {candidate.lower(): candidate for candidate in known}
     matches = get_close_matches(name.lower().replace("-", "_"), by_folded, n=1, cutoff=0.6)
     return by_folded[matches[0]] if matches else None
 
 
 def key_suggestion(name: str, siblings: Iterable[str], all_keys: Iterable[str]) -> str | None:
-    """A hint for an unknown key: the nearest of its siblings, else the keys elsewhere that end in this name."""
+    """Return a suggestion for an unknown key, or None when there is none.
+
+    It is the nearest of its siblings, else the keys elsewhere that end in this name. A known key that is written with dots is to be
+    written below its section.
+    """
     keys = list(all_keys)
     if name in keys:
         section, _, leaf = name.rpartition(".")

@@ -1,6 +1,6 @@
-"""Durations and sizes: how people write them, what the code gets, and the way back.
+"""Durations and sizes: parsers of their written forms, and formatters.
 
-`Duration` is a float of seconds, `Size` an int of bytes. Both take a plain number or a text with a unit (`200ms`, `64MiB`).
+`Duration` is a float of seconds, and `Size` is an int of bytes. Both take a plain number or a text with a unit (`200ms`, `64MiB`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 SECONDS: Mapping[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-"""Seconds in one of each unit of a duration."""
+"""Seconds in each unit of a duration."""
 
 BYTES: Mapping[str, int] = {
     "b": 1,
@@ -26,7 +26,7 @@ BYTES: Mapping[str, int] = {
     "gib": 2**30,
     "tib": 2**40,
 }
-"""Bytes in one of each unit of a size, as the IEC has them: `MB` is decimal, `MiB` binary. Written in any case."""
+"""Bytes in each unit of a size, as the IEC defines them: `MB` is decimal, `MiB` is binary. Upper and lower case are the same."""
 
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:us|ms|s|m|h|d|w))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
@@ -41,9 +41,9 @@ _BAD_SIZE = "not a size: write a number with a unit, such as 64MiB, 2GiB or 10MB
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of `200ms`, `1m30s` or a plain number of seconds. Raises ValueError with a sentence."""
+    """Return the seconds of `200ms`, `1m30s` or a plain number of seconds. Raises ValueError with a sentence."""
     if isinstance(value, bool):
-        raise ValueError(_BAD_DURATION)  # noqa: TRY004 - pydantic makes its report of ValueErrors
+        raise ValueError(_BAD_DURATION)  # noqa: TRY004 - pydantic reports only ValueErrors
     if isinstance(value, int | float):
         seconds = float(value) if abs(value) < _TOO_LONG else math.inf
     elif isinstance(value, str):
@@ -65,7 +65,7 @@ def _seconds(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact text with one unit: 0.2 -> `200ms`, 90 -> `90s`, 604800 -> `7d`."""
+    """Return the shortest exact text with one unit: 0.2 -> `200ms`, 90 -> `90s`, 604800 -> `7d`."""
     for unit in ("d", "h", "m", "s", "ms", "us"):
         count = seconds / SECONDS[unit]
         if count >= 1 and math.isclose(count, round(count), rel_tol=1e-12):
@@ -74,7 +74,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(value: object) -> int:
-    """Bytes of `64MiB`, `10MB` or a plain number of bytes. Raises ValueError with a sentence."""
+    """Return the bytes of `64MiB`, `10MB` or a plain number of bytes. Raises ValueError with a sentence."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(_BAD_SIZE)  # noqa: TRY004 - see above
     if isinstance(value, str):
@@ -99,7 +99,7 @@ def _bytes(text: str) -> int:
 
 
 def format_size(count: int) -> str:
-    """The shortest exact text with one unit: 67108864 -> `64MiB`, 10000000 -> `10MB`, 1500 -> `1500B`."""
+    """Return the shortest exact text with one unit: 67108864 -> `64MiB`, 10000000 -> `10MB`, 1500 -> `1500B`."""
     for unit in ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB"):
         factor = BYTES[unit.lower()]
         if count >= factor and count % factor == 0:
@@ -121,7 +121,7 @@ Duration = Annotated[
         }
     ),
 ]
-"""Seconds as a float; written as `200ms`, `5s`, `2m`, `1h`, `7d` or a plain number of seconds."""
+"""Seconds as a float, written as `200ms`, `5s`, `2m`, `1h`, `7d` or a plain number of seconds."""
 
 Size = Annotated[
     int,
@@ -137,4 +137,4 @@ Size = Annotated[
         }
     ),
 ]
-"""Bytes as an int; written as `64MiB`, `2GiB`, `10MB` or a plain number of bytes."""
+"""Bytes as an int, written as `64MiB`, `2GiB`, `10MB` or a plain number of bytes."""

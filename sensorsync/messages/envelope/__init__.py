@@ -1,10 +1,11 @@
-"""Signed and encrypted messages: JOSE in compact serialization, so that any device's library can make them.
+"""Signed and encrypted messages in the compact serialization of JOSE, which the JOSE library of any device can make.
 
-JWS (RFC 7515) with HS256, RS256, PS256 and EdDSA (Ed25519), JWE (RFC 7516) with `dir` and A256GCM, and a JWS inside a JWE.
+The package supports JWS (RFC 7515) with HS256, RS256, PS256 and EdDSA (Ed25519), JWE (RFC 7516) with `dir` and A256GCM, and a JWS
+inside a JWE.
 
-A key has an id (`kid`), one algorithm and, with that, one use. What a token's header says is only compared with its key and never
-chooses anything, so neither `none` nor another algorithm can be talked into a key. The keys' own material never leaves this package:
-not in a repr, not in an error.
+A key has an id (`kid`), one algorithm and therefore one use. The algorithm in the header of a token is only compared with that of its
+key and never selects one, so a token cannot use a key with `none` or with another algorithm. The material of a key never leaves this
+package. It appears in no repr and in no error.
 """
 
 from sensorsync.messages.envelope.algorithms import ALGORITHMS, ENCRYPTIONS, SIGNATURES

@@ -1,4 +1,4 @@
-"""Signatures with a private key that are verified with a public one: RS256, PS256 (RFC 7518, sections 3.3, 3.5), EdDSA (RFC 8037)."""
+"""Signatures of a private key that a public key verifies: RS256, PS256 (RFC 7518, sections 3.3, 3.5) and EdDSA (RFC 8037)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from sensorsync.messages.envelope.base64url import decode_canonical, encode
 
 RSA_BITS = 2048
-"""The least size of an RSA key (RFC 7518, sections 3.3 and 3.5)."""
+"""Bits of the smallest RSA key (RFC 7518, sections 3.3 and 3.5)."""
 _GENERATED_RSA_BITS = 3072
 _EXPONENT = 65537
 
@@ -30,7 +30,7 @@ Public = TypeVar("Public", bound=rsa.RSAPublicKey | ed25519.Ed25519PublicKey)
 
 
 class _KeyPair(Generic[Private, Public]):
-    """A public key, and the private one when it is there."""
+    """A public key, and the private key when it is present."""
 
     def __init__(self, private: Private | None, public: Public) -> None:
         self._private = private
@@ -84,7 +84,7 @@ class Rs256(_Rsa):
 
 
 class Ps256(_Rsa):
-    """RSASSA-PSS with SHA-256 and a salt of as many bytes as the hash. The material is PEM."""
+    """RSASSA-PSS with SHA-256 and a salt that is as long as the hash. The material is PEM."""
 
     _padding = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
 
@@ -117,7 +117,7 @@ class Ed25519(_KeyPair[ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey]):
 
 
 def generate_pem(algorithm: str) -> bytes:
-    """A new private key (PKCS #8, not encrypted) for RS256, PS256 or EdDSA."""
+    """Return a new private key (PKCS #8, not encrypted) for RS256, PS256 or EdDSA."""
     key = (
         ed25519.Ed25519PrivateKey.generate()
         if algorithm == "EdDSA"
@@ -127,7 +127,7 @@ def generate_pem(algorithm: str) -> bytes:
 
 
 def _load_key_pair(pem: bytes) -> tuple[object | None, object]:
-    """(private key or None, public key). Raises ValueError; its text holds nothing of the key."""
+    """Return (private key or None, public key). Raises ValueError, whose text contains nothing of the key."""
     if b"ENCRYPTED" in pem:
         raise ValueError(
             "the PEM is encrypted, and no passphrase is asked for: store it plain, readable for one user alone"
@@ -142,7 +142,7 @@ def _load_key_pair(pem: bytes) -> tuple[object | None, object]:
 
 
 def _thumbprint(required_members: dict[str, str]) -> str:
-    """RFC 7638, section 3; the members have to be in alphabetical order."""
+    """Return the JWK thumbprint (RFC 7638, section 3). The members must be in alphabetical order."""
     return encode(hashlib.sha256(orjson.dumps(required_members)).digest()).decode()
 
 

@@ -1,4 +1,4 @@
-"""The encryption of contents: A256GCM with the key itself (`dir`; RFC 7518, sections 4.5 and 5.3)."""
+"""Encryption of contents: A256GCM with the key itself (`dir`; RFC 7518, sections 4.5 and 5.3)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAG_BYTES = 16
 class A256Gcm:
     """AES-256 in Galois/Counter Mode. The material is the base64 text (either alphabet) of 32 bytes.
 
-    Vectors are random, so one key is good for 2**32 messages (NIST SP 800-38D, section 8.3).
+    Initialization vectors are random, so a key may encrypt up to 2**32 messages (NIST SP 800-38D, section 8.3).
     """
 
     is_private = True
@@ -36,11 +36,11 @@ class A256Gcm:
 
     def encrypt(self, plaintext: bytes, header: bytes) -> tuple[bytes, bytes, bytes]:
         vector = os.urandom(IV_BYTES)
-        sealed = self._cipher.encrypt(vector, plaintext, header)
-        return vector, sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
+        encrypted = self._cipher.encrypt(vector, plaintext, header)
+        return vector, encrypted[:-TAG_BYTES], encrypted[-TAG_BYTES:]
 
     def decrypt(self, vector: bytes, ciphertext: bytes, tag: bytes, header: bytes) -> bytes | None:
-        if len(vector) != IV_BYTES or len(tag) != TAG_BYTES:  # the library takes other vectors
+        if len(vector) != IV_BYTES or len(tag) != TAG_BYTES:  # the library accepts other sizes
             return None
         try:
             return self._cipher.decrypt(vector, ciphertext + tag, header)
@@ -49,5 +49,5 @@ class A256Gcm:
 
 
 def generate_base64_key() -> bytes:
-    """A new key's text."""
+    """Return the text of a new key."""
     return encode(os.urandom(KEY_BYTES))

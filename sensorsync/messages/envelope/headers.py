@@ -1,4 +1,4 @@
-"""A token's header: read strictly, and only to find the key that it names."""
+"""The header of a token. It is parsed strictly, and only to find the key that it names."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from sensorsync.messages.envelope.base64url import decode
 from sensorsync.messages.reading import Rejected
 
 MAX_HEADER = 4096
-"""Bytes of an encoded protected header. Ours has about 60."""
+"""Bytes of the longest encoded protected header. Ours has about 60."""
 _CACHED_HEADERS = 256
 
 A = TypeVar("A")
 
 
 class KeyBinding(NamedTuple, Generic[A]):
-    """A key's algorithm, and what a header must say to be for it."""
+    """The algorithm of a key, and the values that a header for this key must have."""
 
     algorithm: A
     required_header: Mapping[str, tuple[str, ...]]
-    """Member of the header -> the values that it may have; the first is the one that we write."""
+    """By member of the header: the values that it may have. The first is the one that we write."""
 
 
 class HeaderKeys(Generic[A]):
-    """Encoded header -> the key that it names and that it is right for. Thread-safe."""
+    """Lookup of the key that an encoded header names, with a check that the header fits the key. Thread-safe."""
 
     def __init__(self, reason: str, keys: Mapping[str, KeyBinding[A]]) -> None:
         self._reason = reason
         self._keys = keys
         self.cache: dict[bytes, A] = {}
-        """Headers that were found good. Their tokens were not yet: a header is covered by its token's own tag."""
+        """Valid headers. A valid header does not make its token valid, because the token's own tag covers the header."""
 
     def find_key(self, encoded_header: bytes) -> A | Rejected:
-        """The key to check the token with, or why there is none."""
+        """Return the key that verifies or decrypts the token, or the reason why there is none."""
         try:
             key = self._matching_key(_parse_header(encoded_header))
         except _HeaderError as refused:
             return Rejected(self._reason, str(refused))
         if len(self.cache) >= _CACHED_HEADERS:
-            self.cache.clear()  # headers of devices are few; only an attacker makes many
+            self.cache.clear()  # devices have few headers; only an attacker makes many
         self.cache[encoded_header] = key
         return key
 
     def _matching_key(self, header: dict[str, Any]) -> A:
-        if "crit" in header:  # RFC 7515, section 4.1.11: extensions that must be understood, and none is
+        if "crit" in header:  # RFC 7515, section 4.1.11: extensions that must be understood. We support none.
             raise _HeaderError("the header has critical extensions, which are not supported")
         if "zip" in header:  # RFC 7516, section 4.1.3: a small message could become a huge one
             raise _HeaderError("the header says that the message is compressed (zip), which is not supported")
@@ -68,7 +68,7 @@ class HeaderKeys(Generic[A]):
 
 
 class _HeaderError(Exception):
-    """Carries a rejection out of the depth."""
+    """A header that is refused. `find_key` turns it into a rejection."""
 
 
 def _parse_header(encoded_header: bytes) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _parse_header(encoded_header: bytes) -> dict[str, Any]:
         header = json.loads(
             decode(encoded_header).decode(), object_pairs_hook=_unique_members, parse_constant=_reject_constant
         )
-    except (ValueError, RecursionError):  # base64, UTF-8 and JSON alike
+    except (ValueError, RecursionError):  # from base64, UTF-8 or JSON
         raise _HeaderError("the header is not base64url of JSON with unique names") from None
     if not isinstance(header, dict):
         raise _HeaderError("the header is not a JSON object")
@@ -87,7 +87,7 @@ def _parse_header(encoded_header: bytes) -> dict[str, Any]:
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """RFC 7515, section 4: names within the header are unique."""
+    """Return the members of an object. Raises ValueError when a name occurs twice (RFC 7515, section 4)."""
     members = dict(pairs)
     if len(members) != len(pairs):
         raise ValueError("a name stands twice")

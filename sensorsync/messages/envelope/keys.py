@@ -1,4 +1,4 @@
-"""Keys: an id, the material, and the one algorithm that it is for."""
+"""Keys. Each has an id, its material, and the only algorithm that it is for."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from sensorsync.messages.envelope.content import generate_base64_key
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key and the one algorithm, so the one use, that it is for.
+    """A key for one algorithm, and therefore for one use.
 
-    `material`: the secret itself (HS256), the base64 text of 32 bytes (A256GCM), a private or a public key in PEM (RS256, PS256,
-    EdDSA). Raises ValueError when the algorithm is unknown or the material is not for it; its text holds nothing of the key.
+    `material` is the secret itself (HS256), the base64 text of 32 bytes (A256GCM), or a private or public key in PEM (RS256, PS256,
+    EdDSA). Raises ValueError when the algorithm is unknown or the material is not for it. Its text contains nothing of the key.
     """
 
     id: str
@@ -45,23 +45,24 @@ class Key:
 
     @property
     def use(self) -> Literal["signature", "encryption"]:
-        """What messages it is for."""
+        """Kind of messages that the key is for."""
         return "signature" if self.algorithm in SIGNATURES else "encryption"
 
     @property
     def is_private(self) -> bool:
-        """Whether it makes messages; a public key only verifies them."""
+        """True when the key can make messages. A public key only verifies them."""
         return self._ready.is_private
 
     @property
     def public_pem(self) -> str | None:
-        """Its public half; None when it has none."""
+        """Public half of the key in PEM. None when it has none."""
         return self._ready.public_pem
 
     @property
     def fingerprint(self) -> str | None:
-        """Who has the same one has the same key: RFC 7638 for public keys, a name of our own for secrets; None for a weak one,
-        which could be guessed by it.
+        """Short name that is equal for equal keys. None for a weak secret, which could be guessed with it.
+
+        For a public key it is the thumbprint of RFC 7638. For a secret it is a name of our own.
         """
         if self._ready.thumbprint is not None or self.weakness is not None:
             return self._ready.thumbprint
@@ -69,32 +70,32 @@ class Key:
 
     @property
     def weakness(self) -> str | None:
-        """Why the key is weaker than its algorithm, in a sentence; None when it is not."""
+        """Reason why the key is weaker than its algorithm, in a sentence. None when it is not."""
         words = key_weakness(self.algorithm, self.material)
         return words and f"key {self.id!r} {words}"
 
     @property
     def material_identity(self) -> object:
-        """Equal for two keys of the same material, both halves of a pair included."""
+        """Value that is equal for two keys of the same material. It is also equal for both halves of a pair."""
         return self._ready.thumbprint or self.material
 
     @property
     def signature(self) -> Signature:
-        """The algorithm with this key in it. Raises ValueError when the key is for encryption."""
+        """Signature algorithm with this key. Raises ValueError when the key is for encryption."""
         if self.use != "signature":
             raise ValueError(f"key {self.id!r} is for {self.algorithm}, not for signatures")
-        return self._ready  # type: ignore[return-value]  # by its algorithm's table
+        return self._ready  # type: ignore[return-value]  # the table of its algorithm ensures the type
 
     @property
     def encryption(self) -> ContentEncryption:
-        """The algorithm with this key in it. Raises ValueError when the key is for signatures."""
+        """Encryption algorithm with this key. Raises ValueError when the key is for signatures."""
         if self.use != "encryption":
             raise ValueError(f"key {self.id!r} is for {self.algorithm}, not for encryption")
-        return self._ready  # type: ignore[return-value]  # by its algorithm's table
+        return self._ready  # type: ignore[return-value]  # the table of its algorithm ensures the type
 
 
 def key_ring(keys: Iterable[Key]) -> dict[str, Key]:
-    """The keys by id. Raises ValueError when two have one id, or when one material is for two algorithms."""
+    """Return the keys by id. Raises ValueError when two keys have the same id, or the same material for two algorithms."""
     ring: dict[str, Key] = {}
     known: dict[object, Key] = {}
     for key in keys:
@@ -110,6 +111,6 @@ def key_ring(keys: Iterable[Key]) -> dict[str, Key]:
 
 
 def generate_key(key_id: str, algorithm: str) -> Key:
-    """A new key with both halves. Raises ValueError for an unknown algorithm."""
+    """Return a new key with both halves. Raises ValueError for an unknown algorithm."""
     symmetric = algorithm not in {"RS256", "PS256", "EdDSA"}
     return Key(key_id, generate_base64_key() if symmetric else generate_pem(algorithm), algorithm)

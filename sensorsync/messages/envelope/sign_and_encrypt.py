@@ -1,4 +1,4 @@
-"""Messages are made: signed, encrypted, or signed and then encrypted."""
+"""Encoders of messages, which are signed, encrypted, or signed and then encrypted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorsync.messages.envelope.keys import Key
 
 
 class Signer:
-    """Signs payloads with one key; the header is made once. Raises ValueError when the key does not sign."""
+    """A signer of payloads with one key. The header is made once. Raises ValueError when the key cannot sign."""
 
     def __init__(self, key: Key) -> None:
         self._sign = key.signature.sign
@@ -21,28 +21,28 @@ class Signer:
         self._head = encode(orjson.dumps({"alg": key.algorithm, "kid": key.id})) + b"."
 
     def sign(self, payload: bytes) -> bytes:
-        """The JWS compact serialization of `payload`."""
+        """Return the JWS compact serialization of `payload`."""
         signing_input = self._head + b2a_base64(payload, newline=False).translate(TO_URL).rstrip(b"=")
         return signing_input + b"." + self._sign(signing_input)
 
 
 class Encrypter:
-    """Encrypts payloads with one key. Raises ValueError when the key is not for that."""
+    """An encrypter of payloads with one key. Raises ValueError when the key is not for encryption."""
 
     def __init__(self, key: Key) -> None:
         self._encrypt = key.encryption.encrypt
         self._head = encode(orjson.dumps({"alg": "dir", "enc": key.algorithm, "kid": key.id}))
 
     def encrypt(self, payload: bytes) -> bytes:
-        """The JWE compact serialization of `payload`. Its second part, the encrypted key, is empty."""
+        """Return the JWE compact serialization of `payload`. Its second part, the encrypted key, is empty."""
         vector, ciphertext, tag = self._encrypt(payload, self._head)
         return b".".join((self._head, b"", encode(vector), encode(ciphertext), encode(tag)))
 
 
 def envelope_encoder(signing: Key | None, encryption: Key | None) -> Callable[[bytes], bytes] | None:
-    """What makes messages of payloads with these keys: a JWS, a JWE, or a JWS inside a JWE; None without keys.
+    """Return a function that makes a message of a payload with these keys, or None without keys.
 
-    Raises ValueError when a key is not for that.
+    The message is a JWS, a JWE, or a JWS inside a JWE. Raises ValueError when a key is not for its use.
     """
     sign = Signer(signing).sign if signing else None
     encrypt = Encrypter(encryption).encrypt if encryption else None

@@ -1,4 +1,4 @@
-"""Messages are opened, by one policy: decrypted, then verified."""
+"""The decoder of messages, which are decrypted and then verified by one policy."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ SignaturePolicy = Literal["required", "optional", "off"]
 EncryptionPolicy = Literal["required", "optional", "off"]
 
 _HEAD = re.compile(rb"e[A-Za-z0-9_-]*+")
-"""What a token begins with: base64url, of "{" first. `energy v=21.5,a=3.2` has three parts as well, and is none."""
+"""First part of a token: base64url of a text that begins with "{". `energy v=21.5,a=3.2` has three parts too, but is not a token."""
 MAX_TOKEN = 512 * 1024
-"""Bytes of a token. The largest reading (256 KiB), signed and encrypted, is 4/3 * 4/3 times as long."""
+"""Bytes of the largest token. The largest reading (256 KiB), signed and encrypted, is 4/3 * 4/3 times as long."""
 
 
 class EnvelopeDecoder:
-    """Opens messages, plain, signed, encrypted, or signed inside of encrypted.
+    """A decoder of messages that are plain, signed, encrypted, or signed inside of encrypted.
 
-    `signatures`: `required`: what is not signed by one of `keys` is rejected. `optional`: unsigned messages are taken too; a signature
-    that is there must be right. `off`: signed messages are opened unchecked, which is no less than to take plain ones.
+    With `signatures` `required`, messages that are not signed by one of `keys` are rejected. With `optional`, unsigned messages are
+    accepted too, but a signature that is present must be right. With `off`, signed messages are decoded without verification. They are
+    then as safe as plain ones.
 
-    `encryption`: `required`: what is not encrypted for one of `keys` is rejected. `optional`: other messages are taken too. `off`:
-    encrypted messages are rejected.
+    With `encryption` `required`, messages that are not encrypted for one of `keys` are rejected. With `optional`, other messages are
+    accepted too. With `off`, encrypted messages are rejected.
 
-    A token that names no key is tried with the only key of its kind, if there is one only. That a message could be decrypted says who
-    may read it, not who wrote it: it does not stand for a signature. Raises ValueError as `key_ring` does.
+    A token that names no key is tried with the only key of its kind, when there is exactly one. Decryption shows who may read a
+    message, not who wrote it, so it does not replace a signature. Raises ValueError as `key_ring` does.
     """
 
     def __init__(
@@ -59,7 +60,10 @@ class EnvelopeDecoder:
         )
 
     def verify_and_decrypt(self, payload: bytes) -> bytes | Rejected:
-        """What the message says, or Rejected("signature" | "encryption" | "too_large", why). Raises nothing; thread-safe."""
+        """Return the content of a message, or Rejected("signature" | "encryption" | "too_large", sentence).
+
+        It raises nothing and is thread-safe.
+        """
         if payload[:1] == b"{":
             return self._plain_rejection or payload
         if len(payload) > MAX_TOKEN:
@@ -71,10 +75,10 @@ class EnvelopeDecoder:
             return self._unencrypted_rejection or self._verify(payload, parts)
         if len(parts) == 5 and _HEAD.fullmatch(parts[0]):
             return self._decrypt(parts)
-        return self._plain_rejection or payload  # no token; the reading's decoder will say what is wrong with it
+        return self._plain_rejection or payload  # not a token; the decoder of readings reports the mistake
 
     def _verify(self, payload: bytes, parts: list[bytes]) -> bytes | Rejected:
-        """What a JWS says; anything else as it is, if that need not be signed."""
+        """Return the content of a JWS, and any other payload as it is unless signatures are required."""
         head, body, signature = parts
         if head not in self._cached_verification_keys and not _HEAD.fullmatch(head):
             return self._unsigned_rejection or payload
@@ -93,7 +97,7 @@ class EnvelopeDecoder:
             return Rejected("signature", "the signed payload is not base64url")
 
     def _decrypt(self, parts: list[bytes]) -> bytes | Rejected:
-        """What a JWE holds, opened as a JWS if it is one. A second JWE inside is no message."""
+        """Return the content of a JWE, which is verified when it is a JWS. A second JWE inside is not decrypted."""
         if not self._decryption_enabled:
             return _NOT_DECRYPTED
         head, encrypted_key, vector, ciphertext, tag = parts

@@ -1,4 +1,4 @@
-"""From what a message has to what a column holds. Each function returns the value or raises Fault."""
+"""Conversions of a message's values to the values of columns. Each function returns the value or raises DecodeError."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ Convert = Callable[[Any], Any]
 
 _NUMBER = re.compile(r"\s*([+-]?)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _LONGEST_NUMBER = 400
-"""Characters: a double written out in full has no more digits before its point."""
+"""Characters of the longest number. A double that is written out in full has no more digits before its point."""
 _INT64_LIMIT = 2**63
 _UINT64_LIMIT = 2**64
-"""Integers of a column are from -2**63 to below this: what BIGINT and BIGINT UNSIGNED hold. The database refuses what its column
-does not hold."""
+"""Bound of the integers of a column: BIGINT UNSIGNED holds all below it. The database rejects those that its column does not hold."""
 _DECIMAL = Context(prec=50, traps=[])
-"""Of its own, for threads may have others: the same number has to become the same. Digits for any double and any unit."""
+"""Context of the conversions. Threads may have others, and the same number must always give the same result.
+
+Its precision is enough for any double and any unit.
+"""
 _BOOLEAN_WORDS = {
     "true": True,
     "on": True,
@@ -38,15 +40,15 @@ _BOOLEAN_WORDS = {
 
 
 def type_converter(kind: str, reason: str, label: str) -> Convert:
-    """The function for one type: `number`, `integer`, `boolean`, `text` or `json`. `label` names the field in faults."""
+    """Return the converter to one type: `number`, `integer`, `boolean`, `text` or `json`. `label` names the field in errors."""
 
-    def fault(value: object, wanted: str) -> DecodeError:
-        return DecodeError(reason, f"{label} is {_format_value(value)}, not {wanted}")
+    def mismatch(value: object, expected: str) -> DecodeError:
+        return DecodeError(reason, f"{label} is {_format_value(value)}, not {expected}")
 
     def number(value: Any) -> float | int:
         found = _parse_number(value)
         if found is None:
-            raise fault(value, "a number")
+            raise mismatch(value, "a number")
         return found
 
     def integer(value: Any) -> int:
@@ -54,20 +56,20 @@ def type_converter(kind: str, reason: str, label: str) -> Convert:
         if type(found) is float and found.is_integer():
             found = int(found)
         if type(found) is not int or not -_INT64_LIMIT <= found < _UINT64_LIMIT:
-            raise fault(value, "an integer of 64 bits")
+            raise mismatch(value, "an integer of 64 bits")
         return found
 
     def boolean(value: Any) -> bool:
         found = _BOOLEAN_WORDS.get(value.strip().lower()) if type(value) is str and len(value) < 20 else value
         if found in (0, 1):
             return bool(found)
-        raise fault(value, "true or false")
+        raise mismatch(value, "true or false")
 
     def text(value: Any) -> str:
         if type(value) is str:
             return value
         if type(value) in (dict, list):
-            raise fault(value, "a text")
+            raise mismatch(value, "a text")
         validate_precision(value, reason, label)
         return json_text(value)
 
@@ -75,10 +77,10 @@ def type_converter(kind: str, reason: str, label: str) -> Convert:
 
 
 def linear_converter(scale: Decimal, offset: Decimal, reason: str, label: str) -> Convert:
-    """A number -> number * scale + offset, computed in decimal: 48.2 degF are 9 degC, and not 9.000000000000004.
+    """Return a converter of a number to number * scale + offset, computed in decimal: 48.2 degF are 9 degC, not 9.000000000000004.
 
-    Doubles cannot do that, and rounding cannot mend it: where the offset takes most of a number away, noise is left in any number of
-    digits (273.25 K are 0.10000000000002274 degC in doubles), and fewer digits would cut what was measured.
+    Doubles cannot do that, and rounding cannot fix it. Where the offset removes most of a number, noise remains in any number of
+    digits (273.25 K are 0.10000000000002274 degC in doubles), and fewer digits would cut measured ones.
     """
 
     def convert(value: float) -> float:
@@ -91,7 +93,7 @@ def linear_converter(scale: Decimal, offset: Decimal, reason: str, label: str) -
 
 
 def untyped_value(value: Any, reason: str, label: str) -> float | int | bool | str:
-    """A value as it comes, for a column without a type."""
+    """Return a value as it arrives, for a column without a type. A text or a boolean stays, anything else must be a number."""
     if type(value) is str or type(value) is bool:
         return value
     found = _parse_number(value)
@@ -101,7 +103,10 @@ def untyped_value(value: Any, reason: str, label: str) -> float | int | bool | s
 
 
 def validate_precision(value: Any, reason: str, label: str) -> None:
-    """For what becomes a text. Of an integer beyond 64 bits JSON's reader keeps a double: two serial numbers would be one text."""
+    """Raise DecodeError when a value that becomes a text has lost digits.
+
+    JSON's reader makes a double of an integer beyond 64 bits, so two serial numbers would become the same text.
+    """
     if type(value) is float and abs(value) >= _INT64_LIMIT:
         raise DecodeError(
             reason, f"{label} is a number beyond 64 bits, whose digits are not kept: let the device send it as a text"
@@ -109,7 +114,7 @@ def validate_precision(value: Any, reason: str, label: str) -> None:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON, in as few characters as there are. Raises Fault for what is none."""
+    """Return a value as compact JSON. Raises DecodeError for a value that JSON does not have."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -125,13 +130,16 @@ def _format_value(value: object) -> str:
         return repr(value[:40])
     if type(value) is float or (
         type(value) is int and -_INT64_LIMIT <= value <= _INT64_LIMIT
-    ):  # Python refuses to write very long ones
+    ):  # Python refuses to format very long integers
         return repr(value)
     return fields.json_type_name(value)
 
 
 def _parse_number(value: Any, limit: int = _INT64_LIMIT) -> float | int | None:
-    """Return a finite double, or an integer below `limit`; a larger one becomes the nearest double. None for another value."""
+    """Return a finite double or an integer below `limit`, or None when the value is not a number.
+
+    A larger integer becomes the nearest double.
+    """
     if type(value) is str:
         found = _NUMBER.fullmatch(value) if len(value) <= _LONGEST_NUMBER else None
         if found is None:

@@ -1,4 +1,4 @@
-"""Which mapping a message is for, and why the others are not: what `sensorsync map` tells people. Not for the hot path."""
+"""Explanation of the choice of a mapping for a message, which `sensorsync map` shows. It is not for the hot path."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from sensorsync.messages.reading import fields
 from sensorsync.messages.reading.model import DecodeError
 
 _MAX_NAMED_MEMBERS = 12
-"""Members of a document that are named."""
+"""Members of a document that an explanation names at most."""
 _LONGEST_NAME = 40
 
 
 class PassedOver(NamedTuple):
-    """A mapping that a message is not for."""
+    """A mapping that was not chosen for a message."""
 
     mapping: str
-    """Its name."""
+    """Name of the mapping."""
     reason: Literal["topic", "format", "when"]
-    """Its topic is another, the payload is not of its format, its condition does not hold or fails."""
+    """`topic`: its topic is another. `format`: the payload is not of its format. `when`: its condition is false or fails."""
     message: str
     """A sentence for people."""
 
 
 class Explanation(NamedTuple):
-    """Who decides about a message."""
+    """The mapping that decides about a message."""
 
     mapping: str | None
-    """Name of the mapping that takes it, or rejects it for all; None: none does, and the rules of plain readings decide."""
+    """Name of the mapping that takes the message, or rejects it for all. None when the rules of plain readings decide."""
     passed_over: tuple[PassedOver, ...]
-    """The mappings that were asked before, in their order."""
+    """The mappings that were tried before, in their order."""
 
 
 def explain_choice(mappings: Mappings, payload: bytes, topic: str) -> Explanation:
-    """Who decides about a message, as `Mappings.decode` has it. Raises nothing."""
+    """Explain which mapping decides about a message in `Mappings.decode`. Raises nothing."""
     passed: list[PassedOver] = []
     failing: str | None = None
     for mapping in mappings.mappings:
@@ -57,16 +57,19 @@ def explain_choice(mappings: Mappings, payload: bytes, topic: str) -> Explanatio
 
 
 def _mismatch(mapping: Mapping, payload: bytes) -> tuple[PassedOver, bool] | None:
-    """Why a mapping does not take a message of its topic, and whether that is a fault of the message; None: it takes it."""
+    """Return the reason why a mapping does not take a message of its topic, or None when it takes it.
+
+    The second value is True when the message caused an error, and False when the condition is false.
+    """
     try:
         document = mapping.format.parse(payload)
-    except DecodeError as fault:
-        return PassedOver(mapping.name, "format", f"{fault}; its format is {mapping.spec.format.name}"), True
+    except DecodeError as error:
+        return PassedOver(mapping.name, "format", f"{error}; its format is {mapping.spec.format.name}"), True
     try:
         if mapping.condition_holds(document):
             return None
-    except DecodeError as fault:
-        return PassedOver(mapping.name, "when", f"its condition fails: {fault}"), True
+    except DecodeError as error:
+        return PassedOver(mapping.name, "when", f"its condition fails: {error}"), True
     return PassedOver(mapping.name, "when", _false_condition_message(mapping.spec.when or "", document)), False
 
 
@@ -77,7 +80,7 @@ def _false_condition_message(when: str, document: Any) -> str:
 
 
 def _describe_document(document: Any) -> str:
-    """What a condition can ask for."""
+    """Return a phrase about the members that a condition can use."""
     if isinstance(document, dict) and document:
         names = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in document]
         more = f" and {len(names) - _MAX_NAMED_MEMBERS} more" if len(names) > _MAX_NAMED_MEMBERS else ""

@@ -1,4 +1,4 @@
-"""JMESPath (jmespath.org), compiled once: plain paths to closures, everything else for the library's interpreter."""
+"""JMESPath expressions (jmespath.org), compiled once. Plain paths become closures; the library's interpreter runs the others."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ Node = dict[str, Any]
 
 _LONGEST_MESSAGE = 200
 _INTERPRETER = TreeInterpreter()
-"""It keeps nothing of a search, so one is enough for all threads."""
+"""The interpreter of all threads. It has no state of a search, so one is enough."""
 
 
 class ExpressionError(ValueError):
-    """A text that is no JMESPath expression."""
+    """A text that is not a JMESPath expression."""
 
     def __init__(self, message: str, column: int | None = None) -> None:
         super().__init__(message)
         self.column = column
-        """Where it goes wrong, in characters from 0; None when that is not known. It can be the length of the text."""
+        """Position of the mistake, in characters from 0. None when it is not known. It can be the length of the text."""
 
 
 class Expression:
-    """One expression. `search(document)` is its value, None for what is not there; raises Fault. Thread-safe."""
+    """A compiled expression. `search(document)` returns its value or None, and raises DecodeError. Thread-safe."""
 
     def __init__(self, text: str) -> None:
-        """Compile `text`; raises ExpressionError."""
+        """Compile `text`. Raises ExpressionError."""
         self.text = text
         tree = _parse(text)
         steps = _steps(tree)
         self.is_plain_path = steps is not None
-        """Whether it only picks a part of the document: nothing is computed, and the cost does not grow with the document."""
+        """True when it only selects a part of the document. It computes nothing, and its cost does not grow with the document."""
         self.member_name = steps[0] if steps is not None and len(steps) == 1 and isinstance(steps[0], str) else None
-        """The member that it picks, where it is no more than one name."""
+        """The member that it selects, when it is only one name. Else None."""
         self.search: SearchFunction = _interpreter_search(text, tree) if steps is None else _path_search(steps)
 
 
 def is_true(value: object) -> bool:
-    """JMESPath's truth: false are null, false, and the empty string, array and object. 0 is true."""
+    """Return the truth of a value in JMESPath. Null, false, and the empty string, array and object are false. 0 is true."""
     return value is not None and value is not False and value not in ("", [], {})
 
 
@@ -57,7 +57,7 @@ def is_true(value: object) -> bool:
 def _parse(text: str) -> Node:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an old way to write literals, that works
+            warnings.simplefilter("ignore")  # about an old way to write literals, which still works
             tree = cast(Node, jmespath.compile(text).parsed)
         nodes = list(_nodes(tree))
     except ParseError as error:
@@ -75,7 +75,10 @@ def _parse(text: str) -> Node:
 
 
 def _describe_parse_error(error: ParseError) -> str:
-    """The library's own text shows the expression and a caret, which is for whoever knows the line."""
+    """Return the mistake in one sentence.
+
+    The library's own text also shows the expression and a caret, which help only a reader who knows its line.
+    """
     message = str(getattr(error, "message", None) or error.msg)
     if error.token_type is None:
         return "the expression ends too early"
@@ -91,7 +94,7 @@ def _nodes(tree: Node) -> Iterator[Node]:
 
 
 def _check(node: Node, text: str) -> None:
-    """What the library would find out with the first message."""
+    """Raise ExpressionError for a mistake that the library would find only with the first message."""
     if node["type"] == "function_expression":
         name, given = node["value"], len(node["children"])
         found = text.find(f"{name}(")
@@ -122,7 +125,7 @@ def _is_json(value: object) -> bool:
 
 
 def _steps(node: Node) -> list[str | int] | None:
-    """Names and indices, one after the other; None for what is more than that."""
+    """Return the names and indices of a plain path in their order, or None for any other expression."""
     if node["type"] in {"current", "identity"}:
         return []
     if node["type"] in {"field", "index"}:
@@ -139,7 +142,10 @@ def _steps(node: Node) -> list[str | int] | None:
 
 
 def _path_search(steps: list[str | int]) -> SearchFunction:
-    """What is no object has no members, what is no array no elements; then it is null."""
+    """Return the search of a plain path.
+
+    Its result is null when a name is applied to a value other than an object, or an index to a value other than an array.
+    """
     if not steps:
         return lambda document: document
 
@@ -166,8 +172,8 @@ def _interpreter_search(text: str, tree: Node) -> SearchFunction:
         try:
             return visit(tree, document)
         except errors as error:
-            said = str(error)
-            short = said if len(said) <= _LONGEST_MESSAGE else f"{said[:_LONGEST_MESSAGE]}..."
+            full = str(error)
+            short = full if len(full) <= _LONGEST_MESSAGE else f"{full[:_LONGEST_MESSAGE]}..."
             raise DecodeError("mapping", f"{text}: {short}") from None
 
     return search

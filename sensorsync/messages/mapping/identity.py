@@ -1,4 +1,4 @@
-"""Who says something, when, and with which id: device_id, ts and event_id of an element, by the rules of the plain reading."""
+"""The identity of an element: its device_id, ts and event_id, by the rules of the plain reading."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _ID_KINDS: tuple[ColumnKind, ...] = ("text", "integer", "number", "boolean", "ti
 
 
 IdentityValues = tuple[str, bytes, str]
-"""device_id, event_id, ts."""
+"""Values of an element: (device_id, event_id, ts)."""
 _PAYLOAD_ID = "payload id"
-"""In `Message.memo`, where the other keys are expressions: none is two names with a blank between them."""
+"""Key in `Message.cache`. The other keys are expressions, and none of them is two names with a blank between them."""
 
 
 class NameValidator:
-    """Device ids and metrics. A name that was found to be good is known, so that a device is checked once."""
+    """A validator of device ids and metrics. It remembers valid names, so that a device is checked once."""
 
     def __init__(self) -> None:
         self.valid_names: set[str] = set()
-        """Bounded, and only ever a shortcut."""
+        """Cache of valid names. Its size is bounded, and nothing depends on its content."""
 
     def validate(self, field: str, name: object) -> str:
-        """`name` as a text; an integer counts as its digits. Raises Fault."""
+        """Return `name` as a text. An integer becomes its digits. Raises DecodeError."""
         text = str(name) if type(name) is int and -(10**20) < name < 10**20 else name
         checked = fields.checked_name(field, text)
         if len(self.valid_names) >= _KNOWN_NAMES:
@@ -40,18 +40,18 @@ class NameValidator:
         return checked
 
     def compile(self, sources: SourceCompiler, source: Source, key: str, field: str) -> ValueGetter:
-        """The closure for a name, whose value is still to be checked; a constant is checked here. Raises MappingError."""
+        """Return the closure for a name. Its value is still to be validated; a constant is validated here. Raises MappingError."""
         get = sources.compile(source, key, field, _NAME_KINDS)
         if source.constant is not None:
             try:
                 self.validate(field, get(None, EMPTY_MESSAGE))
-            except DecodeError as fault:
-                raise MappingError(key, fault.rejection.message) from None
+            except DecodeError as error:
+                raise MappingError(key, error.rejection.message) from None
         return get
 
 
 class Identity:
-    """Finds the identity of elements. A mapping need not say all of it: a table of the user's own has a key of its own."""
+    """The sources of an element's identity. A mapping may omit some of them, because a target table has its own key."""
 
     def __init__(self, spec: MappingSpec, sources: SourceCompiler, names: NameValidator, max_age: float | None) -> None:
         self.names = names
@@ -71,32 +71,32 @@ class Identity:
 
     @property
     def has_device_id(self) -> bool:
-        """Whether the mapping says where the device id is."""
+        """True when the mapping has a source for the device id."""
         return self._device_id is not None
 
     @property
     def has_event_id(self) -> bool:
-        """Whether there can be an event_id."""
+        """True when an element can have an event_id."""
         return self._event_id is not None or self._event_ids is not None or self._missing_id == "payload"
 
     @property
     def has_ts(self) -> bool:
-        """Whether the mapping says where the time is."""
+        """True when the mapping has a source for the time."""
         return self._ts is not None
 
     @property
     def can_have_ts(self) -> bool:
-        """Whether any message can have a time: from the message, from a UUIDv7, or by `missing_ts`."""
+        """True when a message can have a time: from its content, from a UUIDv7, or by `missing_ts`."""
         return self.has_ts or self._event_id is not None or self._missing_ts != "park"
 
     def resolve(self, element: Any, message: Message) -> IdentityValues:
-        """All three. Raises Fault."""
+        """Return (device_id, event_id, ts). Raises DecodeError."""
         device_id = self.device_id(element, message)
         event_id = self.event_id(element, message, device_id)
         return device_id, event_id, self.ts(element, message, event_id)
 
     def device_id(self, element: Any, message: Message) -> str:
-        """Raises Fault when there is none."""
+        """Return the device id. Raises DecodeError when there is none or it is not valid."""
         get = self._device_id
         name = None if get is None else get(element, message)
         if type(name) is str and name in self.names.valid_names:
@@ -104,7 +104,7 @@ class Identity:
         return self.names.validate("device_id", name)
 
     def event_id(self, element: Any, message: Message, device_id: str) -> bytes:
-        """16 bytes: of a UUID as it is, else made of the device id and the text. Raises Fault."""
+        """Return 16 bytes. A UUID is taken as it is; another text is combined with the device id. Raises DecodeError."""
         get = self._event_id
         text = self._combined_id(element, message) if get is None else get(element, message)
         if text is None:
@@ -112,7 +112,7 @@ class Identity:
         return id_from_value(text, device_id)
 
     def ts(self, element: Any, message: Message, event_id: bytes | None) -> str:
-        """UTC text of 26 characters. `event_id` may have a time in it. Raises Fault."""
+        """Return UTC text of 26 characters. `event_id` may contain a time. Raises DecodeError."""
         get = self._ts
         ts: str | None = None if get is None else get(element, message)
         if ts is None:
@@ -122,7 +122,7 @@ class Identity:
         return ts
 
     def _combined_id(self, element: Any, message: Message) -> str | None:
-        """Several values as one text that no other values have."""
+        """Return several values as one text that no other values have, or None when one of them is missing."""
         if self._event_ids is None:
             return None
         values = [get(element, message) for get in self._event_ids]
@@ -156,7 +156,7 @@ class Identity:
 
 
 def id_from_value(value: object, device_id: str) -> bytes:
-    """The 16 bytes of an id: an integer counts as its digits. Raises Fault."""
+    """Return the 16 bytes of an id. An integer becomes its digits. Raises DecodeError."""
     text = json_text(value) if type(value) is int else value
     if type(text) is str and len(text) > MAX_VALUE_TEXT:
         raise DecodeError("event_id", f"event_id has {len(text)} characters; at most {MAX_VALUE_TEXT} are taken")

@@ -1,4 +1,4 @@
-"""One entry of `mappings`, built once: which messages it is for, their elements, and the rows of those."""
+"""One entry of `mappings`, built once. It selects messages, takes their elements, and makes rows of these."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from sensorsync.messages.reading.model import DecodeError, Reading, Rejected
 from sensorsync.messages.reading.rows import FanOut, Row, TableRow
 
 _UNCOUNTED_CHARACTERS = 128
-"""Characters of a column that do not count: so many every column may have, in every row."""
+"""Characters of a short text. Texts up to this length do not count, because every column of every row may have them."""
 
 
 class Mapping:
-    """What one mapping makes of messages. Thread-safe."""
+    """A mapping that makes rows of messages. It is thread-safe."""
 
     def __init__(self, spec: MappingSpec, *, max_age: float | None = None, shared_format: Format | None = None) -> None:
-        """Build everything that does not need a message; reads no file and no network. Raises MappingError.
+        """Build everything that does not need a message. It uses no file and no network. Raises MappingError.
 
-        `max_age`: seconds; what was measured longer ago when it arrived is rejected. `shared`: the format of another mapping, if it
-        has the same.
+        `max_age` is in seconds. Measurements that are older on arrival are rejected. `shared_format` is the format of another mapping
+        with the same specification.
         """
         self.spec = spec
         self.name = spec.name
@@ -42,54 +42,57 @@ class Mapping:
         self._when = _optional_expression(spec.when, "when")
         self._each = _optional_expression(spec.each, "each")
         self._where = _optional_expression(spec.where, "where")
-        whole = spec.each is None and not self.format.has_records
-        bare = whole and spec.format.name == "value"
+        element_is_document = spec.each is None and not self.format.has_records
         sources = SourceCompiler(
             self.pattern,
-            element_is_document=whole,
-            document_is_bare_value=bare,
+            element_is_document=element_is_document,
+            document_is_bare_value=element_is_document and spec.format.name == "value",
             uses_arrival_time=spec.missing_ts == "arrival",
         )
         identity = Identity(spec, sources, NameValidator(), max_age)
-        kept = PayloadColumn(
-            spec, element_is_document=whole, is_computed=self._each is not None and not self._each.is_plain_path
+        payload_column = PayloadColumn(
+            spec,
+            element_is_document=element_is_document,
+            is_computed=self._each is not None and not self._each.is_plain_path,
         )
         self._own = self._readings = None
         if spec.table is not None:
             if spec.readings:
                 raise MappingError("table", "a mapping has readings or a table of its own, not both")
-            self._own = OwnRows(spec, spec.table, sources, identity, kept)
+            self._own = OwnRows(spec, spec.table, sources, identity, payload_column)
         else:
             _check_identity(spec, identity)
-            self._readings = ReadingBuilder(spec, sources, identity, kept)
-        self._gives_one_row = whole and (spec.table is not None or (spec.single and len(spec.readings) == 1))
+            self._readings = ReadingBuilder(spec, sources, identity, payload_column)
+        self._gives_one_row = element_is_document and (
+            spec.table is not None or (spec.single and len(spec.readings) == 1)
+        )
         self._templates = sources.templates
 
     def match_topic(self, topic: str) -> tuple[str, ...] | None:
-        """What the sources with `topic` say for this topic; None: the mapping is not for it."""
+        """Return the texts of the sources with `topic` for this topic, or None when the mapping is not for it."""
         levels = self.pattern.match(topic)
         return None if levels is None else tuple([template.render(levels) for template in self._templates])
 
     def condition_holds(self, document: Any) -> bool:
-        """Whether `when` is true. Raises Fault when it fails."""
+        """Return True when `when` is true or is not set. Raises DecodeError when it fails."""
         return self._when is None or is_true(self._when.search(document))
 
     @property
     def has_condition(self) -> bool:
-        """Whether there is a `when`."""
+        """True when there is a `when`."""
         return self._when is not None
 
     def rows(self, message: Message) -> Row | FanOut | Rejected:
-        """What becomes of a message that the mapping takes. Raises nothing."""
+        """Return the rows of a message that the mapping takes, or its rejection. Raises nothing."""
         try:
             if self._gives_one_row:
                 return self._single_row(message)
             return self._fan_out(message)
-        except DecodeError as fault:
-            return self.prefix_rejection(fault.rejection)
+        except DecodeError as error:
+            return self.prefix_rejection(error.rejection)
 
     def prefix_rejection(self, rejection: Rejected) -> Rejected:
-        """`why`, with the mapping's name before it."""
+        """Return the rejection with the mapping's name before its sentence."""
         return Rejected(rejection.reason, f"{self.name}: {rejection.message}")
 
     def _single_row(self, message: Message) -> Row:
@@ -109,13 +112,13 @@ class Mapping:
         if len(elements) > MAX_ROWS:
             raise DecodeError("too_large", f"the message has {len(elements)} elements; at most {MAX_ROWS} are taken")
         parts: list[Row | Rejected] = []
-        kept = 0
+        size = 0
         for part in self._row_results(elements, message):
             parts.append(part if not isinstance(part, Rejected) else self.prefix_rejection(part))
-            kept += _payload_size(part)
+            size += _payload_size(part)
             if len(parts) > MAX_ROWS:
                 raise DecodeError("too_large", f"the message gives more than {MAX_ROWS} rows")
-            if kept > MAX_PAYLOAD_COLUMN_BYTES:
+            if size > MAX_PAYLOAD_COLUMN_BYTES:
                 raise DecodeError(
                     "too_large",
                     f"the rows of the message keep more than {MAX_PAYLOAD_COLUMN_BYTES} bytes of it (see keep: element, nothing)",
@@ -139,7 +142,10 @@ class Mapping:
         )
 
     def _row_results(self, elements: list[Any], message: Message) -> Iterator[Row | Rejected]:
-        """The index of an element is that in the message, so that `where` changes no id."""
+        """Yield the rows of the elements, or their rejections.
+
+        The index of an element is its position in the message, so that `where` changes no id.
+        """
         where = None if self._where is None else self._where.search
         for index, element in enumerate(elements):
             try:
@@ -147,8 +153,8 @@ class Mapping:
                     continue
                 if self._own is not None:
                     yield self._own.row(element, index, message)
-            except DecodeError as fault:
-                yield fault.rejection
+            except DecodeError as error:
+                yield error.rejection
             else:
                 if self._readings is not None:
                     yield from self._readings.element_readings(element, index, message)
@@ -159,7 +165,7 @@ def _optional_expression(text: str | None, key: str) -> Expression | None:
 
 
 def _check_identity(spec: MappingSpec, identity: Identity) -> None:
-    """What would park every single message."""
+    """Raise MappingError when the mapping would park every message."""
     if not spec.readings:
         raise MappingError("readings", "a mapping has at least one reading, or a table of its own")
     if not identity.has_device_id:
@@ -175,7 +181,7 @@ def _check_identity(spec: MappingSpec, identity: Identity) -> None:
 
 
 def _payload_size(part: Row | Rejected) -> int:
-    """Bytes of a row that can be as long as the message, at least; of ASCII exactly."""
+    """Return the size of a row's long texts in bytes. It is exact for ASCII, and a lower bound for other texts."""
     if isinstance(part, Reading):
         return len(part.payload)
     if isinstance(part, TableRow):

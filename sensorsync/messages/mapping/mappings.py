@@ -1,4 +1,4 @@
-"""All mappings of a configuration: a message goes to the first one that is for it."""
+"""All mappings of a configuration. A message goes to the first one that is for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Route = tuple[Mapping, tuple[str, ...]]
 
 
 class Mappings:
-    """Turns messages into rows by the mappings, in their order. Thread-safe."""
+    """A decoder that turns messages into rows by the mappings, in their order. It is thread-safe."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Mappings:
         max_age: float | None = None,
         max_payload: int = _MAX_PAYLOAD,
     ) -> None:
-        """`max_age` in seconds, as in `ReadingRules`; `max_payload` in bytes. Raises MappingError."""
+        """Build the mappings. `max_age` is in seconds, as in `ReadingRules`, and `max_payload` in bytes. Raises MappingError."""
         formats: dict[FormatSpec, Format] = {}
         self.mappings: list[Mapping] = []
         for spec in specs:
@@ -37,16 +37,16 @@ class Mappings:
             self.mappings.append(mapping)
         self.max_payload = max_payload
         self._routes: dict[str, list[_Route]] = {}
-        """Topic -> the mappings that may be for it. Bounded, and only ever a shortcut."""
+        """Cache of the mappings that may be for a topic. Its size is bounded, and nothing depends on its content."""
 
     def decode(
         self, payload: bytes, topic: str, properties: Properties[str, object] | None, received_at: float
     ) -> Row | FanOut | Rejected | None:
-        """The rows that the message gives, or why it gives none; None: no mapping is for it.
+        """Return the rows of a message, or its rejection, or None when no mapping is for it.
 
-        `properties` as in `Delivery.properties`; `received_at` in seconds since 1970. A payload that is not of the mapping's format is
-        rejected; but where the mapping has a `when`, the next one is asked first, and the same holds for a `when` that fails. Raises
-        nothing.
+        `properties` are as in `Delivery.properties`, and `received_at` is in seconds since 1970. A payload that is not of the
+        mapping's format is rejected, and so is a message for which `when` fails. When the mapping has a `when`, the mappings after it
+        are tried first. Raises nothing.
         """
         routes = self._routes.get(topic)
         if routes is None:
@@ -68,9 +68,9 @@ class Mappings:
                     documents[format_] = document = format_.parse(payload)
                 if not mapping.condition_holds(document):
                     continue
-            except DecodeError as fault:
-                documents.setdefault(format_, fault)
-                why = why or mapping.prefix_rejection(fault.rejection)
+            except DecodeError as error:
+                documents.setdefault(format_, error)
+                why = why or mapping.prefix_rejection(error.rejection)
                 if mapping.has_condition:
                     continue
                 return why

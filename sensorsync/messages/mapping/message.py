@@ -1,4 +1,4 @@
-"""One message on its way through a mapping, and what takes a value out of it."""
+"""One message on its way through a mapping, and the type of the functions that take values from it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any, NamedTuple
 
 
 class Message(NamedTuple):
-    """What the sources of a mapping see, besides the element that a row is made of."""
+    """The input of a mapping's sources, besides the element that a row is made of."""
 
     document: Any
     payload: bytes
     topic: str
     template_texts: tuple[str, ...]
-    """The mapping's templates for this topic."""
+    """Texts of the mapping's templates for this topic."""
     properties: Mapping[str, object] | None
     """As in `Delivery.properties`."""
     received_at: float
     """Seconds since 1970."""
     cache: dict[str, Any]
-    """What was computed once for the whole message."""
+    """Values that are computed once for the whole message."""
 
 
 ValueGetter = Callable[[Any, Message], Any]
-"""(element, message) -> value; None: there is none. Raises Fault."""
+"""Function (element, message) -> value, or None when there is none. It raises DecodeError."""
 
 EMPTY_MESSAGE = Message(None, b"", "", (), None, 0.0, {})
-"""For what is known before any message: constants."""
+"""Message for values that are known before any message, which are constants."""

@@ -1,7 +1,7 @@
-"""What a mapping is: the specification that `Mappings` is built from, checked by the configuration.
+"""The specification of a mapping, from which `Mappings` is built. The configuration checks it.
 
-A *document* is what a format makes of a payload: JSON's types. An *element* is the part of it that one reading (or one row) is taken
-from: each item of `each`, or the whole document where there is no `each`.
+A *document* is the result of parsing a payload, in JSON's types. An *element* is the part of it that one reading (or one row) is taken
+from. It is each item of `each`, or the whole document when there is no `each`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Literal
 from sensorsync.messages.reading.rows import ColumnKind, TargetTable
 
 MAX_ROWS = 10_000
-"""Rows of one message."""
+"""Rows of one message at most."""
 MAX_PAYLOAD_COLUMN_BYTES = 1024 * 1024
-"""Bytes of all `payload` columns of one message together."""
+"""Bytes of all `payload` columns of one message together, at most."""
 
 FormatName = Literal["json", "value", "senml", "csv", "influx"]
 
@@ -27,7 +27,7 @@ FIELD_KINDS: dict[str, ColumnKind] = {
     "received_at": "time",
     "payload": "json",
 }
-"""What a column has that is a field of the mapping itself (`Source.field`)."""
+"""Kinds of the columns that have a field of the mapping itself (`Source.field`)."""
 
 
 class MappingError(ValueError):
@@ -36,30 +36,30 @@ class MappingError(ValueError):
     def __init__(self, key: str, message: str, column: int | None = None) -> None:
         super().__init__(f"{key}: {message}")
         self.key = key
-        """Which place: `topic`, `when`, `readings[0].value.path`, `event_id[1].values`, `table.columns.temp.from_unit`, ..."""
+        """Place: `topic`, `when`, `readings[0].value.path`, `event_id[1].values`, `table.columns.temp.from_unit`, ..."""
         self.message = message
         self.column = column
-        """Of an expression: where in its text, in characters from 0; it can be the text's length. None: nowhere in particular."""
+        """Position in the text of an expression, in characters from 0. It can be the length of the text. None without a position."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormatSpec:
-    """How bytes become a document."""
+    """The specification of a format, which turns bytes into a document."""
 
     name: FormatName = "json"
     delimiter: str = ","
-    """csv: one character."""
+    """For csv: one character."""
     columns: tuple[str, ...] = ()
-    """csv: names of the fields; empty: the first line has them."""
+    """For csv: names of the fields. When it is empty, the first line has them."""
     precision: Literal["ns", "us", "ms", "s"] = "ns"
-    """influx: unit of the time stamps."""
+    """For influx: unit of the time stamps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one field comes from, and what is done to it: looked up in `values`, made the `type`, then converted.
+    """The origin of one field and its conversions: the look-up in `values`, the `type`, then units, scale and offset.
 
-    Exactly one of the first seven is given.
+    Exactly one of the first seven fields is given.
     """
 
     path: str | None = None
@@ -72,23 +72,23 @@ class Source:
     property: str | None = None
     """Name of an MQTT 5 user property; the first of that name counts."""
     content_type: bool = False
-    """The MQTT 5 content type."""
+    """True for the MQTT 5 content type."""
     field: Literal["event_id", "device_id", "ts", "topic", "received_at", "payload"] | None = None
-    """Columns of own tables only: a field of the mapping itself."""
+    """A field of the mapping itself. It is only for the columns of a target table."""
     values: Mapping[str, str] | None = None
-    """Text (of the value as JSON has it) -> text; what is not in it is rejected."""
+    """By the text that the value has in JSON: the text that replaces it. Other values are rejected."""
     type: ColumnKind | None = None
-    """None: as it comes."""
+    """None when the value stays as it arrives."""
     from_unit: str | None = None
     to_unit: str | None = None
-    """Units as pint has them, such as `degF` and `degC`; both or none."""
+    """Units as in pint, such as `degF` and `degC`. Both are given, or neither."""
     scale: float = 1.0
     offset: float = 0.0
-    """After the units: value * scale + offset."""
+    """Applied after the units: value * scale + offset."""
     format: str = "rfc3339"
-    """Of a time: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml`, or a pattern of strptime (with % in it)."""
+    """Format of a time: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml`, or a pattern of strptime (with % in it)."""
     zone: str | None = None
-    """IANA name of the zone of a time that says none."""
+    """IANA name of the zone of times that do not contain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,38 +99,41 @@ class ReadingSpec:
     value: Source
     unit: Source | None = None
     optional: bool = False
-    """An element without this value (absent or null) gives no reading, and is no fault."""
+    """True when an element without this value (absent or null) gives no reading and is not rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class MappingSpec:
-    """One entry of `mappings`: which messages it is for, and what becomes of them."""
+    """One entry of `mappings`: the messages that it is for, and the rows that they become."""
 
     name: str
     topic: str
     """Topic filter with named levels: `home/{room}/+/state`, `site/{plant}/#`."""
     format: FormatSpec = field(default_factory=FormatSpec)
     when: str | None = None
-    """JMESPath over the document: this mapping is for messages for which it is true (JMESPath's truth); else the next is tried."""
+    """JMESPath over the document. This mapping is only for messages for which it is true in JMESPath; else the next one is tried."""
     each: str | None = None
-    """JMESPath over the document: an array gives its elements, an object `{key, value}` for each member, null or nothing none.
+    """JMESPath over the document. An array gives its elements, an object gives `{key, value}` for each member, and null gives none.
 
-    None: the document itself, or each of its records where the format gives several (senml, csv, influx).
+    When it is not set, the document is the element, or each of its records if the format gives several (senml, csv, influx).
     """
     where: str | None = None
-    """JMESPath over an element: it is passed over unless this is true."""
+    """JMESPath over an element, which is skipped unless this is true."""
     event_id: tuple[Source, ...] = ()
-    """Several make one id together."""
+    """Several sources make one id together."""
     device_id: Source | None = None
     ts: Source | None = None
     readings: tuple[ReadingSpec, ...] = ()
     single: bool = False
-    """One element, one reading: its id is the event_id itself. Else it is the UUIDv5 of event_id and the reading's place."""
+    """True for one element with one reading, whose id is the event_id itself.
+
+    Else the id of a reading is the UUIDv5 of event_id and the reading's place.
+    """
     table: TargetTable | None = None
-    """Instead of `readings`."""
+    """Target table, instead of `readings`."""
     columns: tuple[Source, ...] = ()
-    """One for each of `table.columns`."""
+    """One source for each of `table.columns`."""
     missing_ts: Literal["park", "epoch", "arrival"] = "park"
     missing_id: Literal["park", "payload"] = "park"
     keep: Literal["element", "message", "nothing"] = "element"
-    """What `sensor_readings.payload` gets, as JSON; `nothing` is `{}`."""
+    """Content of `sensor_readings.payload`, as JSON. `nothing` is `{}`."""

@@ -1,4 +1,4 @@
-"""What the `payload` column of a row gets: the element, the whole message, or nothing, as JSON."""
+"""The content of a row's `payload` column as JSON: the element, the whole message, or nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from sensorsync.messages.mapping.model import MappingSpec
 from sensorsync.messages.reading import fields
 
 _DOCUMENT_TEXT_KEY = "payload text"
-"""In `Message.memo`, where the other keys are expressions: none has a blank between two names."""
+"""Key in `Message.cache`. The other keys are expressions, and none of them has a blank between two names."""
 
 
 class PayloadColumn:
-    """`text(element, message)` is the column's JSON text. Raises Fault for what the databases' JSON functions cannot take."""
+    """The maker of the column's JSON text.
+
+    `json_text(element, message)` raises DecodeError for an element that is too deep for the JSON functions of the databases.
+    """
 
     def __init__(self, spec: MappingSpec, *, element_is_document: bool, is_computed: bool) -> None:
-        """`whole`: the element is always the document. `made`: `each` does more than pick, and can nest deeper than the message."""
+        """Choose the content by `spec.keep`.
+
+        `element_is_document` is True when the element is always the document. `is_computed` is True when `each` does more than select,
+        so that an element can be nested deeper than the message.
+        """
         self._is_computed = is_computed
         self.json_text: ValueGetter = _empty_object_text if spec.keep == "nothing" else self._element_text
         if spec.keep == "message" or (element_is_document and spec.keep == "element"):
@@ -34,13 +41,13 @@ def _empty_object_text(_: Any, __: Message) -> str:
 
 
 def _payload_text(_: Any, message: Message) -> str:
-    """The text of a JSON message itself, so that no digit of it is lost."""
+    """Return the text of a JSON message itself, so that no digit is lost."""
     return message.payload.decode()
 
 
 def _document_text(_: Any, message: Message) -> str:
-    memo = message.cache
-    if _DOCUMENT_TEXT_KEY not in memo:
-        memo[_DOCUMENT_TEXT_KEY] = json_text(message.document)
-    text: str = memo[_DOCUMENT_TEXT_KEY]
+    cache = message.cache
+    if _DOCUMENT_TEXT_KEY not in cache:
+        cache[_DOCUMENT_TEXT_KEY] = json_text(message.document)
+    text: str = cache[_DOCUMENT_TEXT_KEY]
     return text

@@ -1,4 +1,4 @@
-"""Element -> readings: rows of `sensor_readings`."""
+"""The builder of readings, which are rows of `sensor_readings`, from elements."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class _CompiledReading:
     unit: ValueGetter | None
     optional: bool
     key: str
-    """Its place in the mapping."""
+    """Place of the reading in the mapping."""
     constant_metric: str | None
-    """Its metric, where that is the same in all messages."""
+    """Its metric when it is the same in all messages. Else None."""
 
 
 class ReadingBuilder:
-    """Makes the readings of elements."""
+    """A builder of the readings of elements."""
 
     def __init__(
         self, spec: MappingSpec, sources: SourceCompiler, identity: Identity, payload_column: PayloadColumn
@@ -67,7 +67,7 @@ class ReadingBuilder:
         )
 
     def single_reading(self, element: Any, message: Message) -> Reading | None:
-        """The first reading, under the message's own event_id; None: it is optional and not there. Raises Fault."""
+        """Return the first reading with the message's own event_id, or None when it is optional and absent. Raises DecodeError."""
         reading = self._first
         value = reading.value(element, message)
         if value is None and reading.optional:
@@ -75,7 +75,10 @@ class ReadingBuilder:
         return self._build_reading(reading, value, self._identity.resolve(element, message), element, message)
 
     def element_readings(self, element: Any, index: int, message: Message) -> Iterator[Reading | Rejected]:
-        """All readings of one of several elements, or of the only one; what is optional and not there is passed over."""
+        """Yield all readings of an element, or their rejections. `index` is its place in the message.
+
+        Optional readings that are absent are skipped.
+        """
         identified: IdentityValues | None = None
         metrics: set[str] = set()
         for reading in self._readings:
@@ -88,14 +91,14 @@ class ReadingBuilder:
                 if self._metrics_may_repeat:
                     _validate_unique_metric(row.metric, metrics)
                 part = Reading(fields.row_event_id(row.event_id, f"{index}/{row.metric}"), *row[1:])
-            except DecodeError as fault:
-                label = reading.constant_metric or self._label(reading, fault.rejection, element, message)
-                yield Rejected(fault.rejection.reason, f"{label}: {fault.rejection.message}")
+            except DecodeError as error:
+                label = reading.constant_metric or self._label(reading, error.rejection, element, message)
+                yield Rejected(error.rejection.reason, f"{label}: {error.rejection.message}")
             else:
                 yield part
 
     def _label(self, reading: _CompiledReading, why: Rejected, element: Any, message: Message) -> str:
-        """What names a reading in its fault: its metric, else its place in the mapping."""
+        """Return the name of a reading for its rejection. It is the metric, else the place in the mapping."""
         if why.reason == "metric":
             return reading.key
         try:
@@ -129,7 +132,7 @@ def _validate_unique_metric(metric: str, metrics: set[str]) -> None:
 
 
 def _value_columns(value: Any) -> tuple[float | None, str | None]:
-    """(value, value_text)."""
+    """Return (value, value_text), one of which is None. Raises DecodeError."""
     if isinstance(value, float | int):  # a boolean is an int
         try:
             number = float(value)
@@ -148,5 +151,5 @@ def _value_columns(value: Any) -> tuple[float | None, str | None]:
 def _check_unit(unit: object, key: str) -> None:
     try:
         fields.checked_text("unit", unit, MAX_UNIT)
-    except DecodeError as fault:
-        raise MappingError(key, fault.rejection.message) from None
+    except DecodeError as error:
+        raise MappingError(key, error.rejection.message) from None

@@ -1,4 +1,4 @@
-"""Source -> one closure that has only the steps which are configured: take, look up, make the type, convert."""
+"""The compiler of sources. Each becomes one closure with only the configured steps: take, look up, make the type, convert."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sensorsync.messages.reading.rows import ColumnKind
 
 
 class _SourceContext(NamedTuple):
-    """For what is wrong with a source, and for the faults of its values."""
+    """The names of a source in errors: its place, and the reason and label of rejections of its values."""
 
     key: str
     reason: str
@@ -32,7 +32,7 @@ _ORIGIN_KEYS = ("path", "root", "topic", "constant", "property", "content_type",
 
 
 def compile_expression(text: str, key: str) -> Expression:
-    """One expression of a mapping. Raises MappingError."""
+    """Compile one expression of a mapping. Raises MappingError."""
     try:
         return Expression(text)
     except ExpressionError as error:
@@ -40,9 +40,10 @@ def compile_expression(text: str, key: str) -> Expression:
 
 
 class SourceCompiler:
-    """Compiles the sources of one mapping.
+    """A compiler of the sources of one mapping.
 
-    `whole`: the element is always the document itself. `bare`: and that is a bare value. `arrival`: missing_ts is arrival.
+    `element_is_document` is True when the element is always the document itself, and `document_is_bare_value` when this is a bare
+    value. `uses_arrival_time` is True when missing_ts is arrival.
     """
 
     def __init__(
@@ -53,14 +54,15 @@ class SourceCompiler:
         self._document_is_bare_value = document_is_bare_value
         self._uses_arrival_time = uses_arrival_time
         self.templates: list[TopicTemplate] = []
-        """The order of `Message.texts`."""
+        """Templates in the order of `Message.template_texts`."""
 
     def compile(
         self, source: Source, key: str, reason: str, kinds: tuple[ColumnKind, ...], *, label: str = ""
     ) -> ValueGetter:
-        """The closure for `source`, which stands at `key`; `reason` and `label` (the same when empty) are for its faults.
+        """Return the closure for `source`, whose place in the mapping is `key`.
 
-        Raises MappingError when the source cannot work, and for a type that is not among `kinds`.
+        `reason` and `label` (the same when empty) are for rejections of its values. Raises MappingError when the source cannot work,
+        and for a type that is not among `kinds`.
         """
         at = _SourceContext(key, reason, label or reason)
         kind = _result_kind(source, key, kinds)
@@ -71,7 +73,7 @@ class SourceCompiler:
             get = _payload_text_getter(get)
         if kind == "time":
             get = self._timed(get, source, at)
-        elif kind is not None and kind != "id":  # what an id is made of, only the row knows
+        elif kind is not None and kind != "id":  # an id is made with the device id, which only the row has
             get = _converting_getter(get, type_converter(kind, at.reason, at.label))
         scale, offset = _scale_and_offset(source, key)
         if (scale, offset) != (Decimal(1), Decimal(0)):
@@ -122,9 +124,8 @@ class SourceCompiler:
             place = "format" if source.zone is None or "format" in str(error) else "zone"
             raise MappingError(f"{at.key}.{place}", str(error)) from None
         if source.format == "rfc3339" and source.zone is None and at.reason == "ts":
-            return _converting_getter(
-                get, fields.rfc3339_to_utc
-            )  # what most mappings have, and the decoder of readings does
+            # Most mappings have this format, and the decoder of readings uses the same function.
+            return _converting_getter(get, fields.rfc3339_to_utc)
 
         reason, label = at.reason, at.label
 
@@ -134,8 +135,8 @@ class SourceCompiler:
                 return None
             try:
                 return read(value, message.received_at)
-            except DecodeError as fault:
-                raise DecodeError(reason, f"{label}: {fault.rejection.message}") from None
+            except DecodeError as error:
+                raise DecodeError(reason, f"{label}: {error.rejection.message}") from None
 
         return timed
 
@@ -144,7 +145,7 @@ class SourceCompiler:
 
 
 def _result_kind(source: Source, key: str, kinds: tuple[ColumnKind, ...]) -> ColumnKind | None:
-    """The type, which a conversion says without a word."""
+    """Return the type of a source. A conversion implies it. Raises MappingError."""
     kind = source.type
     converts = bool(source.from_unit or source.to_unit) or (source.scale, source.offset) != (1.0, 0.0)
     if kind is None:
@@ -161,11 +162,11 @@ def _result_kind(source: Source, key: str, kinds: tuple[ColumnKind, ...]) -> Col
 
 
 def _constant_getter(get: ValueGetter, key: str) -> ValueGetter:
-    """A constant is converted once."""
+    """Return a closure for a constant, which is converted only once."""
     try:
         value = get(None, EMPTY_MESSAGE)
-    except DecodeError as fault:
-        raise MappingError(key, fault.rejection.message) from None
+    except DecodeError as error:
+        raise MappingError(key, error.rejection.message) from None
     return lambda _, __: value
 
 
@@ -177,19 +178,22 @@ def _path_getter(path: Expression) -> ValueGetter:
 
 
 def _root_getter(root: Expression) -> ValueGetter:
-    """Computed once for a message: else 10,000 elements would each pay for the whole document."""
+    """Return a closure that computes a value of the document once for a message.
+
+    Otherwise the whole document would be searched again for each of 10,000 elements.
+    """
     text, search = root.text, root.search
     if root.is_plain_path:
         return lambda _, message: search(message.document)
 
     def get(_: Any, message: Message) -> Any:
-        memo = message.cache
-        if text not in memo:
+        cache = message.cache
+        if text not in cache:
             try:
-                memo[text] = search(message.document)
-            except DecodeError as fault:
-                memo[text] = fault
-        found = memo[text]
+                cache[text] = search(message.document)
+            except DecodeError as error:
+                cache[text] = error
+        found = cache[text]
         if type(found) is DecodeError:
             raise found.with_traceback(None)
         return found
@@ -217,7 +221,7 @@ def _property(name: str, at: _SourceContext) -> ValueGetter:
 
 
 def _payload_text_getter(get: ValueGetter) -> ValueGetter:
-    """A bare number as the text that it was, with the zeros at its ends."""
+    """Return a closure that gives a bare number as its original text, with the zeros at its ends."""
 
     def text(element: Any, message: Message) -> Any:
         value = get(element, message)
@@ -246,7 +250,7 @@ def _lookup_getter(get: ValueGetter, values: Mapping[str, str], at: _SourceConte
 
 
 def _scale_and_offset(source: Source, key: str) -> tuple[Decimal, Decimal]:
-    """Scale and offset, those of the units first."""
+    """Return scale and offset. Those of the units are applied first. Raises MappingError."""
     if not (math.isfinite(source.scale) and math.isfinite(source.offset) and source.scale != 0):
         raise MappingError(f"{key}.scale", "scale and offset are finite numbers, and scale is not 0")
     scale, offset = Decimal(repr(source.scale)), Decimal(repr(source.offset))

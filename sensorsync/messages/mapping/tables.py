@@ -1,4 +1,4 @@
-"""Element -> row of a table of the user's own."""
+"""The builder of rows of a target table from elements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS: tuple[ColumnKind, ...] = ("number", "integer", "boolean", "text", "time"
 
 
 class _MappingFields(NamedTuple):
-    """The mapping's own fields of one element, named as in `Source.field`. None: no column asks for it, or there is none."""
+    """The mapping's own fields of one element, named as in `Source.field`. None when no column needs it or there is none."""
 
     event_id: bytes | None
     device_id: str | None
@@ -33,7 +33,7 @@ _ColumnGetter = Callable[[Any, Message, _MappingFields], ColumnValue]
 
 
 class OwnRows:
-    """Makes the rows of elements."""
+    """A builder of the rows of elements in a target table."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class OwnRows:
                 )
 
     def row(self, element: Any, index: int | None, message: Message) -> TableRow:
-        """The row of one element, `index` being its place among several. Raises Fault."""
+        """Return the row of one element. `index` is its place among several. Raises DecodeError."""
         facts = self._mapping_fields(element, index, message)
         values = tuple([cell(element, message, facts) for cell in self._column_getters])
         for place, name in self._key:
@@ -94,7 +94,7 @@ class OwnRows:
             if value is None:
                 raise DecodeError("value", f"column {name} is missing, and belongs to the key of {self._table.name}")
             if type(value) is str and value[-1:] == " ":
-                # Most collations pad with blanks, utf8mb4_bin too: `a` and `a ` would be one row, and one of the two messages lost.
+                # Most collations pad with blanks, utf8mb4_bin too. `a` and `a ` would be one row, and one message would be lost.
                 raise DecodeError(
                     "value", f"column {name} has a blank at its end, and belongs to the key of {self._table.name}"
                 )
@@ -137,8 +137,8 @@ def _column_getter(column: Column, source: Source, key: str, sources: SourceComp
             value = get(element, message)
             try:
                 return None if value is None else id_from_value(value, facts.device_id or "")
-            except DecodeError as fault:
-                raise DecodeError("value", f"{label}: {fault.rejection.message}") from None
+            except DecodeError as error:
+                raise DecodeError("value", f"{label}: {error.rejection.message}") from None
 
         return id_cell
     if source.type is None:

@@ -1,4 +1,4 @@
-"""Times as devices write them -> UTC text of 26 characters, as in `Reading.ts`."""
+"""Parsers of times as devices write them. They return UTC text of 26 characters, as in `Reading.ts`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sensorsync.messages.reading import fields
 from sensorsync.messages.reading.model import DecodeError
 
 TimeParser = Callable[[object, float], str | None]
-"""(value, received_at) -> UTC text. None: the value says no time. Raises Fault."""
+"""Function (value, received_at) -> UTC text, or None when the value is not a time. It raises DecodeError."""
 
 _UNIX = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1}
-"""Microseconds of one unit. `unix_ns` has less than one."""
+"""Microseconds of one unit. A unit of `unix_ns` is less than one."""
 _RELATIVE = 2**28
-"""RFC 8428, section 4.5.3: a smaller time is relative to now."""
+"""Bound of relative times in seconds. A smaller time is relative to now (RFC 8428, section 4.5.3)."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, like every text that is made of it
 _NUMBER = re.compile(r"(-?)(\d{1,30})(?:\.(\d{1,20}))?", re.ASCII)
 _LOCAL = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d+))?", re.ASCII)
@@ -27,10 +27,11 @@ _LONGEST_TEXT = 100
 
 
 def time_parser(time_format: str, zone: str | None = None, *, relative_to_arrival: bool = False) -> TimeParser:
-    """How to read times that are written as `form` says: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml` or a pattern.
+    """Return the parser of a time format: `rfc3339`, `unix`, `unix_ms`, `unix_us`, `unix_ns`, `senml` or a pattern of strptime.
 
-    `zone`: IANA name of the zone of a time that says none. Two times of an autumn night have the same text there; it is taken as
-    the first. `arrival`: a relative time of SenML counts from the arrival; else it is none. Raises ValueError with a sentence.
+    `zone` is the IANA name of the zone of times that do not contain one. When the clock is set back in autumn, two times have the same
+    text; it is taken as the first. With `relative_to_arrival`, a relative time of SenML counts from the arrival; otherwise it is
+    not a time. Raises ValueError with a sentence.
     """
     place = None if zone is None else _load_zone(zone)
     if time_format == "rfc3339":
@@ -85,7 +86,7 @@ def _strptime_parser(pattern: str, zone: ZoneInfo | None) -> TimeParser:
     if has_offset and zone is not None:
         raise ValueError("a zone has no use where the pattern has %z: then each time says its own")
     try:
-        sample = datetime.strptime(_SAMPLE.strftime(pattern), pattern)  # noqa: DTZ007 - only its date is looked at
+        sample = datetime.strptime(_SAMPLE.strftime(pattern), pattern)  # noqa: DTZ007 - only its date is compared
     except ValueError as error:
         raise ValueError(f"the pattern {pattern!r} reads no time: {error}") from None
     if sample.date() != _SAMPLE.date():
@@ -121,7 +122,7 @@ def _local_to_utc_text(moment: datetime) -> str:
 
 
 def _microseconds(value: object, unit: int) -> int:
-    """Since 1970. What is smaller than a microsecond is cut off a whole number and a text, and rounded in a double."""
+    """Return microseconds since 1970. Fractions of a microsecond are cut off a text and rounded in a double."""
     if type(value) is int:
         return value * unit
     if type(value) is float:
@@ -135,7 +136,7 @@ def _microseconds(value: object, unit: int) -> int:
 
 
 def _nanoseconds(value: object) -> int:
-    """Microseconds since 1970 of nanoseconds."""
+    """Convert nanoseconds since 1970 to microseconds. Fractions of a microsecond are cut off an integer and a text."""
     if type(value) is float:
         return _microseconds(value / 1000, 1)
     return _microseconds(value, 1) // 1000

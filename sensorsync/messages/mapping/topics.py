@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _MAX_BYTES = 65535
-"""The longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
+"""Bytes of the longest UTF-8 string that MQTT can carry ([MQTT-4.7.3-3])."""
 _NAMED_LEVEL = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -14,7 +14,7 @@ class TopicPattern:
     """A topic filter whose `+` levels may have names: `home/{room}/+/state`, `site/{plant}/#`."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError with a sentence for what is no filter (MQTT 5.0, section 4.7.1)."""
+        """Parse a topic filter. Raises ValueError with a sentence when it is not valid (MQTT 5.0, section 4.7.1)."""
         levels = text.split("/")
         _check(text, levels)
         names = [named[1] for level in levels if (named := _NAMED_LEVEL.fullmatch(level))]
@@ -23,14 +23,14 @@ class TopicPattern:
                 raise ValueError(f"{{{name}}} stands in it twice: each level needs a name of its own")
         self.names = tuple(names)
         self.filter = "/".join("+" if _NAMED_LEVEL.fullmatch(level) else level for level in levels)
-        """What MQTT calls it: to subscribe with."""
+        """The topic filter of MQTT, without names."""
         self._matches = _compile_regex(levels).fullmatch
         self._starts_with_wildcard = self.filter[0] in "+#"
 
     def match(self, topic: str) -> dict[str, str] | None:
-        """The named levels of `topic`; None when it is none of these topics.
+        """Return the named levels of `topic`, or None when the filter does not match it.
 
-        A wildcard at the front is not for topics that begin with $ ([MQTT-4.7.2-1]).
+        A wildcard in the first level does not match topics that begin with $ ([MQTT-4.7.2-1]).
         """
         if self._starts_with_wildcard and topic.startswith("$"):
             return None
@@ -42,7 +42,7 @@ class TopicTemplate:
     """A text with named levels in braces: `{room}-{device}`."""
 
     def __init__(self, text: str, names: Sequence[str]) -> None:
-        """Raises ValueError with a sentence when it names a level that the topic does not name."""
+        """Parse a template. Raises ValueError with a sentence when it names a level that the topic does not name."""
         self._parts = _NAMED_LEVEL.split(text)  # text, name, text, name, ..., text
         if any("{" in part or "}" in part for part in self._parts[::2]):
             raise ValueError(f"{text!r} has a brace that belongs to no name: names are letters, digits and _")
@@ -54,7 +54,7 @@ class TopicTemplate:
             raise ValueError(f"{text!r} names no level of the topic: use constant for a fixed text")
 
     def render(self, levels: Mapping[str, str]) -> str:
-        """The text for these levels."""
+        """Return the text for these levels."""
         return "".join(levels[part] if place % 2 else part for place, part in enumerate(self._parts))
 
 
@@ -88,6 +88,6 @@ def _compile_regex(levels: list[str]) -> re.Pattern[str]:
             parts.append("[^/]*" if level == "+" else re.escape(level))
     if levels == ["#"]:
         return re.compile(".*", re.DOTALL)
-    if levels[-1] == "#":  # it stands for the level above, too
+    if levels[-1] == "#":  # it also matches the parent level
         return re.compile("/".join(parts[:-1]) + "(?:/.*)?", re.DOTALL)
     return re.compile("/".join(parts))

@@ -1,4 +1,4 @@
-"""Units: from names to a factor and an offset, once, when the mapping is built."""
+"""Conversions between units, as a factor and an offset. They are computed once, when the mapping is built."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def unit_conversion(from_unit: str, to_unit: str) -> tuple[Decimal, Decimal]:
-    """(scale, offset): a value in `to_unit` is value * scale + offset.
+    """Return (scale, offset). A value in `to_unit` is value * scale + offset.
 
-    Raises ValueError with a sentence for a unit that pint does not know, and for two that measure different things.
+    Raises ValueError with a sentence for a unit that pint does not know, and for two units that measure different things.
     """
     zero, one, many = (_converted(number, from_unit, to_unit) for number in (0, 1, 1000))
     scale = one - zero
@@ -25,12 +25,12 @@ def _converted(number: int, from_unit: str, to_unit: str) -> Decimal:
         _check(unit)
     try:
         return Decimal(_registry().Quantity(Decimal(number), from_unit).to(to_unit).magnitude)
-    except Exception as error:  # noqa: BLE001 - whatever pint makes of two texts that a person wrote
+    except Exception as error:  # noqa: BLE001 - pint raises many types for texts that a person wrote
         raise ValueError(f"{from_unit} cannot be converted to {to_unit}: {error}") from None
 
 
 def _check(unit: str) -> None:
-    if not unit.strip():  # which pint takes for a number without a unit
+    if not unit.strip():  # pint takes it for a number without a unit
         raise ValueError("a unit is empty")
     try:
         _registry().Unit(unit)
@@ -40,9 +40,10 @@ def _check(unit: str) -> None:
 
 @cache
 def _registry() -> Any:
-    """Made when the first unit is met: reading pint's definitions takes half a second, which most starts need not pay.
+    """Return the registry of units, which is made for the first unit.
 
-    Decimals, because a difference of two doubles is not 5/9 to the last digit.
+    Reading pint's definitions takes half a second, and most starts do not need them. The registry uses decimals, because a difference
+    of two doubles is not 5/9 to the last digit.
     """
     import pint  # noqa: PLC0415 - see above
 

@@ -1,4 +1,4 @@
-"""What one message says: payload -> Reading | Rejected."""
+"""Readings, and their decoder: payload -> Reading | Rejected."""
 
 from sensorsync.messages.reading.decoder import ReadingDecoder
 from sensorsync.messages.reading.model import (

@@ -1,4 +1,4 @@
-"""Payload -> Reading | Rejected, by the rules below; the hot path of the writer threads.
+"""The decoder of readings: payload -> Reading | Rejected, by the rules below. It is the hot path of the writer threads.
 
 A reading is a JSON object:
 
@@ -11,8 +11,8 @@ A reading is a JSON object:
 | `value`     | number, boolean (0/1) or string  | absent: rejected; null: stored as "no value"                                   |
 | `unit`      | string                           | none                                                                           |
 
-Anything else stays in `payload`. Of a name that occurs twice the last one counts (RFC 8259 leaves it open; MySQL does the same). An
-integer beyond 64 bits becomes the nearest double in `value`, and keeps its digits in `payload`.
+Other members stay in `payload` only. When a name occurs twice, the last one counts (RFC 8259 leaves this open; MySQL does the same).
+An integer beyond 64 bits becomes the nearest double in `value`, and keeps its digits in `payload`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _KNOWN_NAMES = 4096
 
 
 class ReadingDecoder:
-    """Turns payloads into readings by fixed rules. Thread-safe."""
+    """A decoder that turns payloads into readings by fixed rules. It is thread-safe."""
 
     def __init__(self, rules: ReadingRules | None = None) -> None:
         self.rules = rules = rules or ReadingRules()
         self._max_payload = rules.max_payload
         self._max_age = rules.max_age
         self._valid_names: set[str] = set()
-        """Names that were found to be good, so that a device is checked once; bounded, and only ever a shortcut."""
+        """Cache of valid names, so that a device is checked once. Its size is bounded, and nothing depends on its content."""
         self._uses_topic_levels = rules.device_id_level is not None or rules.metric_level is not None
 
     def decode(self, payload: bytes, topic: str, received_at: float) -> Reading | Rejected:
-        """The reading in `payload`, or why it is none. `received_at` in seconds since 1970. Raises nothing."""
+        """Return the reading in `payload`, or the reason of its rejection. `received_at` is in seconds since 1970. Raises nothing."""
         if len(payload) > self._max_payload:
             return Rejected("too_large", f"the payload has {len(payload)} bytes; at most {self._max_payload} are taken")
         try:
@@ -55,11 +55,14 @@ class ReadingDecoder:
             return Rejected("encoding", f"the payload is not UTF-8 (byte {broken.start})")
         except orjson.JSONDecodeError as error:
             return json_rejection(payload.decode(), error)
-        except DecodeError as fault:
-            return fault.rejection
+        except DecodeError as error:
+            return error.rejection
 
     def _read(self, message: dict[str, Any], text: str, topic: str, received_at: float) -> Reading:
-        """What is ordinary is decided in line, because it is nearly every message; `fields` knows the whole rules."""
+        """Make the reading of a JSON object. Raises DecodeError.
+
+        Ordinary values are decided in line, because nearly every message has them. `fields` has the complete rules.
+        """
         get = message.get
         device_id, metric = (
             self._names(message, topic) if self._uses_topic_levels else (get("device_id"), get("metric"))

@@ -1,4 +1,4 @@
-"""The rules of the single fields. Each function returns the field's value or raises Fault."""
+"""The rules of the fields of a reading. Each function returns the value of its field or raises DecodeError."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from sensorsync.messages.reading.model import MAX_ID, MAX_NESTING, MAX_VALUE_TEXT, DecodeError
 
 STRING_ID = bytes.fromhex("4c2fd7f45ae55a0fa8e1a2f1c39ab9d0")
-"""Namespace of the UUIDv5 of a string `event_id`; the name is device_id, a NUL and the string, in UTF-8 (RFC 9562, section 5.5)."""
+"""Namespace of the UUIDv5 of a string `event_id`. The name is device_id, a NUL and the string, in UTF-8 (RFC 9562, section 5.5)."""
 PAYLOAD_ID = bytes.fromhex("b0a3d3f0174d5a86bb0f2c6f5e8a4b37")
-"""Namespace of the UUIDv5 under `missing_id: payload`; the name is the topic in UTF-8, a NUL and the payload's bytes."""
+"""Namespace of the UUIDv5 under `missing_id: payload`. The name is the topic in UTF-8, a NUL and the payload's bytes."""
 
 EPOCH = "1970-01-01 00:00:00.000000"
 _RFC3339 = re.compile(
@@ -32,7 +32,7 @@ _KINDS = {
 
 
 def json_type_name(value: object) -> str:
-    """What a JSON value is, in words."""
+    """Return the type of a JSON value in words."""
     return _KINDS.get(type(value), type(value).__name__)
 
 
@@ -40,7 +40,7 @@ def json_type_name(value: object) -> str:
 
 
 def checked_name(field: str, name: object) -> str:
-    """A device id or a metric."""
+    """Return a device id or a metric. Raises DecodeError when it is not a valid name."""
     if name is None:
         raise DecodeError(field, f"{field} is missing")
     if type(name) is not str:
@@ -58,7 +58,7 @@ def checked_name(field: str, name: object) -> str:
 
 
 def from_level(levels: list[str], level: int | None, field: str, message: dict[str, Any]) -> object:
-    """The topic level that is this field, or what the payload says where no level is configured."""
+    """Return the topic level that is this field, or the payload's member when no level is configured."""
     if level is None:
         return message.get(field)
     if level >= len(levels):
@@ -72,7 +72,10 @@ def from_level(levels: list[str], level: int | None, field: str, message: dict[s
 
 
 def event_id_from_string(text: object, device_id: str) -> bytes:
-    """The 16 bytes of an event_id: a UUID in its canonical form (8-4-4-4-12 hexadecimal digits) as it is, any other as UUIDv5."""
+    """Return the 16 bytes of an event_id.
+
+    A UUID in its canonical form (8-4-4-4-12 hexadecimal digits) is taken as it is. Any other string becomes a UUIDv5.
+    """
     if type(text) is not str:
         raise DecodeError("event_id", f"event_id is {json_type_name(text)}, not a string")
     if len(text) == 36 and text[8:24:5] == "----":
@@ -80,7 +83,7 @@ def event_id_from_string(text: object, device_id: str) -> bytes:
             found = bytes.fromhex(text.replace("-", ""))
         except ValueError:
             found = b""
-        if len(found) == 16:  # fromhex skips blanks
+        if len(found) == 16:  # fromhex ignores blanks
             return found
     if not text.strip():
         raise DecodeError("event_id", "event_id is empty")
@@ -88,12 +91,12 @@ def event_id_from_string(text: object, device_id: str) -> bytes:
 
 
 def event_id_from_payload(topic: str, payload: bytes) -> bytes:
-    """The event_id of a message that has none, under `missing_id: payload`."""
+    """Return the event_id of a message that has none, under `missing_id: payload`."""
     return _uuid5(PAYLOAD_ID, topic.encode(errors="surrogatepass") + b"\0" + payload)
 
 
 def row_event_id(event_id: bytes, row_name: str) -> bytes:
-    """The event_id of one of several rows that one message gives: UUIDv5, the message's event_id being the namespace."""
+    """Return the event_id of one of several rows of a message. It is a UUIDv5 whose namespace is the message's event_id."""
     return _uuid5(event_id, row_name.encode())
 
 
@@ -108,13 +111,14 @@ def _uuid5(namespace: bytes, name: bytes) -> bytes:
 
 
 def rfc3339_to_utc(ts: object) -> str:
-    """RFC 3339 with a zone -> UTC text of 26 characters. A seventh and later digit is cut off, for every server alike.
+    """Convert an RFC 3339 time with a zone to UTC text of 26 characters.
 
-    Left to the servers, MySQL would round and MariaDB cut, and the same message would have two keys.
+    The seventh and later digits of a second are cut off here, for every server alike. MySQL would round and MariaDB would cut, so
+    the same message would have two keys.
     """
     if type(ts) is not str:
         raise DecodeError("ts", f"ts is {json_type_name(ts)}, not an RFC 3339 string")
-    # The form that most devices send; fromisoformat alone would take week dates, a missing zone and hour 24 (Python 3.14).
+    # The form that most devices send. fromisoformat alone would accept week dates, a missing zone and hour 24 (Python 3.14).
     if (
         len(ts) == 27
         and ts[4:20:3] == "--T::."
@@ -142,20 +146,20 @@ def rfc3339_to_utc(ts: object) -> str:
             text = moment.isoformat(" ", "microseconds")
     except (ValueError, OverflowError) as error:
         raise DecodeError("ts", f"ts {_short(ts)} is out of range ({error})") from None
-    if text < "1000":  # DATETIME begins there, and what counts is the time in UTC
+    if text < "1000":  # DATETIME begins there, and the time in UTC counts
         raise DecodeError("ts", f"ts {_short(ts)} is before the year 1000 in UTC")
     return text
 
 
 def time_of_uuid7(event_id: bytes) -> str | None:
-    """The time in a UUIDv7 (milliseconds, RFC 9562, section 5.7), None for any other UUID."""
+    """Return the time in a UUIDv7 (milliseconds, RFC 9562, section 5.7), or None for any other UUID."""
     if event_id[6] >> 4 != 7 or event_id[8] >> 6 != 2:
         return None
     return unix_to_utc(int.from_bytes(event_id[:6], "big") / 1000)
 
 
 def unix_to_utc(seconds: float) -> str:
-    """Unix time -> UTC text of 26 characters."""
+    """Convert Unix time in seconds to UTC text of 26 characters. Raises DecodeError beyond the year 9999."""
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
@@ -164,7 +168,10 @@ def unix_to_utc(seconds: float) -> str:
 
 
 def check_age(ts: str, received_at: float, max_age: float) -> None:
-    """Refuse what was too old when it arrived; now is another time, for a letter that is replayed."""
+    """Raise DecodeError when a reading was older than `max_age` seconds on its arrival.
+
+    The time of arrival counts and not the present time, because a dead letter is replayed later.
+    """
     age = received_at - datetime.fromisoformat(f"{ts}+00:00").timestamp()
     if age > max_age:
         raise DecodeError("age", f"the reading was {age:.0f} s old when it arrived; security.max_age is {max_age:g} s")
@@ -174,7 +181,7 @@ def check_age(ts: str, received_at: float, max_age: float) -> None:
 
 
 def value_columns(message: dict[str, Any]) -> tuple[float | None, str | None]:
-    """(value, value_text)."""
+    """Return (value, value_text), of which at least one is None. Raises DecodeError."""
     value = message.get("value")
     if isinstance(value, float | int):  # a boolean is an int
         return float(value), None
@@ -190,18 +197,18 @@ def value_columns(message: dict[str, Any]) -> tuple[float | None, str | None]:
 
 
 def checked_text(field: str, text: object, limit: int) -> str:
-    """A text column's content."""
+    """Return the content of a text column. Raises DecodeError when it cannot be stored."""
     if type(text) is not str:
         raise DecodeError(field, f"{field} is {json_type_name(text)}, not a string")
     if len(text) > limit:
         raise DecodeError(field, f"{field} has {len(text)} characters; at most {limit} are stored")
-    if "\0" in text:  # SQLite's functions end a text there
+    if "\0" in text:  # the functions of SQLite end a text there
         raise DecodeError(field, f"{field} has a NUL in it")
     return text
 
 
 def check_nesting(message: dict[str, Any] | list[Any]) -> None:
-    """Refuse what the servers' JSON functions find too deep."""
+    """Raise DecodeError when a message is nested too deep for the JSON functions of the servers."""
     level: list[Any] = [message]
     for _ in range(MAX_NESTING):
         members = (inner for outer in level for inner in (outer.values() if type(outer) is dict else outer))

@@ -1,6 +1,6 @@
-"""The types of a reading, its bounds, and every reason for which a message is none.
+"""The type of a reading, its bounds, and every reason why a message is rejected.
 
-The bounds are those of the table's columns and hold for every database, so that the same message has the same fate everywhere and
+The bounds are those of the table's columns and hold for every database. The same message therefore has the same result everywhere, and
 no server has to refuse it.
 """
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 MAX_ID = 128
-"""Characters of a device id and of a metric."""
+"""Characters of the longest device id or metric."""
 MAX_UNIT = 32
-"""Characters."""
+"""Characters of the longest unit."""
 MAX_VALUE_TEXT = 1024
-"""Characters of a value that is a text. A state is a word; a document is no reading."""
+"""Characters of the longest value that is a text. A state is a word; a document is not a reading."""
 MAX_TOPIC = 1024
-"""Characters."""
+"""Characters of the longest topic."""
 MAX_NESTING = 31
-"""Levels of objects and arrays, the reading's own counted: what MariaDB's JSON functions take (MySQL takes 100)."""
+"""Levels of objects and arrays, including the reading's own. This is the limit of MariaDB's JSON functions (MySQL's is 100)."""
 
 
 class Reading(NamedTuple):
     """One measurement, ready to be stored.
 
-    The first four fields in the order (device_id, metric, ts, event_id) are its key. None of them depends on the clock of arrival
-    unless the configuration says so, so that a redelivery has the same key.
+    The first four fields are its key, in the order (device_id, metric, ts, event_id). They do not depend on the time of arrival
+    unless the configuration requires it, so that a redelivery has the same key.
     """
 
     event_id: bytes
@@ -35,9 +35,9 @@ class Reading(NamedTuple):
     metric: str
     """1 to 128 characters, no blanks at its ends, no control characters."""
     ts: str
-    """UTC without a zone, `2026-01-02 03:04:05.123456`: always 26 characters, so that text order is time order."""
+    """UTC without a zone, `2026-01-02 03:04:05.123456`. It always has 26 characters, so that text order is time order."""
     value: float | None
-    """A finite number; booleans are 0 and 1. None when the state is a text, or null."""
+    """A finite number. Booleans are 0 and 1. None when the value is a text or null."""
     value_text: str | None
     """At most 1024 characters, no NUL."""
     unit: str | None
@@ -45,16 +45,16 @@ class Reading(NamedTuple):
     topic: str
     """At most 1024 characters."""
     received_at: float
-    """When the message arrived here, in seconds since 1970-01-01T00:00:00Z."""
+    """Time of arrival here, in seconds since 1970-01-01T00:00:00Z."""
     payload: str
-    """The whole reading as decoded, without its envelope: the JSON text as it came, so no digit of it is lost."""
+    """The whole reading without its envelope. It is the JSON text as it arrived, so that no digit is lost."""
 
 
 class Rejected(NamedTuple):
-    """A message that is no reading, and why."""
+    """The reason why a message is not a reading."""
 
     reason: str
-    """A stable word for machines: `json`, `type`, `ts`, `signature`, ... (see REASONS)."""
+    """A stable word for machines: `json`, `type`, `ts`, `signature`, ... (see REJECTION_REASONS)."""
     message: str
     """A sentence for people."""
 
@@ -83,31 +83,34 @@ REJECTION_REASONS = {
     "signature": "the signature is missing, wrong, or of an unknown key",
     "encryption": "the message is encrypted and must not be, or the other way round, or no configured key decrypts it",
 }
-"""Every reason that `reading`, `mapping` and `envelope` give, for the reference documentation."""
+"""Every reason that `reading`, `mapping` and `envelope` return, with its description in the reference documentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadingRules:
-    """What the configuration decides about readings. Topic levels count from 0; sizes in bytes, durations in seconds."""
+    """Rules for readings that the configuration sets. Topic levels count from 0. Sizes are in bytes and durations in seconds."""
 
     missing_ts: Literal["park", "epoch", "arrival"] = "park"
-    """What becomes of a reading without `ts` whose event_id is no UUIDv7.
+    """Rule for a reading without `ts` whose event_id is not a UUIDv7.
 
-    `epoch` files it under 1970-01-01; `arrival` takes the clock, so a redelivery stores a second row.
+    `park` rejects it. `epoch` stores it at 1970-01-01. `arrival` uses the time of arrival, so a redelivery stores a second row.
     """
     missing_id: Literal["park", "payload"] = "park"
-    """What becomes of a reading without `event_id`. `payload` makes identical messages on one topic one row."""
+    """Rule for a reading without `event_id`. With `payload`, identical messages on one topic become one row."""
     device_id_level: int | None = None
-    """The topic level that is the device id. It wins over the payload: a broker's access rules guard topics, not payloads."""
+    """The topic level that is the device id.
+
+    It wins over the payload, because a broker's access rules protect topics, not payloads.
+    """
     metric_level: int | None = None
-    """The topic level that is the metric, likewise."""
+    """The topic level that is the metric. It also wins over the payload."""
     max_payload: int = 256 * 1024
     max_age: float | None = None
-    """Readings older than this when they arrive are rejected."""
+    """Readings that are older than this on arrival are rejected."""
 
 
 class DecodeError(Exception):
-    """Carries a rejection out of the depth of the decoder."""
+    """A part of a message that cannot be decoded. It contains the rejection that the decoder returns."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What one message can become besides one reading: rows of a table of the user's own, and several rows at once."""
+"""Results of a message besides one reading: rows of a target table, and several rows at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from sensorsync.messages.reading.model import Reading, Rejected
 
 ColumnKind = Literal["number", "integer", "boolean", "text", "time", "json", "id"]
-"""What a column holds. `time` is UTC text of 26 characters, `json` JSON text, `id` 16 bytes; the others are Python's own."""
+"""Kind of a column's values. `time` is UTC text of 26 characters, `json` is JSON text, `id` is 16 bytes. Others are Python's own."""
 
 ColumnValue = float | int | bool | str | bytes | None
 
@@ -19,7 +19,7 @@ class Column:
 
     name: str
     kind: ColumnKind | None
-    """None: as it comes, a number, a boolean or a text."""
+    """None when the value is stored as it arrives: a number, a boolean or a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +29,35 @@ class TargetTable:
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    """Names of the columns that are a row's identity: a unique key of the table has exactly these."""
+    """Names of the columns that identify a row. A unique key of the table has exactly these."""
     conflict: Literal["first", "last"] = "first"
-    """Which of two rows with the same key stays."""
+    """The row that stays when two rows have the same key."""
 
     @property
     def key_places(self) -> tuple[int, ...]:
-        """Where the key is in `TableRow.values`."""
+        """Positions of the key in `TableRow.values`."""
         names = [column.name for column in self.columns]
         return tuple(names.index(name) for name in self.key)
 
 
 class TableRow(NamedTuple):
-    """One row of a table of the user's own, ready to be stored."""
+    """One row of a target table, ready to be stored."""
 
     table: TargetTable
     values: tuple[ColumnValue, ...]
-    """One for each of `table.columns`. Those of the key are not None.
+    """One value for each of `table.columns`. Those of the key are not None.
 
-    They depend on the clock of arrival only where the mapping says `missing_ts: arrival`.
+    They depend on the time of arrival only when the mapping has `missing_ts: arrival`.
     """
     ts: str | None
-    """When it was measured, as `Reading.ts`; None where the mapping has no time."""
+    """Time of the measurement, as `Reading.ts`. None when the mapping has no time."""
 
 
 Row = Reading | TableRow
 
 
 class FanOut(NamedTuple):
-    """What one message gives that may give several rows, in the order of the message: each is a row, or the reason why it is none."""
+    """The results of a message that may give several rows, in its order. Each is a row, or the reason of its rejection."""
 
     parts: tuple[Reading | TableRow | Rejected, ...]
-    """At least one."""
+    """At least one result."""

@@ -1,4 +1,4 @@
-"""Bytes that should be UTF-8, and text that should be JSON: what is wrong with those that are not."""
+"""Decoding of UTF-8, and the reasons why bytes are not UTF-8 or a text is not JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NON_FINITE_NUMBER = re.compile(r"-?(NaN|Infinity)")
 
 
 def decode_utf8(payload: bytes) -> str:
-    """The text of a payload. Raises Fault."""
+    """Return the text of a payload. Raises DecodeError."""
     try:
         return payload.decode()
     except UnicodeDecodeError as broken:
@@ -20,7 +20,7 @@ def decode_utf8(payload: bytes) -> str:
 
 
 def json_rejection(text: str, error: orjson.JSONDecodeError) -> Rejected:
-    """Why orjson refused `text`."""
+    """Return the reason why orjson refused `text`."""
     if not text.strip():
         return Rejected("json", "the payload is empty")
     if _NON_FINITE_NUMBER.match(text, error.pos):

@@ -1,4 +1,4 @@
-"""The steps of `check-cloud`: from a host's name to the throughput that the broker's delivery window allows."""
+"""The steps of `check-cloud`, from the host's name to the throughput that the broker's delivery window allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The delivery window: how many messages the broker sends before it wants an acknowledgement, and what that allows."""
+"""The delivery window: the number of messages that the broker sends without an acknowledgement, and the throughput that it
+allows.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,27 @@ from sensorsync.mqtt.subscriber.window import (
 )
 
 MAX_MESSAGES = 1000
-"""Messages that are sent at most: brokers queue no more for one session."""
+"""Messages that are sent at most. Brokers queue no more for one session."""
 MAX_SECONDS = 5.0
-"""Seconds after which no more are sent: some plans allow a few messages a second."""
+"""Seconds after which no more messages are sent. Some plans allow a few messages a second."""
 ASSUMED_COMMIT_SECONDS = 0.010
-"""Seconds of a durable commit, assumed: nobody asks the database here."""
+"""Assumed seconds of a durable commit. The check does not connect to the database."""
 _FIRST_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredWindow:
-    """What was counted."""
+    """The window as counted, in messages."""
 
     size: int
     at_least: bool
-    """Everything that was sent came: it is this or more."""
+    """True when everything that was sent arrived. The window is then this size or larger."""
     receive_maximum: int
     """The Receive Maximum that we stated, which is an upper bound."""
 
 
 async def check_window(context: CheckContext) -> StepOutput:
-    """Withhold acknowledgements and count; then reckon. Raises StepFailed."""
+    """Withhold acknowledgements, count the messages that arrive, and estimate the throughput. Raises StepFailed."""
     settings = context.settings
     demand = required_in_flight(settings.pipeline.workers, settings.pipeline.batch_size)
     fixed = settings.mqtt.connections
@@ -68,7 +70,7 @@ async def _measure_window(context: CheckContext, client: CheckClient, receive_ma
         sent = min(MAX_MESSAGES, sent + chunk)
         chunk = sent
         seen = -1
-        while seen < arrived() < sent:  # until nothing more comes
+        while seen < arrived() < sent:  # until no more messages arrive
             seen = arrived()
             await client.wait_until(lambda: arrived() >= sent, 0.25 + 4 * context.rtt)  # noqa: B023 - it does not outlive the turn
         if arrived() < sent:
@@ -81,9 +83,10 @@ async def _measure_window(context: CheckContext, client: CheckClient, receive_ma
 def estimate_throughput(
     window: MeasuredWindow, settings: Settings, *, rtt: float, granted_receive_maximum: int
 ) -> StepOutput:
-    """What the window allows with these settings. Raises StepFailed when it does not even hold one batch.
+    """Return the throughput that the window allows with these settings.
 
-    `granted` is CONNACK's Receive Maximum, by which `mqtt.connections: auto` goes at first; `rtt` is in seconds.
+    Raises StepFailed when the window does not even hold one batch. `granted_receive_maximum` is CONNACK's Receive Maximum, which
+    `mqtt.connections: auto` uses at first. `rtt` is in seconds.
     """
     mqtt, pipeline = settings.mqtt, settings.pipeline
     demand = required_in_flight(pipeline.workers, pipeline.batch_size)
@@ -108,21 +111,21 @@ def estimate_throughput(
     }
     words = f"{window.size:,}{' or more' if window.at_least else ''} unacknowledged messages a connection"
     plural = "s" if links > 1 else ""
-    reckoning = (
+    estimate = (
         f"{links} connection{plural} (mqtt.connections: {mqtt.connections}) hold {held:,} in flight, which alone allows"
         f" {float(f'{bound:.2g}'):,.0f} messages/s (round trip {rtt * 1000:.1f} ms,"
         f" commit {ASSUMED_COMMIT_SECONDS * 1000:.0f} ms assumed)"
     )
     if held < pipeline.batch_size:
         needed = links_required(size, pipeline.batch_size, 65535)
-        detail = f"{words}; {reckoning}; a batch of {pipeline.batch_size:,} (pipeline.batch_size) needs {_remedy(settings, needed)}"
+        detail = f"{words}; {estimate}; a batch of {pipeline.batch_size:,} (pipeline.batch_size) needs {_remedy(settings, needed)}"
         raise StepFailed("window_too_small", detail, **facts)
-    concerns: tuple[StepProblem, ...] = ()
+    warnings: tuple[StepProblem, ...] = ()
     if held < demand:
         needed = links_required(size, demand, 65535)
         detail = f"{pipeline.workers} workers with two batches of {pipeline.batch_size:,} each need {_remedy(settings, needed)}"
-        concerns = (StepProblem(CAUSES["window_tight"], detail),)
-    return StepOutput(f"{words}; {reckoning}", facts, concerns)
+        warnings = (StepProblem(CAUSES["window_tight"], detail),)
+    return StepOutput(f"{words}; {estimate}", facts, warnings)
 
 
 def _remedy(settings: Settings, connections: int) -> str:

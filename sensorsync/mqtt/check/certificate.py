@@ -1,4 +1,4 @@
-"""What a broker's certificate says, also one that is not accepted."""
+"""Contents of a broker's certificate, also of one that is not accepted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sensorsync.mqtt.check.handshake import tls_handshake
 from sensorsync.mqtt.client.options import ConnectOptions
 
 _NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which the ssl module does not name."""
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL's x509_vfy.h, which the ssl module does not define."""
 _NAME_ATTRIBUTES = ("commonName", "organizationName", "organizationalUnitName")
 
 
 def certificate_facts(certificate: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON values of what `getpeercert` gives."""
+    """Return the result of `getpeercert` as JSON values."""
     return {
         "subject": _display_name(certificate.get("subject", ())),
         "issuer": _display_name(certificate.get("issuer", ())),
@@ -26,7 +26,7 @@ def certificate_facts(certificate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(certificate: Mapping[str, Any]) -> str:
-    """In words: for whom, by whom, how long."""
+    """Return the names, the issuer and the validity of a certificate as text."""
     return (
         f"for {', '.join(certificate['names']) or certificate['subject'] or 'nobody'}, issued by {certificate['issuer'] or 'nobody'},"
         f" valid from {certificate['not_before']} to {certificate['not_after']}"
@@ -34,16 +34,20 @@ def describe(certificate: Mapping[str, Any]) -> str:
 
 
 def trusted_authorities(context: ssl.SSLContext) -> list[str]:
-    """The names of those whom `context` trusts, as far as they are loaded (the system's are, when they are needed)."""
+    """Return the names of the authorities that `context` trusts, as far as they are loaded.
+
+    The system's are loaded when they are needed.
+    """
     return sorted({_display_name(one.get("subject", ())) for one in context.get_ca_certs()})
 
 
 async def fetch_rejected_certificate(
     options: ConnectOptions, unverified_context: Callable[[], ssl.SSLContext | None]
 ) -> dict[str, Any] | None:
-    """The facts of a certificate that is not accepted; None when it can't be had. Nothing is sent to such a peer but the handshake.
+    """Return the facts of a certificate that is not accepted, or None when it cannot be fetched.
 
-    Python parses only what it has verified. So the certificate is fetched, and in a second handshake trusted as it is.
+    Nothing but the handshake is sent to such a peer. Python parses only a certificate that it has verified. Therefore the
+    certificate is fetched first, and trusted as it is in a second handshake.
     """
     plain, pinned = unverified_context(), unverified_context()
     if plain is None or pinned is None:
@@ -64,7 +68,7 @@ async def fetch_rejected_certificate(
 
 
 def _display_name(parts: Any) -> str:
-    """`((('commonName', 'x'),), ...)` -> its common name, or organization and unit."""
+    """Return the common name of `((('commonName', 'x'),), ...)`, or its organization and unit."""
     values = {key: value for part in parts for key, value in part}
     if common := values.get("commonName"):
         return str(common)

@@ -1,4 +1,4 @@
-"""One client of the probe: it notes what comes and when, and acknowledges unless it is told not to."""
+"""One client of the check. It records messages with the time of their arrival, and acknowledges them unless configured otherwise."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Arrival(NamedTuple):
     """A message that was delivered to us."""
 
     received_at: float
-    """`time.monotonic()`."""
+    """Time of arrival by `time.monotonic()`, in seconds."""
     payload: bytes
 
 
 class CheckClient:
-    """`async with CheckClient(options) as client`: connected, and gone for good at the end, its session with it."""
+    """A client for `async with CheckClient(options) as client`: connected within the block. At its end the session is ended, too."""
 
     def __init__(self, options: ConnectOptions, *, acknowledge: bool = True) -> None:
         self.options = options
         self.arrivals: list[Arrival] = []
         self.acks: dict[int, tuple[float, int]] = {}
-        """Packet id -> when it was acknowledged (`time.monotonic()`), and the reason code."""
+        """Packet id -> (time of its acknowledgement by `time.monotonic()`, reason code)."""
         self._acknowledge = acknowledge
         self._suback: SubAckPacket | None = None
         self._connection: BrokerConnection | None = None
@@ -62,7 +62,7 @@ class CheckClient:
 
     @property
     def connack(self) -> ConnAckPacket:
-        """What the broker answered to CONNECT."""
+        """The broker's answer to CONNECT."""
         if self._connection is None or self._connection.connack is None:
             raise BrokerUnavailable
         return self._connection.connack
@@ -81,15 +81,15 @@ class CheckClient:
             raise StepFailed.from_error(error) from error
 
     async def close(self, *, end_session: bool) -> bool:
-        """DISCONNECT, if it is connected; whether that went its orderly way."""
+        """Disconnect if connected. Return True when the broker has read it all."""
         return self._connection is not None and await self._connection.close(end_session=end_session)
 
     async def answers_ping(self) -> bool:
-        """Whether the broker answers on this connection, and has not ended it."""
+        """Return True when the broker answers on this connection and has not ended it."""
         return self._connection is not None and await self._connection.ping(self.options.connect_timeout)
 
     async def subscribe(self, *topic_filters: str) -> list[int]:
-        """SUBSCRIBE with QoS 1, and the reason code of each filter. Raises StepFailed."""
+        """Subscribe with QoS 1, and return the reason code of each filter. Raises StepFailed."""
         filters = [
             TopicFilter(one, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
             for one in topic_filters
@@ -106,7 +106,7 @@ class CheckClient:
         return codes
 
     def publish(self, topic: str, payloads: Sequence[bytes]) -> list[int]:
-        """PUBLISH with QoS 1; returns the packet ids."""
+        """Publish with QoS 1, and return the packet ids."""
         ids = [self._next_packet_id() for _ in payloads]
         packets = [
             PublishPacket(topic, payload, qos=QoS.AT_LEAST_ONCE, packet_id=packet_id)
@@ -116,7 +116,10 @@ class CheckClient:
         return ids
 
     async def wait_for_acks(self, packet_ids: Sequence[int], timeout: float) -> list[int]:
-        """The reason codes of these PUBLISHes, once all are there. Raises StepFailed when they don't come in `timeout` seconds."""
+        """Return the reason codes of these PUBLISHes once all have arrived.
+
+        Raises StepFailed when they do not arrive within `timeout` seconds.
+        """
         if not await self.wait_until(lambda: all(one in self.acks for one in packet_ids), timeout):
             missing = sum(one not in self.acks for one in packet_ids)
             raise StepFailed(
@@ -125,7 +128,10 @@ class CheckClient:
         return [self.acks[one][1] for one in packet_ids]
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Whether `condition` came true within `timeout` seconds. Raises StepFailed when the connection is lost meanwhile."""
+        """Return True when `condition` comes true within `timeout` seconds.
+
+        Raises StepFailed when the connection is lost meanwhile.
+        """
         deadline = time.monotonic() + timeout
         while not condition():
             if self._error is not None:
@@ -138,14 +144,14 @@ class CheckClient:
                 return condition()
         return True
 
-    # -- Handler -------------------------------------------------------------------------------------------------------
+    # -- ConnectionHandler ---------------------------------------------------------------------------------------------
 
     def connection_ready(self, connection: BrokerConnection) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._connection = connection
 
     def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
-        """See Handler."""
+        """See ConnectionHandler."""
         now = time.monotonic()
         for packet in packets:
             match packet:
@@ -162,12 +168,12 @@ class CheckClient:
         self._state_changed.set()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._error = error or BrokerUnavailable("the connection is closed")
         self._state_changed.set()
 
     def writing_paused(self, paused: bool) -> None:
-        """See Handler; what a probe sends is little."""
+        """See ConnectionHandler. A check sends too little for a pause to matter."""
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

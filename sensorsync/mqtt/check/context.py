@@ -1,4 +1,4 @@
-"""What the steps share: the settings, names that belong to this run alone, and the publishing client."""
+"""The state that the steps share: the settings, names that belong to this run alone, and the publishing client."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from sensorsync.mqtt.client.causes import CAUSES, cause_of_reason_code
 from sensorsync.mqtt.client.options import ConnectOptions, connect_options
 
 FIRST_FAILURE_CODE = 0x80
-"""Reason codes from here on are failures."""
+"""Lowest reason code that is a failure."""
 
 
 @dataclass(slots=True)
 class CheckContext:
-    """One visit to the broker. `stack` closes what the steps leave open for one another."""
+    """The state of one check of a broker. `exit_stack` closes the connections that steps leave open for later steps."""
 
     settings: Settings
     topic: str
     exit_stack: AsyncExitStack
     check_id: str = field(default_factory=lambda: secrets.token_hex(4))
     connack: ConnAckPacket = field(default_factory=ConnAckPacket)
-    """What the broker granted."""
+    """CONNACK with the limits that the broker granted."""
     rtt: float = 0.0
     """Seconds of one round trip to the broker."""
     base_options: ConnectOptions = field(init=False)
@@ -40,7 +40,7 @@ class CheckContext:
 
     @property
     def client_id_prefix(self) -> str:
-        """What all our client ids begin with."""
+        """Prefix of all our client ids."""
         return f"{self.settings.mqtt.client_id}-check-{self.check_id}"
 
     @property
@@ -49,23 +49,26 @@ class CheckContext:
         return min(self.settings.mqtt.connect_timeout, 3.0)
 
     def options(self, role: str, **changes: Any) -> ConnectOptions:
-        """How a client connects: a clean start, no session left behind, unless `changes` say otherwise."""
+        """Return the options of a client. It has a clean start and leaves no session behind, unless `changes` override that."""
         return replace(self.base_options, client_id=f"{self.client_id_prefix}-{role}", **changes)
 
     async def publisher(self) -> CheckClient:
-        """The client that publishes; connected at its first use."""
+        """Return the client that publishes. It is connected at its first use."""
         if self._publisher is None:
             self._publisher = await self.exit_stack.enter_async_context(CheckClient(self.options("publisher")))
         return self._publisher
 
     def make_payloads(self, step: str, count: int) -> list[bytes]:
-        """Payloads that nobody else sends."""
+        """Return payloads that no other client sends."""
         return [
             f'{{"sensorsync": "check-cloud", "run": "{self.check_id}", "{step}": {n}}}'.encode() for n in range(count)
         ]
 
     async def publish(self, payloads: Sequence[bytes]) -> list[int]:
-        """Publish within the broker's Receive Maximum; the reason codes. Raises StepFailed for one that is a failure."""
+        """Publish within the broker's Receive Maximum, and return the reason codes.
+
+        Raises StepFailed for a reason code that is a failure.
+        """
         publisher = await self.publisher()
         room = max(1, publisher.connack.receive_max)
         codes: list[int] = []

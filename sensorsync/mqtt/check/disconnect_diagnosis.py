@@ -1,6 +1,6 @@
-"""A broker that hangs up instead of answering CONNECT says nothing about why. Some of it can be found out.
+"""Diagnosis of a broker that closes the connection instead of answering CONNECT, and gives no reason.
 
-Neither question carries user name or password.
+Two requests to the broker find some of the causes. Neither carries user name or password.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _MQTT_3_1_1_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"
 
 
 async def diagnose_disconnect(options: ConnectOptions) -> Cause:
-    """Why the broker hangs up on our CONNECT; `closed_at_connect` when that can't be told."""
+    """Return the cause that makes the broker close the connection on CONNECT, or `closed_at_connect` when it cannot be
+    determined.
+    """
     if options.tls is None and await _port_speaks_tls(options):
         return CAUSES["tls_port"]
     answer = await _response_to(_MQTT_3_1_1_CONNECT, options)

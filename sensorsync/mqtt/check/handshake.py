@@ -1,4 +1,4 @@
-"""A TLS handshake by hand, so that it can be told how far it came; and a connection without MQTT."""
+"""A TLS handshake that records its progress, and a connection without MQTT."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _FIRST_BYTES = 32
 
 @dataclass(slots=True)
 class TlsHandshake:
-    """One handshake. Exactly one of `session` and `error` is set after it, or none when the peer just hung up."""
+    """One handshake. After it either `ssl_object` or `error` is set, or neither when the peer just closed the connection."""
 
     context: ssl.SSLContext
     server_name: str
     ssl_object: ssl.SSLObject | None = None
-    """It has succeeded."""
+    """The TLS connection of a handshake that succeeded."""
     error: OSError | None = None
-    """Why it has not, as TLS or the network say it."""
+    """The error of TLS or of the network that ended the handshake."""
     first_bytes: bytearray = field(default_factory=bytearray)
     """The peer's first bytes."""
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """To the end, for better or worse: what goes wrong is in `error`."""
+        """Run the handshake until it succeeds or fails. A failure is stored in `error`."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         session = self.context.wrap_bio(incoming, outgoing, server_hostname=self.server_name)
         try:
@@ -59,7 +59,7 @@ class TlsHandshake:
 
 
 async def tls_handshake(options: ConnectOptions, context: ssl.SSLContext) -> TlsHandshake:
-    """Shake hands on a connection of its own, and hang up. Raises TimeoutError, and OSError when TCP fails."""
+    """Complete a TLS handshake on a separate connection, and close it. Raises TimeoutError, and OSError when TCP fails."""
     shake = TlsHandshake(context, options.server_name or options.host)
     async with open_raw_connection(options) as (reader, writer), asyncio.timeout(options.connect_timeout):
         await shake.run(reader, writer)
@@ -70,7 +70,7 @@ async def tls_handshake(options: ConnectOptions, context: ssl.SSLContext) -> Tls
 async def open_raw_connection(
     options: ConnectOptions, context: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection without MQTT. Raises OSError, TimeoutError."""
+    """Open a connection without MQTT, and close it after the block. Raises OSError, TimeoutError."""
     async with asyncio.timeout(options.connect_timeout):
         reader, writer = await asyncio.open_connection(
             options.host,

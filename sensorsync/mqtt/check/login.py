@@ -17,9 +17,10 @@ _UNLIMITED = 65535
 
 
 async def check_connect(context: CheckContext) -> StepOutput:
-    """CONNECT as `subscribe` does it, but with a clean start and under an id of our own. Raises StepFailed.
+    """Connect as `subscribe` does, but with a clean start and a separate client id. Raises StepFailed.
 
-    It asks for `mqtt.session_expiry`, for only so the broker says what it grants; the session is ended at once, and is empty anyway.
+    CONNECT requests `mqtt.session_expiry`, because only then the broker states what it grants. The session is ended at once, and
+    is empty anyway.
     """
     mqtt = context.settings.mqtt
     options = context.options("login", session_expiry=0 if mqtt.ephemeral else mqtt.session_expiry)
@@ -43,7 +44,10 @@ async def check_connect(context: CheckContext) -> StepOutput:
 
 
 def check_limits(context: CheckContext) -> StepOutput:
-    """What the broker allows (MQTT 5.0, section 3.2.2.3). Raises StepFailed when we can't work so."""
+    """Check the limits that the broker states (MQTT 5.0, section 3.2.2.3).
+
+    Raises StepFailed when sensorsync cannot work with them.
+    """
     mqtt, connack = context.settings.mqtt, context.connack
     asked = 0 if mqtt.ephemeral or mqtt.protocol != "5" else int(mqtt.session_expiry)
     granted = asked if connack.session_expiry_interval is None else connack.session_expiry_interval
@@ -63,12 +67,12 @@ def check_limits(context: CheckContext) -> StepOutput:
     wildcards = [one for one in mqtt.topics if "+" in one or "#" in one]
     if wildcards and not connack.wildcard_subscription_available:
         raise StepFailed("wildcards_not_supported", ", ".join(wildcards), **facts)
-    concerns: tuple[StepProblem, ...] = ()
+    warnings: tuple[StepProblem, ...] = ()
     if granted < asked:
         detail = f"{format_duration(granted)}, not {format_duration(asked)}"
-        concerns = (StepProblem(CAUSES["session_expiry_shortened"], detail),)
+        warnings = (StepProblem(CAUSES["session_expiry_shortened"], detail),)
     summary = _limits_summary(connack, facts) if mqtt.protocol == "5" else f"MQTT {mqtt.protocol} does not state any"
-    return StepOutput(summary, facts, concerns)
+    return StepOutput(summary, facts, warnings)
 
 
 def _limits_summary(connack: ConnAckPacket, facts: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Resolve and TCP."""
+"""The steps Resolve and TCP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Address = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
 async def resolve(options: ConnectOptions) -> tuple[StepOutput, list[Address]]:
-    """The addresses of the host. Raises StepFailed."""
+    """Return the addresses of the host. Raises StepFailed."""
     try:
         async with asyncio.timeout(options.connect_timeout):
             found = await asyncio.get_running_loop().getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
@@ -31,7 +31,7 @@ async def resolve(options: ConnectOptions) -> tuple[StepOutput, list[Address]]:
 
 
 async def connect_tcp(options: ConnectOptions, addresses: Sequence[Address]) -> StepOutput:
-    """Try each address. Raises StepFailed when none answers."""
+    """Try to connect to each address. Raises StepFailed when none answers."""
     outcomes = await asyncio.gather(*(_try_connect(one, options.connect_timeout) for one in addresses))
     failures = {str(address[0]): error for (_, address), error in zip(addresses, outcomes, strict=True) if error}
     facts = {"unreachable": {address: _error_text(error) for address, error in failures.items()}}
@@ -62,6 +62,6 @@ async def _try_connect(address: Address, timeout: float) -> OSError | None:
 
 
 def _error_text(error: OSError) -> str:
-    """Without what asyncio adds: the address stands beside it."""
+    """Return the error's text without the address that asyncio adds, because the caller shows the address."""
     words = error.strerror or str(error)
     return {errno.ECONNREFUSED: "connection refused"}.get(error.errno or 0, words)

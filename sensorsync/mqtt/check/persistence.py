@@ -1,4 +1,4 @@
-"""Whether the broker keeps our session, and what comes for it, while we are away."""
+"""Persistence of our session at the broker, and of the messages that arrive while we are disconnected."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sensorsync.mqtt.check.report import StepFailed, StepOutput
 from sensorsync.mqtt.check.traffic import subscribe_all
 
 SESSION_EXPIRY = 120.0
-"""Seconds that our session would outlive us if we were killed in the middle."""
+"""Seconds for which our session would remain if this process were killed in the middle."""
 
 
 async def check_persistence(context: CheckContext) -> StepOutput:
-    """Subscribe, go, have a message sent, come back. Raises StepFailed; no session is left either way."""
-    # No clean start, like `subscribe`: some brokers (rumqttd) take a clean start for the clean session of MQTT 3.1.1, which ends with
-    # the connection.
+    """Subscribe, disconnect, have a message sent, and reconnect. Raises StepFailed. No session remains in either case."""
+    # No clean start, like `subscribe`: some brokers (rumqttd) treat it as the clean session of MQTT 3.1.1, which ends
+    # with the connection.
     options = context.options("session", session_expiry=SESSION_EXPIRY, clean_start=False)
     first, again = CheckClient(options), CheckClient(options)
     try:
@@ -45,7 +45,7 @@ async def check_persistence(context: CheckContext) -> StepOutput:
 
 
 async def _discard_session(context: CheckContext) -> None:
-    """A clean start ends whatever session there is under our id ([MQTT-3.1.2-4])."""
+    """Discard any session under our client id by a clean start ([MQTT-3.1.2-4])."""
     with suppress(StepFailed):
         async with CheckClient(context.options("session")):
             pass

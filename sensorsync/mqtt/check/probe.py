@@ -1,4 +1,4 @@
-"""The steps in their order: each timed, the first failure stops those that build on it."""
+"""The steps in their order. Each is timed, and the first failure stops those that depend on it."""
 
 from __future__ import annotations
 
@@ -21,31 +21,34 @@ from sensorsync.mqtt.check.traffic import check_publish, check_share, check_subs
 DEFAULT_TOPIC = "sensors/test/connectivity"
 
 StepCallback = Callable[[Step], None]
-"""Told when a step begins."""
+"""A function that is called when a step begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What is asked for beyond the settings."""
+    """Options of the check in addition to the settings."""
 
     topic: str = DEFAULT_TOPIC
     """The topic of all probes."""
     probes: int = 20
-    """Round trips to time."""
+    """Number of round trips to time."""
     quick: bool = False
-    """Leave out session persistence and the delivery window."""
+    """True to leave out session persistence and the delivery window."""
 
 
 async def check_broker(
     settings: Settings, options: CheckOptions, on_step: StepCallback = lambda _: None
 ) -> tuple[StepResult, ...]:
-    """Check the broker of `settings`, step by step. Raises ConfigurationError when a TLS file can't be used, before the first step."""
+    """Check the broker of `settings`, step by step.
+
+    Raises ConfigurationError when a TLS file cannot be used, before the first step.
+    """
     async with AsyncExitStack() as stack:
         return await _StepRunner(CheckContext(settings, options.topic, stack), options, on_step).run()
 
 
 class _StepSkipped(Exception):
-    """A step has nothing to do; the text says why."""
+    """A step that has nothing to do. The text is the reason."""
 
 
 class _StepRunner:
@@ -85,8 +88,8 @@ class _StepRunner:
         return tuple(results)
 
     async def _resolve(self) -> StepOutput:
-        finding, self._addresses = await resolve(self._context.base_options)
-        return finding
+        output, self._addresses = await resolve(self._context.base_options)
+        return output
 
     async def _tcp(self) -> StepOutput:
         return await connect_tcp(self._context.base_options, self._addresses)
@@ -101,8 +104,8 @@ class _StepRunner:
         return check_limits(self._context)
 
     async def _subscribe(self) -> StepOutput:
-        finding, self._subscriber = await check_subscribe(self._context)
-        return finding
+        output, self._subscriber = await check_subscribe(self._context)
+        return output
 
     async def _publish(self) -> StepOutput:
         if self._subscriber is None:

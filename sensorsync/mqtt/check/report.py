@@ -1,4 +1,4 @@
-"""What a step of the probe hands back."""
+"""Results of the steps of `check-cloud`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step(StrEnum):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The name of the step for output."""
         return _LABELS[self]
 
 
@@ -46,25 +46,25 @@ _LABELS = {
 
 
 class StepStatus(StrEnum):
-    """How a step ended."""
+    """Status of a step after it ended."""
 
     PASSED = "passed"
     WARNED = "warned"
-    """Passed, and there is something to be said."""
+    """Passed, with a warning."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class StepProblem:
-    """A cause, and how it shows here."""
+    """A cause, and the details with which it occurs here."""
 
     cause: Cause
     detail: str = ""
 
     @property
     def text(self) -> str:
-        """Both in one sentence, without a full stop."""
+        """The cause and its detail in one sentence, without a full stop."""
         if not self.detail or self.cause.description in self.detail:
             return self.detail or self.cause.description
         return f"{self.cause.description}: {self.detail}"
@@ -72,7 +72,7 @@ class StepProblem:
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """What a step that passed found. `facts` are JSON values; durations in seconds, sizes in bytes."""
+    """Result of a step that passed. `facts` are JSON values; durations are in seconds, sizes in bytes."""
 
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class StepOutput:
 
 
 class StepFailed(Exception):
-    """A step failed, for a cause that the table knows."""
+    """Failure of a step, for a cause that the table contains."""
 
     def __init__(self, cause: Cause | str, detail: str = "", **facts: Any) -> None:
         super().__init__()
@@ -89,14 +89,14 @@ class StepFailed(Exception):
 
     @classmethod
     def from_error(cls, error: SensorsyncError) -> StepFailed:
-        """The failure that an error of the connection means."""
+        """Return the failure for an error of the connection."""
         cause = getattr(error, "cause", None)
         return cls(cause if isinstance(cause, Cause) else CAUSES["connection_lost"], str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How one step went."""
+    """Result of one step."""
 
     step: Step
     status: StepStatus
@@ -104,6 +104,6 @@ class StepResult:
     summary: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     failure: StepProblem | None = None
-    """Why it failed."""
+    """The reason of a failure."""
     warnings: tuple[StepProblem, ...] = ()
-    """What is to be said though it passed."""
+    """Problems of a step that passed nevertheless."""

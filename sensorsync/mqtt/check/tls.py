@@ -1,4 +1,4 @@
-"""The TLS step: version, cipher, certificate; and on failure which of the many causes it is."""
+"""The TLS step: version, cipher and certificate, or the cause of a failure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sensorsync.mqtt.client.diagnosis import cause_of_first_bytes, cause_of_os_e
 from sensorsync.mqtt.client.options import ConnectOptions, tls_context
 
 EXPIRY_WARNING_DAYS = 21.0
-"""Days before a certificate's end from which on it is worth a warning."""
+"""Days before the end of a certificate from which on there is a warning."""
 _DAY = 86400.0
 _HANDSHAKE_RECORD = b"\x16"
 
 
 async def check_tls(options: ConnectOptions, context: ssl.SSLContext, settings: Settings) -> StepOutput:
-    """Shake hands, with everything verified as always, and look at the certificate. Raises StepFailed."""
+    """Complete a TLS handshake with full verification, and check the certificate. Raises StepFailed."""
     try:
         shake = await tls_handshake(options, context)
     except TimeoutError:
@@ -45,7 +45,7 @@ async def _diagnose_failure(attempt: TlsHandshake, options: ConnectOptions, sett
     if isinstance(error, ssl.SSLError):
         cause = cause_of_tls_error(error, with_client_certificate=options.has_client_certificate)
         if cause.key == "handshake_failed" and first[:1] == _HANDSHAKE_RECORD:
-            # Version, name and ciphers are agreed on by the first answer. What is left to refuse then is our certificate.
+            # The first answer settles version, name and ciphers. After it, only our certificate can be refused.
             cause = CAUSES[f"client_certificate_{'rejected' if options.has_client_certificate else 'required'}"]
         return StepFailed(cause, error.reason or str(error))
     if not first:
@@ -85,11 +85,11 @@ def _step_output(ssl_object: ssl.SSLObject, settings: Settings) -> StepOutput:
     chain = getattr(ssl_object, "get_verified_chain", None)  # since Python 3.13
     name, _, bits = ssl_object.cipher() or (None, None, None)
     alpn, offered = ssl_object.selected_alpn_protocol(), settings.mqtt.tls.alpn
-    concerns = []
+    warnings = []
     if days < EXPIRY_WARNING_DAYS:
-        concerns.append(StepProblem(CAUSES["certificate_expires_soon"], f"in {days:.0f} days ({found['not_after']})"))
+        warnings.append(StepProblem(CAUSES["certificate_expires_soon"], f"in {days:.0f} days ({found['not_after']})"))
     if offered and alpn is None:
-        concerns.append(StepProblem(CAUSES["alpn_ignored"], ", ".join(offered)))
+        warnings.append(StepProblem(CAUSES["alpn_ignored"], ", ".join(offered)))
     return StepOutput(
         f"{ssl_object.version()}, {name}; certificate for {ssl_object.server_hostname}, issued by {found['issuer']},"
         f" valid for {days:,.0f} days",
@@ -103,5 +103,5 @@ def _step_output(ssl_object: ssl.SSLObject, settings: Settings) -> StepOutput:
             "certificate": {**found, "days_left": round(days, 1)},
             "chain": len(chain()) if chain else None,
         },
-        tuple(concerns),
+        tuple(warnings),
     )

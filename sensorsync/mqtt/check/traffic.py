@@ -16,33 +16,33 @@ from sensorsync.mqtt.check.report import StepFailed, StepOutput, StepProblem
 from sensorsync.mqtt.client.causes import CAUSES, cause_of_reason_code
 
 _SHARED_MESSAGES = 10
-"""Messages to a shared subscription of two."""
+"""Messages that are sent to a shared subscription of two members."""
 _MAX_LOST_IN_A_ROW = 3
-"""So many probes lost in a row from the first: no more are sent."""
+"""Number of probes lost in a row, from the first one, after which no more are sent."""
 _NO_SUBSCRIBER = 0x10
 
 
 async def check_subscribe(context: CheckContext) -> tuple[StepOutput, CheckClient]:
-    """Subscribe to the topic of the probes, and see whether mqtt.topics would be allowed. Raises StepFailed.
+    """Subscribe to the topic of the probes, and check that mqtt.topics would be allowed. Raises StepFailed.
 
-    The subscription to mqtt.topics is plain, not shared, and gone at once: it takes nothing away from a running subscriber.
+    The subscription to mqtt.topics is plain, not shared, and ended at once. It takes no message away from a running subscriber.
     """
     subscriber = await context.exit_stack.enter_async_context(CheckClient(context.options("subscriber")))
     await subscribe_all(subscriber, context.topic)
     topics = context.settings.mqtt.topics
     async with CheckClient(context.options("access", receive_maximum=1), acknowledge=False) as client:
         await subscribe_all(client, *topics)
-        if not await subscriber.answers_ping():  # mosquitto before 2.1 hangs up without a reason code
+        if not await subscriber.answers_ping():  # mosquitto before 2.1 disconnects without a reason code
             raise StepFailed("client_id_taken", "one of our connections broke when another one was made")
-    concerns: tuple[StepProblem, ...] = ()
+    warnings: tuple[StepProblem, ...] = ()
     if any(filter_matches(one, context.topic) for one in topics):
-        concerns = (StepProblem(CAUSES["topic_is_live"], context.topic),)
+        warnings = (StepProblem(CAUSES["topic_is_live"], context.topic),)
     summary = f"allowed with QoS 1: {context.topic}; mqtt.topics: {', '.join(topics)}"
-    return StepOutput(summary, {"topic": context.topic, "topics": list(topics)}, concerns), subscriber
+    return StepOutput(summary, {"topic": context.topic, "topics": list(topics)}, warnings), subscriber
 
 
 async def subscribe_all(client: CheckClient, *topic_filters: str) -> None:
-    """Subscribe to all of them with QoS 1. Raises StepFailed."""
+    """Subscribe to all filters with QoS 1. Raises StepFailed."""
     try:
         codes = await client.subscribe(*topic_filters)
     except StepFailed as failed:
@@ -60,16 +60,16 @@ async def subscribe_all(client: CheckClient, *topic_filters: str) -> None:
 
 
 async def check_publish(context: CheckContext, subscriber: CheckClient, probes: int) -> StepOutput:
-    """Publish `probes` messages, one after the other, and time each until it is back. Raises StepFailed."""
+    """Publish `probes` messages, one after the other, and time each until it returns. Raises StepFailed."""
     await context.publisher()
     trips: list[float] = []
     acks: list[float] = []
-    lost = unheard = 0
+    lost = without_subscriber = 0
     for payload in context.make_payloads("probe", probes):
         sent = time.monotonic()
         (code,) = await context.publish([payload])
         acks.append(time.monotonic() - sent)
-        unheard += code == _NO_SUBSCRIBER
+        without_subscriber += code == _NO_SUBSCRIBER
         arrived = await subscriber.wait_until(partial(_has_arrived, subscriber, payload), context.delivery_timeout)
         at = _arrival_time(subscriber, payload)
         if arrived and at is not None:
@@ -89,8 +89,8 @@ async def check_publish(context: CheckContext, subscriber: CheckClient, probes: 
     }
     if lost:
         detail = f"{lost} of {sent_in_all} did not come back in {context.delivery_timeout:g} s"
-        if unheard:
-            detail += f"; for {unheard} the broker said that nobody is subscribed (0x10)"
+        if without_subscriber:
+            detail += f"; for {without_subscriber} the broker said that nobody is subscribed (0x10)"
         raise StepFailed("probes_lost", detail, **facts)
     times = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in _quantiles(trips).items())
     summary = f"{sent_in_all} round trips, 0 lost: {times}"
@@ -98,7 +98,7 @@ async def check_publish(context: CheckContext, subscriber: CheckClient, probes: 
 
 
 async def check_share(context: CheckContext) -> StepOutput:
-    """Two members of one shared subscription: each message to one of them, once. Raises StepFailed."""
+    """Check that a shared subscription delivers each message to one of its two members, once. Raises StepFailed."""
     if not context.connack.shared_subscription_available:
         raise StepFailed("share_not_supported", "CONNACK says so")
     pattern = f"$share/{context.settings.mqtt.group}-check-{context.check_id}/{context.topic}"
@@ -119,7 +119,7 @@ async def check_share(context: CheckContext) -> StepOutput:
         while len(arrived()) < _SHARED_MESSAGES and time.monotonic() < deadline:
             for member in members:
                 await member.wait_until(lambda: len(arrived()) == _SHARED_MESSAGES, 0.02)
-        await asyncio.sleep(0.05 + 2 * context.rtt)  # a copy for the other member would be here by then
+        await asyncio.sleep(0.05 + 2 * context.rtt)  # a copy for the other member would have arrived by then
         dealt = [sum(one.payload in wanted for one in member.arrivals) for member in members]
     return _share_output(dealt, len(arrived()))
 
@@ -130,7 +130,7 @@ def _share_output(received_by_member: Sequence[int], arrived: int) -> StepOutput
         raise StepFailed("share_lost", f"{arrived} of {_SHARED_MESSAGES} arrived", **facts)
     if sum(received_by_member) > _SHARED_MESSAGES:
         raise StepFailed("share_repeated", f"{_SHARED_MESSAGES} messages came {sum(received_by_member)} times", **facts)
-    concerns = (
+    warnings = (
         (StepProblem(CAUSES["share_one_sided"], f"{_SHARED_MESSAGES} of {_SHARED_MESSAGES}"),)
         if 0 in received_by_member
         else ()
@@ -138,7 +138,7 @@ def _share_output(received_by_member: Sequence[int], arrived: int) -> StepOutput
     return StepOutput(
         f"{_SHARED_MESSAGES} messages, each to one of two members ({received_by_member[0]} + {received_by_member[1]})",
         facts,
-        concerns,
+        warnings,
     )
 
 

@@ -1,7 +1,8 @@
-"""One connection to a broker as its owner sees it, whichever engine carries it: packets in, packets out, errors in words.
+"""The connection to a broker as its owner uses it, the same for each engine: packets in, packets out, errors as text.
 
-The packets are those of the `mqtt5` codec, also where another library talks to the broker: they are the vocabulary that links,
-publishers and probes share. Here is what both engines do alike: the handshake, the order in which things are told, the end.
+The packets are those of the `mqtt5` codec, also where another library talks to the broker. Links, publishers and probes all use
+them. This module contains the parts that both engines have in common: the handshake, the order in which events are reported, and
+the end of a connection.
 """
 
 from __future__ import annotations
@@ -32,29 +33,32 @@ _INTERNAL_PACKETS = frozenset({PingRespPacket, DisconnectPacket})
 
 
 class ConnectionHandler(Protocol):
-    """Whoever owns a connection. Called on the event loop's thread; must not raise."""
+    """The owner of a connection. Its methods are called on the event loop's thread and must not raise."""
 
     def connection_ready(self, connection: BrokerConnection) -> None:
-        """CONNACK said yes. Packets of a resumed session may follow at once, before `connect` returns."""
+        """Handle a successful CONNACK. Packets of a resumed session may follow at once, before `connect` returns."""
         ...
 
     def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
-        """What one read of the socket held, in order; `more`: the socket probably holds more already."""
+        """Handle the packets of one read of the socket, in order. `more`: the socket probably holds more already."""
         ...
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
-        """The connection is gone: an error, or None after our own close(). Called exactly once after a successful connect()."""
+        """Handle the end of the connection.
+
+        `error` is None after our own close(). Called exactly once after a successful connect().
+        """
         ...
 
     def writing_paused(self, paused: bool) -> None:
-        """The send buffer is full (True) or has room again (False)."""
+        """Handle a send buffer that is full (True) or has room again (False)."""
         ...
 
 
 class BrokerConnection(ABC):
-    """A connection, from dialling to its end. Make one with `connecting.connect`; it is never used a second time.
+    """A connection, from connecting to its end. Create it with `open_connection`. It is never used a second time.
 
-    So nothing that belongs to one connection, packet ids above all, can reach the next one.
+    Therefore nothing that belongs to one connection, above all its packet ids, can reach the next one.
     """
 
     def __init__(self, options: ConnectOptions, handler: ConnectionHandler) -> None:
@@ -65,54 +69,56 @@ class BrokerConnection(ABC):
         self._handler = handler
         self._loop = asyncio.get_running_loop()
         self.handshake: asyncio.Future[ConnAckPacket] = self._loop.create_future()
-        """Done once CONNACK said yes; else it holds the error."""
+        """The CONNACK once it reports success, or the error instead."""
         self._error: SensorsyncError | None = None
         self._closing = False
         self._reading_paused = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._pong_received: asyncio.Future[None] | None = None
         self._pings_sent = self._pings_answered = 0
-        """Pings that were sent and answered, those of the keep-alive included: each answer is that to the first one that has none."""
+        """Numbers of pings that were sent and answered, those of the keep-alive included. Each answer counts for the first ping
+        that has none.
+        """
         self._pings_awaited = 0
-        """How many pings must be answered for `_pong_received`."""
+        """Number of pings that must be answered before `_pong_received` is set."""
         self._last_sent = self._loop.time()
 
-    # -- what the owner calls ------------------------------------------------------------------------------------------------
+    # -- called by the owner --------------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def alive(self) -> bool:
-        """Neither lost nor closing."""
+        """True when the connection is neither lost nor closing."""
 
     @abstractmethod
     async def connect(self) -> None:
-        """TCP, TLS, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerError."""
+        """Connect by TCP and TLS, and send CONNECT. Raises OSError (ssl.SSLError is one), BrokerError."""
 
     @abstractmethod
     def send(self, packets: Sequence[Packet]) -> None:
-        """Send them, in order. Silently nothing once the connection is gone (its loss is reported elsewhere)."""
+        """Send the packets in order. Does nothing once the connection is gone, because its loss is reported elsewhere."""
 
     @abstractmethod
     def pause_reading(self) -> None:
-        """Leave what arrives in the socket: the peer's TCP window fills, and it must wait."""
+        """Leave arriving data in the socket. The peer's TCP window then fills, and the peer must wait."""
 
     @abstractmethod
     def resume_reading(self) -> None:
-        """Read again."""
+        """Read from the socket again."""
 
     @abstractmethod
     async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
-        """Send what is buffered and a DISCONNECT, and close the socket; returns whether the broker has read it all.
+        """Send what is buffered and a DISCONNECT, then close the socket. Return True when the broker has read it all.
 
-        `end_session` ends the session, too. Waits for the broker up to `timeout` seconds, a few times.
+        `end_session` also ends the session. Waits for the broker up to `timeout` seconds, a few times.
         """
 
     @abstractmethod
     def abort(self, error: SensorsyncError | None) -> None:
-        """Drop the connection without a DISCONNECT; `error` is what the owner is told."""
+        """Drop the connection without a DISCONNECT. The owner receives `error`."""
 
     async def ping(self, timeout: float) -> bool:
-        """Whether the broker answered within `timeout` seconds: it has read all that we sent before."""
+        """Return True when the broker answers within `timeout` seconds. It has then read all that was sent before."""
         self._pong_received = self._loop.create_future()
         self._send_ping()
         self._pings_awaited = self._pings_sent
@@ -121,7 +127,7 @@ class BrokerConnection(ABC):
         )
         return self._pong_received in done
 
-    # -- what the engines call -----------------------------------------------------------------------------------------------
+    # -- called by the engines ------------------------------------------------------------------------------------------------
 
     def _send_ping(self) -> None:
         self.send(PING)
@@ -129,7 +135,7 @@ class BrokerConnection(ABC):
 
     @abstractmethod
     def _start_keep_alive(self, connack: ConnAckPacket) -> None:
-        """CONNACK said yes: keep the connection alive from now on."""
+        """Start the keep-alive after a successful CONNACK."""
 
     def _dispatch(self, packets: list[ReceivedPacket], *, more: bool) -> None:
         if self.connack is None:
@@ -175,7 +181,7 @@ class BrokerConnection(ABC):
         )
 
     def _handle_closed(self, exc: Exception | None) -> None:
-        """The socket is closed, because of `exc` if there was a fault that nobody has put in words yet."""
+        """Report the closed socket to the owner. `exc` is the cause, used when no other error has been set."""
         if not self._closed.done():
             self._closed.set_result(None)
         error = self._error
@@ -189,7 +195,7 @@ class BrokerConnection(ABC):
             self.handshake.set_exception(self._error or self._connect_unanswered_error(exc))
 
     def _connect_unanswered_error(self, exc: Exception | None) -> SensorsyncError:
-        """Why there was no answer to CONNECT. In TLS 1.3 the broker judges our certificate only now."""
+        """Return the error for a CONNECT without an answer. In TLS 1.3 the broker checks our certificate only at this point."""
         where = self.options.address
         if isinstance(exc, ssl.SSLError):
             cause = cause_of_tls_error(exc, with_client_certificate=self.options.has_client_certificate)

@@ -1,10 +1,12 @@
-"""Frames that the codec does not get, taken apart by hand as far as a dead letter needs it: broken ones and huge ones.
+"""PUBLISH packets that the codec cannot read, because they are malformed or huge. They are parsed as far as a dead letter needs.
 
 A PUBLISH whose topic or properties are not UTF-8 is a malformed packet, for which a client should close the connection
-([MQTT-1.5.4-1], section 4.13). But some brokers pass such a topic on, and send the message again on every new connection: then one
-bad device would stop ingestion for good. So we read what is there, park it, and acknowledge it.
+([MQTT-1.5.4-1], section 4.13). But some brokers forward such a topic, and send the message again on every new connection. One
+faulty device would then stop ingestion for ever. Therefore the readable parts are parsed, and the message is parked and
+acknowledged.
 
-The same holds for a message that is too large to be kept in memory: to hang up would bring it back with every new connection.
+The same holds for a message that is too large to be kept in memory. If the connection were closed, the broker would send the
+message again on every new one.
 """
 
 from __future__ import annotations
@@ -16,29 +18,33 @@ from mqtt5 import Packet
 
 _PUBLISH = 3
 MAX_PACKET = 2 * 1024 * 1024
-"""Bytes of the largest packet that is kept whole. No reading is larger than a quarter of it; brokers let 1 MiB (EMQX) or 2 MB
-(mosquitto 2.1) pass unless told otherwise, and MQTT itself 256 MiB (section 1.5.5). Each connection may hold one that is half there.
+"""Size in bytes of the largest packet that is kept whole. No reading is larger than a quarter of it. Brokers accept up to 1 MiB
+(EMQX) or 2 MB (mosquitto 2.1) unless they are configured otherwise, and MQTT itself allows 256 MiB (section 1.5.5). Each
+connection may hold one packet of which only a part has arrived.
 """
 
 
 class BrokenPublish(NamedTuple):
-    """A PUBLISH that is not MQTT, or was too large, but has an end and an id."""
+    """A PUBLISH that is malformed or too large, but whose end and packet id are known."""
 
     topic: str
-    """With what is not UTF-8 as escapes."""
+    """The topic. Bytes that are not UTF-8 are escaped."""
     payload: bytes
     packet_id: int | None
     """None for QoS 0."""
     duplicate: bool
     error: str
-    """What the codec said, or how large it was."""
+    """The error of the codec, or a text with the size of the packet."""
 
 
 ReceivedPacket: TypeAlias = Packet | BrokenPublish
 
 
 def packet_length(data: memoryview) -> int | None:
-    """Bytes of the first packet in `data` (section 2.1), None when its fixed header has not come whole. Raises ValueError."""
+    """Return the size in bytes of the first packet in `data` (section 2.1), or None while its fixed header is incomplete.
+
+    Raises ValueError when the remaining length has more than four bytes.
+    """
     remaining = 0
     for place in range(1, 5):
         if place >= len(data):
@@ -50,25 +56,26 @@ def packet_length(data: memoryview) -> int | None:
 
 
 class HugePublish:
-    """A PUBLISH of more than MAX_PACKET bytes on its way in: its beginning is kept, of the rest only the digest.
+    """A PUBLISH of more than MAX_PACKET bytes that is being received. Only its beginning and a digest of its payload are kept.
 
-    `length`: bytes of the whole packet. Raises ValueError when it is no PUBLISH: nothing else has a reason to be so large.
+    `length` is the size in bytes of the whole packet. Raises ValueError when the packet is not a PUBLISH, because no other packet
+    has a reason to be that large.
     """
 
     def __init__(self, first_byte: int, length: int) -> None:
         if first_byte >> 4 != _PUBLISH:
             raise ValueError(f"a packet of {length} bytes that is no message")
         self.bytes_missing = length
-        """Bytes that are still to come."""
+        """Number of bytes that are still to come."""
         self._length = length
         self._head = bytearray()
         self._digest = hashlib.sha256()
         self._parsed_head: BrokenPublish | None = None
 
     def feed(self, data: memoryview, packets: list[ReceivedPacket]) -> int:
-        """Take in what of `data` belongs to it, so many bytes, and join `packets` when that is all of it.
+        """Consume the bytes of `data` that belong to this packet, and return their number.
 
-        Raises ValueError as soon as it makes no sense.
+        The packet is appended to `packets` once it is complete. Raises ValueError as soon as it makes no sense.
         """
         data = data[: self.bytes_missing]
         self.bytes_missing -= len(data)
@@ -92,7 +99,10 @@ class HugePublish:
 
 
 def parse_broken_publish(packet: memoryview, error: str) -> BrokenPublish | None:
-    """What can be read of a whole PUBLISH (section 3.3) that the codec refused; None when it is none or makes no sense."""
+    """Return the readable parts of a whole PUBLISH (section 3.3) that the codec refused.
+
+    Returns None when the packet is not a PUBLISH with QoS 0 or 1, or when it makes no sense.
+    """
     kind, qos, duplicate = packet[0] >> 4, packet[0] >> 1 & 3, bool(packet[0] & 8)
     if kind != _PUBLISH or qos > 1:
         return None
@@ -109,7 +119,7 @@ def parse_broken_publish(packet: memoryview, error: str) -> BrokenPublish | None
 
 
 def _skip_properties(data: bytes) -> bytes:
-    """The payload behind the properties; all of it when their length makes no sense."""
+    """Return the payload that follows the properties, or all of `data` when the length of the properties makes no sense."""
     length = 0
     for place in range(min(4, len(data))):
         length |= (data[place] & 0x7F) << 7 * place

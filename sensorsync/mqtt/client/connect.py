@@ -1,4 +1,4 @@
-"""From a connection that is not made yet to one that is: the time-out, and every failure as an error in words."""
+"""Connecting with a time-out, and the translation of each failure into an error with a cause."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _CUT_MESSAGE = "the connection was cut during the handshake, which is what a por
 
 
 async def connect_with_timeout(connection: BrokerConnection) -> None:
-    """TCP, TLS, CONNECT and CONNACK within `connect_timeout` seconds of its options.
+    """Connect by TCP and TLS, send CONNECT and wait for CONNACK, within `connect_timeout` seconds of the connection's options.
 
-    Raises BrokerUnavailable (try again later) or BrokerRefused (don't).
+    Raises BrokerUnavailable (try again later) or BrokerRefused (do not try again).
     """
     options = connection.options
     where = options.address
-    dialling: asyncio.Task[None] | None = None
+    connect_task: asyncio.Task[None] | None = None
     shaken = False
     try:
         async with asyncio.timeout(options.connect_timeout):
-            dialling = asyncio.get_running_loop().create_task(connection.connect())
-            # A race of addresses that is cancelled after somebody won leaves the winner's socket open: let it end by itself.
-            await asyncio.shield(dialling)
+            connect_task = asyncio.get_running_loop().create_task(connection.connect())
+            # If asyncio's race between addresses is cancelled after one has connected, that one's socket stays open.
+            await asyncio.shield(connect_task)
             await asyncio.shield(connection.handshake)
         shaken = True
     except TimeoutError as error:
@@ -49,18 +49,18 @@ async def connect_with_timeout(connection: BrokerConnection) -> None:
         if not shaken:
             connection.handshake.cancel()
             connection.abort(None)
-            if dialling is not None and not dialling.done():
-                dialling.add_done_callback(lambda task: _abort_if_connected(task, connection))
+            if connect_task is not None and not connect_task.done():
+                connect_task.add_done_callback(lambda task: _abort_if_connected(task, connection))
 
 
 def _openssl_text(error: ssl.SSLError) -> str:
-    """OpenSSL's own words: people search the web for them."""
+    """Return OpenSSL's own text, because people search the web for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     return error.reason or str(error)
 
 
 def _abort_if_connected(connect_task: asyncio.Task[None], connection: BrokerConnection) -> None:
-    """Nobody waits for this connection any more."""
+    """Abort a connection that was opened after its caller stopped waiting."""
     if not connect_task.cancelled() and connect_task.exception() is None:
         connection.abort(None)

@@ -1,4 +1,4 @@
-"""What an exception or the first bytes of a peer tell about the cause. Pure."""
+"""Causes of failed connections, derived from an exception or from the first bytes of a peer. These functions do no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CAUSES_BY_VERIFY_CODE: Final = {
     62: "certificate_name",
     64: "certificate_name",  # IP address mismatch
 }
-# Beginnings or parts of OpenSSL's reason strings; the first that fits counts.
+# Beginnings or parts of OpenSSL's reason strings; the first match counts.
 _CAUSES_BY_TLS_REASON: Final = (
     ("CERTIFICATE_REQUIRED", "client_certificate_required"),
     ("ALERT_UNKNOWN_CA", "client_certificate_rejected"),
@@ -49,16 +49,16 @@ _TLS_RECORDS: Final = frozenset({0x14, 0x15, 0x16, 0x17})
 _CONNACK: Final = 0x20
 _DISCONNECT: Final = 0xE0
 _MQTT_3_1_1_CONNACK: Final = bytes([_CONNACK, 2])
-"""Type and length of a CONNACK up to MQTT 3.1.1; that of MQTT 5 is never so short, for it has properties."""
+"""Type and length of a CONNACK up to MQTT 3.1.1. A CONNACK of MQTT 5 is always longer, because it has properties."""
 
 
 def cause_of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
-    """Why a name or an address can't be reached; `in_handshake`: TCP stood already."""
+    """Return the cause that makes a name or an address unreachable. `in_handshake`: TCP was already connected."""
     if isinstance(error, socket.gaierror):
         return CAUSES["name_server" if error.errno == socket.EAI_AGAIN else "name_unknown"]
     if isinstance(error, TimeoutError):
         return CAUSES["timeout"]
-    # Where several addresses fail in different words, asyncio makes one error of them, without a number.
+    # When several addresses fail with different texts, asyncio raises one error for all, without an errno.
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return CAUSES["refused"]
     if error.errno in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}:
@@ -69,7 +69,7 @@ def cause_of_os_error(error: OSError, *, in_handshake: bool = False) -> Cause:
 
 
 def cause_of_tls_error(error: ssl.SSLError, *, with_client_certificate: bool = False) -> Cause:
-    """Why TLS was not agreed on; `with_client_certificate`: we have shown one of our own."""
+    """Return the cause of a failed TLS handshake. `with_client_certificate`: we presented a client certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return CAUSES[_CAUSES_BY_VERIFY_CODE.get(error.verify_code, "certificate_rejected")]
     reason = (error.reason or "").upper().replace(" ", "_")
@@ -77,12 +77,15 @@ def cause_of_tls_error(error: ssl.SSLError, *, with_client_certificate: bool = F
         reason = "EOF"
     key = next((key for part, key in _CAUSES_BY_TLS_REASON if part in reason), "handshake_failed")
     if key == "client_certificate_rejected" and not with_client_certificate:
-        key = "client_certificate_required"  # OpenSSL before 3.2 and others say it so
+        key = "client_certificate_required"  # OpenSSL before 3.2 and others report it this way
     return CAUSES[key]
 
 
 def cause_of_first_bytes(data: bytes) -> Cause | None:
-    """Why `data`, the beginning of the answer to CONNECT, is no answer of MQTT 5; None when it may become one."""
+    """Return the cause when `data`, the beginning of the answer to CONNECT, is not an answer of MQTT 5.
+
+    Returns None when it may still become one.
+    """
     if not data or data[0] == _DISCONNECT:
         return None
     if data[0] == _CONNACK:
@@ -93,5 +96,5 @@ def cause_of_first_bytes(data: bytes) -> Cause | None:
 
 
 def is_tls_record(data: bytes) -> bool:
-    """Whether a peer's first bytes are a TLS record (RFC 8446, section 5.1)."""
+    """Return True when a peer's first bytes are a TLS record (RFC 8446, section 5.1)."""
     return len(data) >= 2 and data[0] in _TLS_RECORDS and data[1] == 3

@@ -1,4 +1,4 @@
-"""The errors of a broker connection, with cause and remedy: from reason codes, and from what happens before there is one."""
+"""Errors of a broker connection, with cause and remedy. They come from reason codes, or from failures before there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sensorsync.mqtt.client.causes import CAUSES, Cause, cause_of_reason_code
 from sensorsync.mqtt.client.options import ConnectOptions
 
 _MAX_REASON_LENGTH = 500
-"""Characters of a Reason String that are shown: a broker may send 65,535 bytes of them, with each of our tries."""
+"""Number of characters of a Reason String that are shown. A broker may send 65,535 bytes of it at each of our attempts."""
 
 
 class BrokerUnavailable(BrokerError):
@@ -23,7 +23,7 @@ class BrokerUnavailable(BrokerError):
 
 
 class BrokerRefused(BrokerError):
-    """The broker refuses this client; connecting again changes nothing until somebody mends the cause."""
+    """The broker refuses this client; connecting again changes nothing until the cause is fixed."""
 
     code = "broker_refused"
 
@@ -40,7 +40,7 @@ class SessionTakenOver(AlreadyRunningError):
 
 
 def broker_error(cause: Cause, message: str) -> BrokerError:
-    """The error that `cause` makes: whether connecting again can help is the cause's to say."""
+    """Return the error for `cause`. The cause decides whether connecting again can help."""
     return (BrokerRefused if cause.permanent else BrokerUnavailable)(message, cause=cause)
 
 
@@ -52,7 +52,7 @@ def _reason_code_error(message: str, code: int, reason: str | None) -> BrokerErr
 
 
 def connack_error(where: str, packet: ConnAckPacket) -> BrokerError:
-    """The error of a CONNACK that is no success."""
+    """Return the error for a CONNACK that does not report success."""
     server = f" {packet.server_reference}" if packet.server_reference else ""
     return _reason_code_error(
         f"broker {where} refused the connection", int(packet.reason_code), (packet.reason_str or "") + server
@@ -60,7 +60,7 @@ def connack_error(where: str, packet: ConnAckPacket) -> BrokerError:
 
 
 def disconnect_error(where: str, packet: DisconnectPacket) -> BrokerError | AlreadyRunningError:
-    """The error of a DISCONNECT that the broker sent."""
+    """Return the error for a DISCONNECT that the broker sent."""
     code = int(packet.reason_code)
     if code == SessionTakenOver.cause.reason_code:
         return SessionTakenOver(
@@ -71,7 +71,10 @@ def disconnect_error(where: str, packet: DisconnectPacket) -> BrokerError | Alre
 
 
 def suback_error(options: ConnectOptions, topic_filter: str, code: SubAckReasonCode) -> BrokerError:
-    """The error of a refused topic filter. MQTT 3.1.1 has one code for all reasons; mostly it is the broker's access rules."""
+    """Return the error for a refused topic filter.
+
+    MQTT 3.1.1 has one code for all reasons. Mostly the reason is the broker's access rules.
+    """
     reason = cause_of_reason_code(int(code))
     denied = reason.key == "not_authorized" or options.protocol == "3.1.1"
     cause = CAUSES["subscribe_denied"] if denied else reason

@@ -1,7 +1,7 @@
-"""The native engine: one MQTT 5 connection, bytes on one side, packets on the other.
+"""The native engine: one MQTT 5 connection that translates between bytes and packets.
 
-The codec is `mqtt5` (sans-I/O, Rust). What is ours: keep-alive both ways, broken and huge packets, and as few Python steps a packet as
-can be: all packets that one read of the socket held are handed over in one list.
+The codec is `mqtt5` (sans-I/O, Rust). This module adds keep-alive in both directions, and the handling of broken and huge
+packets. It takes as few Python steps per packet as possible: all packets of one read of the socket are passed on in one list.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from sensorsync.mqtt.client.errors import BrokerUnavailable, broker_error
 from sensorsync.mqtt.client.options import ConnectOptions
 
 READ_CHUNK = 256 * 1024
-"""Bytes that are read at most at once: fewer mean that the socket held no more."""
+"""Largest number of bytes in one read. A smaller read means that the socket held no more."""
 
 
 class _ReadBuffer(threading.local):
-    """Where the sockets of one event loop, which is one thread, are read into: what one read brought is taken out before the next.
+    """The read buffer of all sockets of one event loop, which is one thread. The data of one read is taken out before the next.
 
-    `data_received` would cost a new buffer of `READ_CHUNK` for every read: three system calls and page faults for a few bytes.
+    `data_received` would need a new buffer of `READ_CHUNK` for every read. That costs three system calls and page faults for a
+    few bytes.
     """
 
     def __init__(self) -> None:
@@ -57,15 +58,15 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
         self._pinged_at: float | None = None
         self._keep_alive_timer: asyncio.TimerHandle | None = None
 
-    # -- what the owner calls ------------------------------------------------------------------------------------------------
+    # -- called by the owner --------------------------------------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
-        """Neither lost nor closing."""
+        """True when the connection is neither lost nor closing."""
         return self._transport is not None and not self._closing and not self._closed.done()
 
     async def connect(self) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         options = self.options
         await self._loop.create_connection(
             lambda: self,
@@ -77,19 +78,19 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
         )
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         if self.alive:
             self._last_sent = self._loop.time()
             cast(asyncio.Transport, self._transport).write(b"".join([packet.write() for packet in packets]))
 
     def pause_reading(self) -> None:
-        """Leave what arrives in the socket: the peer's TCP window fills, and it must wait."""
+        """See BrokerConnection."""
         if self.alive and not self._reading_paused:
             self._reading_paused = True
             cast(asyncio.Transport, self._transport).pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """See BrokerConnection."""
         if self.alive and self._reading_paused:
             self._reading_paused = False
             self._pinged_at = None
@@ -97,11 +98,11 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
             cast(asyncio.Transport, self._transport).resume_reading()
 
     async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
-        """Send what is buffered and a DISCONNECT, and close the socket; returns whether the broker has read it all.
+        """Send what is buffered and a DISCONNECT, then close the socket. Return True when the broker has read it all.
 
-        It hangs up when it has read a DISCONNECT (section 3.14.4). We wait for that up to `timeout` seconds: a socket that is closed
-        with unread input sends a reset, which may overtake our last PUBACKs. `end_session` sets the session's expiry to 0
-        ([MQTT-3.14.2-2]).
+        The broker closes the connection when it has read a DISCONNECT (section 3.14.4). We wait for that up to `timeout` seconds,
+        because closing a socket with unread input sends a reset, which may overtake our last PUBACKs. `end_session` sets the
+        session's expiry to 0 ([MQTT-3.14.2-2]).
         """
         if not self.alive:
             return False
@@ -119,12 +120,12 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
         return hung_up
 
     def abort(self, error: SensorsyncError | None) -> None:
-        """Drop the connection without a DISCONNECT; `error` is what the owner is told."""
+        """See BrokerConnection."""
         self._error = self._error or error
         if self._transport is not None:
             self._transport.abort()
 
-    # -- what asyncio calls --------------------------------------------------------------------------------------------------
+    # -- called by asyncio ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -151,7 +152,7 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
                         position += length
                         packets.append(packet)
                 except BaseException as error:
-                    # The codec panics on text that is not UTF-8, and a panic is no Exception.
+                    # The codec panics on text that is not UTF-8, and a panic is not an Exception.
                     if not isinstance(error, IndexError | ValueError) and type(error).__name__ != "PanicException":
                         raise
                     length = self._handle_codec_error(data[position:], error, packets)
@@ -182,11 +183,15 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _handle_codec_error(self, data: memoryview, error: BaseException, packets: list[ReceivedPacket]) -> int:
-        """The codec can't read on. Bytes of a broken PUBLISH that was put into `packets`, or 0: wait for more, or all is over."""
+        """Handle data that the codec cannot read, and return the number of bytes that were consumed.
+
+        They belong to a broken PUBLISH, which is appended to `packets`, or to a huge one. 0 means that more data is needed, or
+        that the connection was aborted.
+        """
         if self.connack is None and not packets and (cause := cause_of_first_bytes(start := bytes(data[:16]))):
-            # Such a peer may never send the rest of what looks like a long packet: wait for no more.
-            said = f"broker {self.options.address}: {cause.description} (its answer begins with {start!r})"
-            self.abort(broker_error(cause, said))
+            # Such a peer may never send the rest of what seems to be a long packet, so we do not wait for it.
+            message = f"broker {self.options.address}: {cause.description} (its answer begins with {start!r})"
+            self.abort(broker_error(cause, message))
             return 0
         try:
             length = packet_length(data)
@@ -194,7 +199,7 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
                 return self._receive_huge_publish(HugePublish(data[0], length), data, packets)
             if length is None or length > len(data):
                 if isinstance(error, IndexError):
-                    return 0  # the rest of this packet is still on its way
+                    return 0  # the rest of this packet has not arrived yet
             elif broken := parse_broken_publish(data[:length], str(error)):
                 packets.append(broken)
                 return length
@@ -204,7 +209,10 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
         return 0
 
     def _receive_huge_publish(self, huge: HugePublish, data: memoryview, packets: list[ReceivedPacket]) -> int:
-        """Bytes of `data` that belong to a packet which is too large to be kept; it is put into `packets` once all of it has come."""
+        """Return how many bytes of `data` belong to a packet that is too large to be kept.
+
+        The packet is appended to `packets` once all of it has arrived.
+        """
         try:
             return huge.feed(data, packets)
         except ValueError as malformed:
@@ -219,7 +227,7 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
         self._check_keep_alive()
 
     def _check_keep_alive(self) -> None:
-        """Keep-alive: we ping when either side was quiet for half the interval ([MQTT-3.1.2-20]); no answer, no connection."""
+        """Ping when either side was silent for half the keep-alive interval ([MQTT-3.1.2-20]). Abort when a ping is not answered."""
         if not self._keep_alive or not self.alive:
             return
         now, half = self._loop.time(), self._keep_alive / 2

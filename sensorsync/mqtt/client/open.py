@@ -1,4 +1,4 @@
-"""Which engine it is: the one place that chooses."""
+"""Opening of a connection. This is the one place that chooses the engine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sensorsync.mqtt.client.options import ConnectOptions
 
 
 async def open_connection(options: ConnectOptions, handler: ConnectionHandler) -> BrokerConnection:
-    """Connect and shake hands within `options.connect_timeout` seconds.
+    """Connect and complete the MQTT handshake within `options.connect_timeout` seconds.
 
-    Raises BrokerUnavailable (try again later) or BrokerRefused (don't).
+    Raises BrokerUnavailable (try again later) or BrokerRefused (do not try again).
     """
     connection = (
         _make_paho_connection(options, handler) if options.engine == "paho" else NativeConnection(options, handler)
@@ -21,6 +21,6 @@ async def open_connection(options: ConnectOptions, handler: ConnectionHandler) -
 
 
 def _make_paho_connection(options: ConnectOptions, handler: ConnectionHandler) -> BrokerConnection:
-    from sensorsync.mqtt.client.paho import PahoConnection  # noqa: PLC0415 - a sixth of the time that a process takes to start
+    from sensorsync.mqtt.client.paho import PahoConnection  # noqa: PLC0415 - it takes a sixth of a process's start-up time
 
     return PahoConnection(options, handler)

@@ -1,4 +1,4 @@
-"""How a connection to the broker is made: what CONNECT says, and the TLS context."""
+"""Options of a connection to the broker: the contents of CONNECT, and the TLS context."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sensorsync.errors import ConfigurationError
 from sensorsync.mqtt.client.causes import CAUSES
 
 _MAX_RECEIVE_MAXIMUM = 65534
-"""The codec leaves a Receive Maximum of 65535 out, the default (section 3.1.2.11.3). Where none is stated, mosquitto takes its own
-`max_inflight_messages`, which is 20."""
+"""Largest Receive Maximum that we state. The codec omits 65535, because it is the default (section 3.1.2.11.3). Where none is
+stated, mosquitto uses its own `max_inflight_messages`, which is 20.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectOptions:
-    """What a CONNECT says. Durations in seconds, sizes in bytes."""
+    """Options of one connection. Durations are in seconds, sizes in bytes."""
 
     host: str
     port: int
@@ -30,13 +31,13 @@ class ConnectOptions:
     engine: Literal["native", "paho"] = "native"
     protocol: Literal["5", "3.1.1"] = "5"
     websocket_path: str | None = None
-    """Speak over a WebSocket at this path."""
+    """Path of the WebSocket. None connects without a WebSocket."""
     username: str | None = None
     password: str | None = None
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     has_client_certificate: bool = False
-    """`tls` holds a certificate of our own."""
+    """True when `tls` holds a client certificate."""
     clean_start: bool = False
     session_expiry: float = 0.0
     receive_maximum: int = 65535
@@ -46,14 +47,16 @@ class ConnectOptions:
 
     @property
     def address(self) -> str:
-        """host:port, for people."""
+        """Host and port as `host:port`, for messages."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def happy_eyeballs_delay(self) -> float | None:
-        """Seconds until the host's next address is tried, too (RFC 8305): a dead one must not cost us the living one.
+        """Seconds until the host's next address is tried in parallel (RFC 8305), so that an unreachable one does not delay a
+        reachable one.
 
-        None for an address, which is the only one. A race that is cancelled loses the socket of its winner (seen in Python 3.11).
+        None for an IP address, because there is only one address to try. Cancelling a race between addresses loses the socket of
+        the winner (seen in Python 3.11).
         """
         try:
             ip_address(self.host)
@@ -63,16 +66,16 @@ class ConnectOptions:
 
     @property
     def keep_alive_seconds(self) -> int:
-        """As CONNECT states it (section 3.1.2.10): whole seconds, 0 for none."""
+        """Keep-alive as CONNECT states it (section 3.1.2.10): whole seconds, 0 for none."""
         return min(65535, max(1, round(self.keep_alive))) if self.keep_alive else 0
 
     @property
     def session_expiry_seconds(self) -> int:
-        """As CONNECT states it (section 3.1.2.11.2)."""
+        """Session expiry as CONNECT states it (section 3.1.2.11.2): whole seconds."""
         return min(0xFFFFFFFF, int(self.session_expiry))
 
     def connect_packet(self) -> ConnectPacket:
-        """The CONNECT packet of MQTT 5."""
+        """Return the CONNECT packet of MQTT 5."""
         return ConnectPacket(
             self.client_id,
             username=self.username,
@@ -86,9 +89,9 @@ class ConnectOptions:
 
 
 def tls_context(settings: Settings, *, verify: bool = True) -> ssl.SSLContext | None:
-    """The TLS context that the `mqtt.tls` settings ask for, TLS 1.2 at least; None for a plain connection.
+    """Return the TLS context for the `mqtt.tls` settings, with TLS 1.2 at least, or None for a plain connection.
 
-    Only a diagnosis that sends nothing may set `verify` to False. Raises ConfigurationError when a file can't be used.
+    Only a diagnosis that sends nothing may set `verify` to False. Raises ConfigurationError when a file cannot be used.
     """
     mqtt = settings.mqtt
     if not mqtt.use_tls:
@@ -99,7 +102,7 @@ def tls_context(settings: Settings, *, verify: bool = True) -> ssl.SSLContext | 
     except OSError as error:  # ssl.SSLError is one
         raise _tls_files_error("ca_file", f"mqtt.tls.ca_file {tls.ca_file}", error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 makes it strict, which the certificates of many a plant's own CA do not pass.
+    # Python 3.13 sets this flag by default, and the certificates of many factories' own CAs do not pass.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not verify:
         context.check_hostname = False
@@ -115,7 +118,7 @@ def _load_certificate(context: ssl.SSLContext, cert: Path, key: Path, key_passwo
     asked = False
 
     def password() -> str:
-        # Without an answer of ours OpenSSL would ask on the terminal, and wait there.
+        # Without this callback OpenSSL would ask on the terminal, and wait there.
         nonlocal asked
         asked = True
         return key_password.get_secret_value() if key_password else ""
@@ -137,7 +140,7 @@ def _tls_files_error(cause_key: str, files: str, error: Exception) -> Configurat
 
 
 def connect_options(settings: Settings, client_id: str, *, receive_maximum: int = 65535) -> ConnectOptions:
-    """How a connection under `client_id` is made with these settings."""
+    """Return the options of a connection under `client_id` with these settings."""
     mqtt = settings.mqtt
     return ConnectOptions(
         host=mqtt.host,

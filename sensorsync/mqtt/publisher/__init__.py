@@ -1,1 +1,1 @@
-"""Publishing with a window on many connections."""
+"""Publishing through many connections, each with its window."""

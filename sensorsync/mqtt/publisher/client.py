@@ -1,4 +1,4 @@
-"""One publishing client: it sends what is due and what its window allows, and makes its connection again whenever that is lost."""
+"""One publishing client. It sends the messages that are due and that its window allows, and reconnects after each loss."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from sensorsync.runtime.backoff import Backoff
 logger = logging.getLogger(__name__)
 
 MAX_BURST = 128
-"""Messages that are made and written at once: enough that one system call carries many, few enough that acks are read in time."""
+"""Messages that are encoded and written at once. One system call then carries many, and acknowledgements are still read in time."""
 _SUBSCRIBER_RETRY_INTERVAL = 0.25
 
 MessageEncoder = Callable[[bytes], bytes]
-"""Payload -> message: signed, encrypted, or both."""
+"""A function that makes a message of a payload: signed, encrypted, or both."""
 
 
 class Feed(Protocol):
-    """Where a client's messages come from. `now` is Unix time in seconds."""
+    """Source of a client's messages. `now` is Unix time in seconds."""
 
     @property
     def exhausted(self) -> bool:
-        """Nothing more will come."""
+        """True when no more messages will come."""
         ...
 
     def take(self, limit: int, now: float) -> Burst:
-        """The next messages that are due, at most `limit`."""
+        """Return the next messages that are due, at most `limit`."""
         ...
 
     def due_in(self, now: float) -> float:
-        """Seconds until the next message is due."""
+        """Return the seconds until the next message is due."""
         ...
 
 
 class PublishingClient:
-    """One client id, its window and its connection, made again whenever it is lost."""
+    """One client id with its window and its connection, which is opened again after each loss."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class PublishingClient:
         self.in_flight = InFlightPublishes(topics, stats)
         self.feed = feed
         self.may_send_new = False
-        """Whether new messages may leave; lost ones are sent again in any case."""
+        """True while new messages may be sent. Lost ones are sent again in any case."""
         self._window = window
         self._connect_semaphore = connect_semaphore
         self._stats = stats
@@ -84,11 +84,11 @@ class PublishingClient:
 
     @property
     def done(self) -> bool:
-        """All its messages were sent and answered."""
+        """True when all messages were sent and answered."""
         return self.feed.exhausted and self.in_flight.empty
 
     async def open(self) -> None:
-        """Connect once, when the gate lets us. Raises BrokerError."""
+        """Connect once, as soon as the semaphore allows it. Raises BrokerError."""
         async with self._connect_semaphore:
             connection = await open_connection(self.options, self)
         if not self.in_flight.window:
@@ -97,7 +97,7 @@ class PublishingClient:
             raise error
 
     async def reconnect_forever(self) -> None:
-        """Connect again whenever the connection is lost, for ever. Raises BrokerRefused, SessionTakenOver."""
+        """Reconnect whenever the connection is lost, without end. Raises BrokerRefused, SessionTakenOver."""
         while True:
             await self._lost_event.wait()
             error = self._error
@@ -106,7 +106,7 @@ class PublishingClient:
                     raise error or BrokerUnavailable
                 delay = self._backoff.next_delay()
                 event = {"event": "publisher_lost", "client_id": self.options.client_id}
-                logger.warning("%s: %s; next try in %.1fs", self.options.client_id, error, delay, extra=event)
+                logger.warning("%s: %s; next retry in %.1fs", self.options.client_id, error, delay, extra=event)
                 await asyncio.sleep(delay)
                 try:
                     await self.open()
@@ -115,7 +115,7 @@ class PublishingClient:
             self._stats.reconnects += 1
 
     async def wait_for_subscriber(self) -> None:
-        """Send the first message again and again until somebody gets it. It counts once, as sent and acknowledged."""
+        """Send the first message repeatedly until a subscriber receives it. It counts once, as sent and acknowledged."""
         self.in_flight.awaiting_subscriber = True
         try:
             self.in_flight.undelivered = self._take_encoded(1)[0]
@@ -132,49 +132,49 @@ class PublishingClient:
             self.in_flight.awaiting_subscriber = False
 
     def send_available(self) -> None:
-        """Send what the window and the socket's buffer have room for."""
-        connection, outbox = self._connection, self.in_flight
+        """Send as many messages as the window and the socket's buffer have room for."""
+        connection, in_flight = self._connection, self.in_flight
         while connection is not None and connection.alive and not self._writing_paused:
-            if outbox.has_resends:
-                packets = outbox.resend(MAX_BURST)
+            if in_flight.has_resends:
+                packets = in_flight.resend(MAX_BURST)
                 if not packets:
                     return
             else:
-                room = min(outbox.free_slots, MAX_BURST)
+                room = min(in_flight.free_slots, MAX_BURST)
                 if not self.may_send_new or room <= 0:
                     return
                 payloads, since = self._take_encoded(room)
                 if not payloads:
                     self._schedule_next_send()
                     return
-                packets = outbox.publish(payloads, since)
+                packets = in_flight.publish(payloads, since)
                 self._stats.last_sent = self._unix_time()
             connection.send(packets)
 
     async def close(self) -> None:
-        """DISCONNECT."""
+        """Disconnect."""
         if self._send_timer is not None:
             self._send_timer.cancel()
         if self._connection is not None:
             await self._connection.close()
 
-    # -- Handler -------------------------------------------------------------------------------------------------------
+    # -- ConnectionHandler ---------------------------------------------------------------------------------------------
 
     def connection_ready(self, connection: BrokerConnection) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._lost_event.clear()
         self._connection = connection
         self._error = None
         self._writing_paused = False
         self._backoff.reset()
-        # [MQTT-3.3.4-9]: the broker's Receive Maximum bounds what we may have unacknowledged.
+        # [MQTT-3.3.4-9]: the broker's Receive Maximum bounds the number of our unacknowledged messages.
         connack = connection.connack
         allowed = connack.receive_max if connack is not None and int(connack.max_qos) >= 1 else 0
         self.in_flight.window = min(self._window, allowed)
         self.send_available()
 
     def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:  # noqa: ARG002 - the protocol's
-        """See Handler."""
+        """See ConnectionHandler."""
         self.in_flight.receive_acks(packets, self._unix_time())
         self._acks_received.set()
         self.send_available()
@@ -182,7 +182,7 @@ class PublishingClient:
             self._on_idle()
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._connection = None
         self.in_flight.connection_lost()
         if error is not None:
@@ -190,7 +190,7 @@ class PublishingClient:
             self._lost_event.set()
 
     def writing_paused(self, paused: bool) -> None:
-        """See Handler."""
+        """See ConnectionHandler."""
         self._writing_paused = paused
         if not paused:
             self.send_available()
@@ -198,7 +198,10 @@ class PublishingClient:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _unix_time(self) -> float:
-        """Unix time in seconds that never jumps: a clock that is set anew must neither make a latency nor hold back what is due."""
+        """Return the Unix time in seconds on a clock that never jumps.
+
+        Setting the system clock must neither change a latency nor delay messages that are due.
+        """
         return self._unix_time_offset + self._loop.time()
 
     def _take_encoded(self, limit: int) -> tuple[list[bytes], Iterable[float]]:
@@ -210,5 +213,5 @@ class PublishingClient:
             if self.in_flight.empty:
                 self._on_idle()
         elif self._send_timer is None or self._send_timer.when() <= self._loop.time():
-            # The selector wakes up on whole milliseconds at best, and then for all clients whose time has come since.
+            # The selector wakes up on whole milliseconds at best, and then serves all clients that are due by then.
             self._send_timer = self._loop.call_later(self.feed.due_in(self._unix_time()), self.send_available)

@@ -1,4 +1,4 @@
-"""Messages that a publishing client is given to send."""
+"""Messages that are handed to a publishing client."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 
 class Burst(NamedTuple):
-    """Messages that may leave now."""
+    """Messages that may be sent now."""
 
     payloads: list[bytes]
     latency_starts: Iterable[float]
-    """For each, Unix time in seconds from which its latency counts; may be endless."""
+    """For each message, the Unix time in seconds from which its latency counts. The iterable may be endless."""

@@ -1,7 +1,8 @@
-"""Outbox: the unacknowledged PUBLISHes of one publishing client. Pure: it owns no socket and no clock.
+"""The unacknowledged PUBLISHes of one publishing client. This module owns no socket and no clock.
 
-A message leaves it with its PUBACK, whatever that says. What was unacknowledged when a connection was lost is sent again with DUP on
-the next one, before anything new, and within that connection's window: the broker may hold no session for us, so nobody else will.
+A message is removed with its PUBACK, whatever the reason code. Messages that were unacknowledged when a connection was lost are
+sent again with DUP on the next one, before any new message and within that connection's window. The broker may hold no session
+for this client, so no other part would send them.
 """
 
 from __future__ import annotations
@@ -22,41 +23,41 @@ _QOS_1 = QoS.AT_LEAST_ONCE
 
 @dataclass(slots=True)
 class PublishStats:
-    """What became of the messages of one or many clients, counted."""
+    """Counters of the messages of one or more clients, by outcome."""
 
     sent: int = 0
     """Messages that were sent at least once."""
     acked: int = 0
     """Acknowledged with success and a subscriber."""
     no_subscriber: int = 0
-    """Acknowledged with 0x10: the broker had nobody to give it to, and dropped it."""
+    """Acknowledged with 0x10: the broker had no subscriber for the message, and dropped it."""
     failed: int = 0
     """Acknowledged with a failure (0x80 and above)."""
     retransmitted: int = 0
     reconnects: int = 0
     reason_codes: dict[int, int] = field(default_factory=dict)
-    """PUBACKs by reason code, success left out."""
+    """Number of PUBACKs by reason code, without success."""
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    """Microseconds to a message's PUBACK: from its first sending, in an open loop from when it was due."""
+    """Microseconds until a message's PUBACK, from its first sending. In an open loop they count from the time when it was due."""
     latency_sum: float = 0.0
-    """The same, in seconds, summed over all messages."""
+    """Sum of the same latencies over all messages, in seconds."""
     last_sent: float = 0.0
-    """When the last new message was sent: Unix time in seconds."""
+    """Unix time in seconds of the last sending of a new message."""
 
     @property
     def answered(self) -> int:
-        """Messages that the broker answered with anything."""
+        """Number of messages that the broker acknowledged with any reason code."""
         return self.acked + self.no_subscriber + self.failed
 
 
 class InFlightPublishes:
-    """The window of one client, whose messages go to `topics` in turn. Times are seconds of the caller's clock."""
+    """The window of one client. Its messages go to `topics` in turn. Times are seconds of the caller's clock."""
 
     def __init__(self, topics: Iterator[str], stats: PublishStats) -> None:
         self.window = 0
-        """Messages that may be unacknowledged on the present connection; 0 while there is none."""
+        """Messages that may be unacknowledged on the present connection; 0 without a connection."""
         self.awaiting_subscriber = False
-        """While set, a message that has no subscriber is not counted, but comes back in `returned`."""
+        """While True, a message without a subscriber is not counted, but returned in `undelivered`."""
         self.undelivered: list[bytes] = []
         self._topics = topics
         self._stats = stats
@@ -67,21 +68,24 @@ class InFlightPublishes:
 
     @property
     def empty(self) -> bool:
-        """Nothing is unacknowledged."""
+        """True when nothing is unacknowledged."""
         return not self._unacked and not self._to_resend
 
     @property
     def free_slots(self) -> int:
-        """How many new messages may be sent now; none while there are lost ones to send again."""
+        """Number of new messages that may be sent now; 0 while lost messages have to be sent again."""
         return 0 if self._to_resend else self.window - len(self._unacked)
 
     @property
     def has_resends(self) -> bool:
-        """Whether messages of a lost connection wait to be sent again."""
+        """True when messages of a lost connection have to be sent again."""
         return bool(self._to_resend)
 
     def publish(self, payloads: Sequence[bytes], latency_starts: Iterable[float]) -> list[PublishPacket]:
-        """The PUBLISH packets of new messages. There must be `room` for them. `since`: from when the latency of each counts."""
+        """Return the PUBLISH packets of new messages. Their number must not exceed `free_slots`.
+
+        `latency_starts` holds, for each message, the time from which its latency counts.
+        """
         packets = []
         for payload, at, topic in zip(payloads, latency_starts, self._topics, strict=False):
             packet_id = self._free_packet_ids.popleft() if self._free_packet_ids else self._new_packet_id()
@@ -91,14 +95,17 @@ class InFlightPublishes:
         return packets
 
     def connection_lost(self) -> None:
-        """What is unacknowledged has to be sent again, in its first order ([MQTT-4.6.0-1])."""
+        """Queue all unacknowledged messages for sending again, in their first order ([MQTT-4.6.0-1])."""
         self.window = 0
         again = [(packet_id, *message) for packet_id, message in self._unacked.items()]
         self._to_resend.extendleft(reversed(again))
         self._unacked.clear()
 
     def resend(self, limit: int) -> list[PublishPacket]:
-        """The next lost messages with DUP ([MQTT-3.3.1-1]), at most `limit` and as the window allows; empty when none may go."""
+        """Return the next lost messages with DUP ([MQTT-3.3.1-1]), at most `limit` and as the window allows.
+
+        The list is empty when none may be sent.
+        """
         packets = []
         for _ in range(min(limit, len(self._to_resend), self.window - len(self._unacked))):
             packet_id, at, payload, topic = self._to_resend.popleft()
@@ -108,15 +115,15 @@ class InFlightPublishes:
         return packets
 
     def receive_acks(self, packets: Sequence[ReceivedPacket], now: float) -> None:
-        """Count the PUBACKs among `packets`. One of an unknown id is ignored."""
-        flying, free = self._unacked, self._free_packet_ids
+        """Count the PUBACKs among `packets`. A PUBACK with an unknown id is ignored."""
+        unacked, free = self._unacked, self._free_packet_ids
         acked = same = 0
         since = 0.0
         for packet in packets:
             if type(packet) is not PubAckPacket:
                 continue
             packet_id = packet.packet_id
-            found = flying.pop(packet_id, None)
+            found = unacked.pop(packet_id, None)
             if found is None:
                 continue
             free.append(packet_id)
@@ -125,7 +132,7 @@ class InFlightPublishes:
                 self._record_reason_code(code, found[1])
             else:
                 acked += 1
-            # Messages of one burst were sent at one time, so their latencies are recorded at once: recording is what costs.
+            # Messages of one burst were sent at one time, so their latencies are recorded together: each record takes time.
             if found[0] != since:
                 self._record_latency(now - since, same)
                 since, same = found[0], 0

@@ -1,4 +1,4 @@
-"""The stress publisher's engine: many publishing clients on one event loop."""
+"""The engine of the stress publisher: many publishing clients on one event loop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from sensorsync.mqtt.publisher.inflight import PublishStats
 from sensorsync.runtime.backoff import Backoff
 
 ANSWER_TIMEOUT = 60.0
-"""Seconds without any answer of the broker after which the rest counts as unacknowledged."""
+"""Seconds without any answer from the broker after which the remaining messages count as unacknowledged."""
 _STOP_ANSWER_TIMEOUT = 5.0
-"""The same once somebody asked to stop."""
+"""The same limit after a request to stop."""
 _MAX_CONCURRENT_CONNECTS = 32
-"""Connections that are made at once, also when all were lost: brokers throttle more, and their backlogs of new ones are short."""
+"""Connections that are opened at the same time, also after all were lost. Brokers throttle more, and their backlogs of new ones
+are short.
+"""
 
 
 class Publisher:
-    """The clients of one process: each with its connection, its topics in turn and its messages. `async with` closes them."""
+    """The clients of one process, each with its connection, its topics in turn and its messages. `async with` closes them."""
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class Publisher:
     ) -> None:
         self.stats = PublishStats()
         self.error: SensorsyncError | None = None
-        """Why it ended early."""
+        """The error that ended publishing early."""
         self._answer_timeout = answer_timeout
         self._finished = asyncio.Event()
         self._stopping = False
@@ -63,18 +65,18 @@ class Publisher:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for keeper in self._reconnect_tasks:
-            keeper.cancel()
+        for task in self._reconnect_tasks:
+            task.cancel()
         await asyncio.gather(*self._reconnect_tasks, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self._clients), return_exceptions=True)
 
     @property
     def window(self) -> int:
-        """How many messages may be unacknowledged on all present connections together."""
+        """Number of messages that may be unacknowledged on all present connections together."""
         return sum(client.in_flight.window for client in self._clients)
 
     async def connect(self) -> None:
-        """Connect all clients, some at a time. Raises the BrokerError of the first that can't."""
+        """Connect all clients, some at a time. Raises the BrokerError of the first client that cannot connect."""
         opening = [asyncio.create_task(client.open()) for client in self._clients]
         try:
             await asyncio.gather(*opening)
@@ -85,7 +87,7 @@ class Publisher:
         self._reconnect_tasks = [asyncio.create_task(client.reconnect_forever()) for client in self._clients]
 
     async def wait_for_subscriber(self) -> None:
-        """Return once somebody is subscribed, or a connection is lost for good: the first message is its own probe."""
+        """Return once there is a subscriber, or a connection is lost for ever. The first message serves as the probe."""
         probe = asyncio.create_task(self._clients[0].wait_for_subscriber())
         try:
             await asyncio.wait({probe, *self._reconnect_tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -96,7 +98,7 @@ class Publisher:
             await asyncio.gather(probe, return_exceptions=True)
 
     async def publish(self) -> None:
-        """Send everything and wait for the answers; `error` says what cut it short. Ends early after `stop`."""
+        """Send everything and wait for the answers. After an early end, `error` holds the reason. `stop` ends it early, too."""
         for client in self._clients:
             client.may_send_new = not self._stopping
             client.send_available()
@@ -117,14 +119,14 @@ class Publisher:
         finished.cancel()
 
     def stop(self) -> None:
-        """Send nothing new; `publish` returns when what is under way is answered."""
+        """Send nothing new. `publish` returns when all messages in flight are answered."""
         self._stopping = True
         for client in self._clients:
             client.may_send_new = False
         self._check_finished()
 
     def _check_finished(self) -> None:
-        # Who is finished stays so: of thousands of clients, each is looked at once.
+        # A client that is finished stays finished, so a finished one is never checked again.
         while self._unfinished and self._is_finished(self._unfinished[-1]):
             self._unfinished.pop()
         if not self._unfinished:
@@ -146,10 +148,10 @@ class Publisher:
         return False
 
     def _reconnect_errors(self) -> Iterator[SensorsyncError]:
-        for keeper in self._reconnect_tasks:
-            if keeper.done() and not keeper.cancelled():
-                error = keeper.exception()
+        for task in self._reconnect_tasks:
+            if task.done() and not task.cancelled():
+                error = task.exception()
                 if not isinstance(error, SensorsyncError):
-                    keeper.result()  # a bug of ours
+                    task.result()  # raises: this is a bug
                 else:
                     yield error

@@ -1,4 +1,7 @@
-"""Packets -> deliveries: each PUBLISH gets its token from the link's ledger. mqtt5 types end here."""
+"""Conversion of packets to deliveries.
+
+Each PUBLISH gets its token from the link's ledger. Types of mqtt5 go no further than this module.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,19 @@ from sensorsync.pipeline.counters import PipelineCounters
 from sensorsync.pipeline.ledger import AckLedger
 
 MAX_PROPERTIES_SIZE = 8 * 1024
-"""Bytes of properties that are kept with a message. 2 MiB of them can be 400,000 empty pairs, which take 30 times that in memory."""
+"""Largest size in bytes of the properties that are kept with a message. 2 MiB of properties can be 400,000 empty pairs, which
+take 30 times that in memory.
+"""
 _PAIR_OVERHEAD = 64
-"""What a user property counts beside its texts."""
+"""Bytes that a user property counts in addition to its texts."""
 
 
 def deliveries_from_packets(
     packets: Sequence[ReceivedPacket], ledger: AckLedger, counters: PipelineCounters
 ) -> tuple[list[Delivery], ReceivedPacket | None]:
-    """The deliveries among `packets`, in order of arrival, and of the packets that are none the one that may answer a request.
+    """Return the deliveries among `packets` in order of arrival, and the packet that may answer a request.
 
-    We make one request at a time: the first SUBACK or UNSUBACK is its answer, whatever else came in the same read.
+    We make one request at a time. Its answer is the first SUBACK or UNSUBACK, whatever else arrived in the same read.
     """
     now = time.time()
     deliveries: list[Delivery] = []
@@ -50,7 +55,7 @@ def deliveries_from_packets(
 
 
 def _dead_letter_properties(packet: PublishPacket) -> dict[str, object] | None:
-    """The MQTT 5 properties that a dead letter should keep; mostly there are none."""
+    """Return the MQTT 5 properties that a dead letter should keep, or None. Most messages have none."""
     user, content_type, response, correlation = (
         packet.user_properties,
         packet.content_type,

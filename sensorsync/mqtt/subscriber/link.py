@@ -1,4 +1,4 @@
-"""Link: one connection of a shared-subscription group, made again whenever it is lost."""
+"""One connection of a shared-subscription group, opened again after each loss."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ SESSION_LOST_CAUSES = (
     " too much (EMQX: set force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }, see docs/how-to/own-broker.md)"
 )
 QUIET = 1.0
-"""Seconds without a message after which a session that nothing feeds any more counts as drained."""
+"""Seconds without a message after which an unsubscribed session counts as drained."""
 
 
 class Link:
-    """One client id, its connection and its ledger. `patterns` are the filters as sent; none: only drain what the session holds."""
+    """One client id with its connection and its ledger.
+
+    `topic_filters` are the filters as sent. Without filters the link only drains its session.
+    """
 
     def __init__(
         self,
@@ -61,14 +64,14 @@ class Link:
         self.options = options
         self.ledger = counters.ledgers[number] = AckLedger(number)
         self.last_delivery_at = 0.0
-        """Monotonic seconds of the last arrival."""
+        """Monotonic time of the last arrival, in seconds."""
         self.last_ack_at = 0.0
         self.connected_once = False
-        """The broker has let it in once."""
+        """True when the broker has accepted this link at least once."""
         self.session_expected = session_expected
-        """The broker should hold a session of ours."""
+        """True when the broker should hold a session of this link."""
         self.drained = False
-        """Nothing feeds the session any more, and all that it held is settled: it may end."""
+        """True when the session is unsubscribed and all its messages are settled. It may then be ended."""
         self._topic_filters = tuple(topic_filters)
         self._inlet = inlet
         self._counters = counters
@@ -85,27 +88,27 @@ class Link:
         self._paused = False
         self._quiet_since = 0.0
         self._subscribed_connection: BrokerConnection | None = None
-        """The connection that `open` was done with last."""
+        """The connection for which `open` completed last."""
 
-    # -- life ----------------------------------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
-        """Whether the connection is up."""
+        """True when the connection is up."""
         return self._connection is not None and self._connection.alive
 
     @property
     def ready(self) -> bool:
-        """Connected, and subscribed: `open` has nothing under way any more."""
+        """True when the link is connected and subscribed, and `open` has finished."""
         return self.connected and self._subscribed_connection is self._connection
 
     @property
     def connection(self) -> BrokerConnection | None:
-        """The present connection, if there was one ever."""
+        """The latest connection, or None before the first one."""
         return self._connection
 
     async def open(self) -> None:
-        """Connect and subscribe once, when the gate lets it. Raises BrokerError."""
+        """Connect and subscribe once, as soon as the gate allows it. Raises BrokerError."""
         async with self._gate.passing(has_session=self.session_expected):
             await self._open()
 
@@ -118,7 +121,7 @@ class Link:
             await self._subscribe()
         except BrokerError as error:
             self._error = error
-            self._lost_event.set()  # so that `keep` tries again
+            self._lost_event.set()  # so that `reconnect_forever` tries again
             raise
         self.connected_once, self._subscribed_connection = True, self._connection
         self._backoff.reset()
@@ -126,7 +129,10 @@ class Link:
             self.pause()
 
     async def reconnect_forever(self) -> None:
-        """Whenever the connection is lost, open it again, for ever. Raises SessionTakenOver: two of us would fight without end."""
+        """Open the connection again whenever it is lost, without end.
+
+        Raises SessionTakenOver, because two instances would otherwise disconnect each other for ever.
+        """
         while True:
             await self._lost_event.wait()
             error: SensorsyncError | None = self._error
@@ -135,7 +141,7 @@ class Link:
             while True:
                 delay = self._backoff.next_delay()
                 logger.warning(
-                    "link %d: %s; next try in %.1fs",
+                    "link %d: %s; next retry in %.1fs",
                     self.number,
                     error,
                     delay,
@@ -150,55 +156,61 @@ class Link:
                     continue
                 break
             self._counters.reconnects += 1
-            logger.info("link %d: connected again", self.number, extra={"event": "link_up", "link": self.number})
+            logger.info("link %d: reconnected", self.number, extra={"event": "link_up", "link": self.number})
 
     async def drain(self) -> None:
-        """Unsubscribe; return once the session is `drained`, or the connection is lost. Raises BrokerError."""
+        """Unsubscribe, and return once the session is `drained` or the connection is lost. Raises BrokerError."""
         record = self._registry.get(self.options.client_id) if self._registry else None
         patterns = record.topic_filters if record else self._topic_filters
         if patterns:
             await self._request(UnsubscribePacket(2, list(patterns)))
         self._quiet_since, connection = self._loop.time(), self._connection
-        while self.connected and self._connection is connection:  # a new one has subscribed again
+        while self.connected and self._connection is connection:  # a new connection has subscribed again
             quiet = self._loop.time() - max(self.last_delivery_at, self._quiet_since)
-            reading = self._receiving and not self._paused  # else the socket may hold more than we know of
+            reading = self._receiving and not self._paused  # otherwise the socket may hold unread messages
             if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._confirm_drained():
                 self.drained = True
                 return
             await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
 
     async def _confirm_drained(self) -> bool:
-        """Silence is no proof on a slow network: the broker has to have read our last PUBACK and to have sent nothing since."""
+        """Return True when the broker has read our last PUBACK and has sent nothing since.
+
+        On a slow network, silence alone is not a proof.
+        """
         before, connection = self.last_delivery_at, self._connection
         answered = connection is not None and await connection.ping(self.options.connect_timeout)
         return answered and self.last_delivery_at == before and self.ledger.in_flight == 0
 
     def reconnect(self, reason: str) -> None:
-        """Drop the connection; `keep` makes it again, and the broker sends what is unacknowledged."""
+        """Drop the connection. `reconnect_forever` opens it again, and the broker sends unacknowledged messages again."""
         if self._connection is not None:
-            self._connection.abort(BrokerUnavailable(f"connection dropped by us: {reason}"))
+            self._connection.abort(BrokerUnavailable(f"sensorsync closed the connection: {reason}"))
 
     def stop_receiving(self) -> None:
-        """Take no more messages; acknowledgements still go out."""
+        """Take no more messages. Acknowledgements are still sent."""
         self._receiving = False
         if self._connection is not None:
             self._connection.pause_reading()
 
     async def close(self, *, end_session: bool = False) -> None:
-        """DISCONNECT; `for_good` ends the session and forgets it, if it is drained. Else it is kept, and so is what it holds."""
+        """Disconnect. `end_session` ends a drained session, and removes it from the registry.
+
+        Otherwise the broker keeps the session and its messages.
+        """
         if self._connection is not None:
             end = end_session and self.connected and self.drained
             if await self._connection.close(end_session=end) and end and self._registry is not None:
                 self._registry.remove(self.options.client_id)
 
     def pause(self) -> None:
-        """Leave what comes in the socket."""
+        """Leave arriving messages in the socket."""
         self._paused = True
         if self._connection is not None and self._pending_answer is None:
             self._connection.pause_reading()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read from the socket again."""
         self._paused = False
         self._quiet_since = self._loop.time()
         if self._connection is not None:
@@ -207,7 +219,7 @@ class Link:
     # -- acknowledgements ----------------------------------------------------------------------------------------------------
 
     def settle(self, tokens: Sequence[AckToken]) -> int:
-        """Acknowledge what these tokens release, in one write; returns how many PUBACKs left."""
+        """Send the PUBACKs that these tokens release, in one write. Return their number."""
         released = self.ledger.settle(tokens)
         if released and self._connection is not None:
             self._connection.send([PubAckPacket(packet_id) for packet_id in released])
@@ -215,22 +227,25 @@ class Link:
         return len(released)
 
     async def wait_for_window_space(self) -> None:
-        """Deliveries of dead connections are still in memory: with a window more of them at most, memory stays bounded."""
+        """Wait until the deliveries in memory fit into one window.
+
+        Deliveries of lost connections are still in memory. One window more of them at most keeps memory bounded.
+        """
         while self.ledger.in_flight + self.ledger.stale_deliveries > self.options.receive_maximum:
             self._window_freed.clear()
             await self._window_freed.wait()
 
-    # -- what the connection calls -------------------------------------------------------------------------------------------
+    # -- called by the connection --------------------------------------------------------------------------------------------
 
     def connection_ready(self, connection: BrokerConnection) -> None:
-        """CONNACK came; messages of the resumed session may be in the same read."""
+        """Take the connection after CONNACK. Messages of the resumed session may be in the same read."""
         self._connection = connection
         self._counters.links += 1
 
     def packets_received(self, packets: Sequence[ReceivedPacket], *, more: bool) -> None:
-        """Everything one read of the socket held."""
+        """Pass on the deliveries of one read of the socket, and take the answer to a request from it."""
         if not self._receiving:
-            return  # not taken over: the broker keeps it
+            return  # the broker keeps what is not acknowledged
         deliveries, answer = deliveries_from_packets(packets, self.ledger, self._counters)
         if answer is not None and self._pending_answer is not None and not self._pending_answer.done():
             self._pending_answer.set_result(answer)
@@ -239,7 +254,7 @@ class Link:
             self._inlet.receive(deliveries, more=more)
 
     def connection_lost(self, error: SensorsyncError | None) -> None:
-        """The connection is gone."""
+        """Record the loss, so that `reconnect_forever` opens the connection again."""
         self._counters.links -= 1
         self.drained = False
         self._error = error
@@ -248,7 +263,7 @@ class Link:
         self._lost_event.set()
 
     def writing_paused(self, paused: bool) -> None:
-        """PUBACKs are small and bounded by the window: nothing to hold back."""
+        """Hold nothing back, because PUBACKs are small and bounded by the window."""
 
     async def _subscribe(self) -> None:
         connection, registry, client_id = self._connection, self._registry, self.options.client_id
@@ -257,7 +272,7 @@ class Link:
         if self.session_expected and not connection.connack.session_present:
             self._counters.sessions_lost += 1
             logger.warning(
-                "link %d: the broker does not know our session any more (%s): what waited in it may be lost. %s",
+                "link %d: the broker no longer has the session %s: messages that were queued in it may be lost. %s",
                 self.number,
                 client_id,
                 SESSION_LOST_CAUSES,
@@ -267,7 +282,7 @@ class Link:
             return
         known = registry.get(client_id) if registry else None
         before = known.topic_filters if known else ()
-        if registry is not None:  # before SUBSCRIBE: a session that only the broker knows of would collect for ever
+        if registry is not None:  # before SUBSCRIBE: a session that is not recorded would collect messages for ever
             added = [pattern for pattern in self._topic_filters if pattern not in before]
             registry.save({client_id: SessionRecord((*before, *added))})
         if stale := [pattern for pattern in before if pattern not in self._topic_filters]:
@@ -301,7 +316,7 @@ class Link:
         connection = self._connection
         if connection is None or not connection.alive:
             raise self._error or BrokerUnavailable()
-        connection.resume_reading()  # whatever back-pressure says: the answer has to be read
+        connection.resume_reading()  # even under back-pressure the answer has to be read
         self._pending_answer = self._loop.create_future()
         connection.send([packet])
         try:

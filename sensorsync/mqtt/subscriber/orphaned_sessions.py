@@ -1,8 +1,9 @@
-"""Sessions in this state folder that are no process's any more: of our own processes beyond the last, and of other instances.
+"""Orphaned sessions in this state folder: those of our own surplus processes, and those of other instances.
 
-An instance that was renamed and one that is only stopped for a while look the same from here, and what the second one has waiting in
-its sessions must wait for it: its topics, its keys and its database may be others than ours. So of other instances we take over only
-what we are told to (`mqtt.adopt`), and of the others we say that nobody runs them.
+An instance that was renamed and one that is stopped for a while look the same here. The messages in the sessions of a stopped
+instance must wait for it, because its topics, its keys and its database may differ from ours. Therefore the sessions of another
+instance are taken over only when `mqtt.adopt` names it. For the remaining ones, a warning states that the instance is not
+running.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 async def take_over_orphaned_sessions(settings: Settings, cleaner: StaleSessionCleaner) -> None:
-    """Drain and end the sessions of our surplus processes and of the instances in `mqtt.adopt`; warn of those that nobody runs."""
+    """Drain and end the sessions of our surplus processes and of the instances in `mqtt.adopt`.
+
+    Warn of instances that are not running.
+    """
     us = SessionOwner.from_settings(settings)
     missing = set(settings.mqtt.adopt)
     ending = [
@@ -46,7 +50,9 @@ async def take_over_orphaned_sessions(settings: Settings, cleaner: StaleSessionC
         else:
             _warn_unless_running(owner, us, count, former)
     for name in sorted(missing):
-        logger.info("mqtt.adopt: no session of %s is on record", name, extra={"event": "nothing_to_adopt"})
+        logger.info(
+            "mqtt.adopt: no sessions of %s are recorded in the state folder", name, extra={"event": "nothing_to_adopt"}
+        )
     await asyncio.gather(*ending)
 
 
@@ -54,9 +60,9 @@ def _warn_unless_running(owner: SessionOwner, us: SessionOwner, count: int, owne
     try:
         if not is_instance_running(owner_settings):
             _warn_not_running(owner, us, count, last_started_or_stopped(owner_settings))
-    except ConfigurationError as error:  # another user's, whose lock we may not touch: no reason to stop
+    except ConfigurationError as error:  # the lock belongs to another user, which is not a reason to stop
         logger.warning(
-            "we cannot tell whether %s-%s runs: %s",
+            "cannot determine whether %s-%s is running: %s",
             owner.client_id,
             owner.instance,
             error,
@@ -65,7 +71,7 @@ def _warn_unless_running(owner: SessionOwner, us: SessionOwner, count: int, owne
 
 
 def _settings_for_owner(owner: SessionOwner, settings: Settings) -> Settings:
-    """Our settings under another's name."""
+    """Return our settings with the client id, instance and broker of another owner."""
     mqtt = settings.mqtt.model_copy(
         update={"client_id": owner.client_id, "instance": owner.instance, "host": owner.host, "port": owner.port}
     )
@@ -73,7 +79,7 @@ def _settings_for_owner(owner: SessionOwner, settings: Settings) -> Settings:
 
 
 def _instance_label(owner: SessionOwner, us: SessionOwner) -> str:
-    """As `mqtt.adopt` has it."""
+    """Return the name of the owner's instance as `mqtt.adopt` states it."""
     return owner.instance if owner.client_id == us.client_id else f"{owner.client_id}-{owner.instance}"
 
 
@@ -92,8 +98,8 @@ def _warn_not_running(owner: SessionOwner, us: SessionOwner, count: int, last_st
         words = " ".join(f"{name}={value}" for name, value in changes.items())
         remedy = f"{words} sensorsync subscribe --leave --until-idle 5s"
     logger.warning(
-        "nobody runs %s-%s here (last started or stopped %s), and the broker %s goes on collecting in its %d session(s);"
-        " if it does not come back, fetch what they hold and end them: %s",
+        "%s-%s is not running here (last started or stopped %s), and the broker %s keeps queueing messages in its"
+        " %d session(s); if it will not be started again, drain and end them: %s",
         owner.client_id,
         owner.instance,
         since,

@@ -1,7 +1,7 @@
-"""Sessions that the configuration has no more: drained into the pipeline, ended, forgotten. So nothing stays stranded in a broker.
+"""Cleanup of sessions that are no longer configured: each is drained into the pipeline, ended, and removed from the registry.
 
-A start with fewer links or processes than the one before leaves sessions behind that are still members of the group: the broker goes
-on feeding them, and nobody fetches it.
+A start with fewer links or processes than the one before leaves sessions behind that are still members of the group. The broker
+goes on sending messages to them, and no client would fetch these. After the cleanup no message stays stranded in the broker.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sensorsync.runtime.backoff import Backoff
 logger = logging.getLogger(__name__)
 
 PREDECESSOR_TIMEOUT = 10.0
-"""How long a registry may be held by a process that is only dying: who holds the instance's lock has no other rivals."""
+"""Seconds for which a dying process may still lock a registry. The holder of the instance lock has no other rivals."""
 
 
 class StaleSessionCleaner:
-    """The links that exist only to end their sessions.
+    """The links that exist only to end stale sessions.
 
-    `make_link(number, client_id, registry)` makes one without subscriptions; numbers are -1, -2, ... so that acknowledgements find
-    their way (`link`).
+    `make_link(number, client_id, registry)` creates one without subscriptions. The numbers are -1, -2, ..., by which
+    `link_by_number` finds the link of an acknowledgement.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class StaleSessionCleaner:
     ) -> None:
         self.links: list[Link] = []
         self.sessions_not_ended = 0
-        """Sessions that could not be ended: the next start tries again."""
+        """Number of sessions that could not be ended. The next start will retry."""
         self._make_link = make_link
         self._make_backoff = make_backoff
         self._active_count = 0
@@ -45,11 +45,11 @@ class StaleSessionCleaner:
 
     @property
     def busy(self) -> bool:
-        """Whether a session is still being drained."""
+        """True when a session is still being drained."""
         return self._active_count > 0
 
     def link_by_number(self, number: int) -> Link:
-        """The link with this (negative) number."""
+        """Return the link with this (negative) number."""
         return self.links[-number - 1]
 
     async def wait_until_finished(self) -> None:
@@ -57,19 +57,19 @@ class StaleSessionCleaner:
         await self._done.wait()
 
     async def end_sessions(self, client_ids: Iterable[str], registry: SessionRegistry) -> None:
-        """End these sessions of a registry that is open."""
+        """End these sessions of an open registry."""
         with self._mark_busy():
             await asyncio.gather(*(self._drain_and_end_session(client_id, registry) for client_id in client_ids))
 
     async def end_process_sessions(self, registry: SessionRegistry) -> None:
-        """End all sessions of a process that is not configured any more; its registry then goes, too."""
+        """End all sessions of a process that is no longer configured. Its registry is then removed, too."""
         with self._mark_busy():
             try:
                 await open_registry(registry)
             except SensorsyncError as error:
                 self.sessions_not_ended += 1
                 logger.warning(
-                    "the sessions of an earlier process are left as they are: %s",
+                    "cannot end the sessions of an earlier process: %s",
                     error,
                     extra={"event": "retire_failed"},
                 )
@@ -82,7 +82,7 @@ class StaleSessionCleaner:
                 registry.close()
 
     async def end_instance_sessions(self, instance_settings: Settings) -> None:
-        """End all sessions of the instance that `former` names; it cannot start meanwhile."""
+        """End all sessions of the instance that `instance_settings` names. It cannot start meanwhile."""
         with self._mark_busy():
             try:
                 with instance_lock(instance_settings):
@@ -96,16 +96,14 @@ class StaleSessionCleaner:
             except SensorsyncError as error:
                 self.sessions_not_ended += 1
                 logger.warning(
-                    "the sessions of %s are left as they are: %s",
+                    "cannot end the sessions of %s: %s",
                     instance_settings.mqtt.instance,
                     error,
                     extra={"event": "retire_failed"},
                 )
 
     async def _drain_and_end_session(self, client_id: str, registry: SessionRegistry) -> None:
-        logger.info(
-            "session %s is not configured any more: draining and ending it", client_id, extra={"event": "retire"}
-        )
+        logger.info("session %s is no longer configured: draining and ending it", client_id, extra={"event": "retire"})
         link = self._make_link(-len(self.links) - 1, client_id, registry)
         self.links.append(link)
         backoff = self._make_backoff()
@@ -116,13 +114,13 @@ class StaleSessionCleaner:
                 await link.drain()
                 await link.close(end_session=True)
                 if registry.get(client_id) is None:
-                    logger.info("session %s is ended", client_id, extra={"event": "retired"})
+                    logger.info("session %s ended", client_id, extra={"event": "retired"})
                     return
                 reason = "the connection was lost"
             except (BrokerRefused, AlreadyRunningError) as refusal:
                 self.sessions_not_ended += 1
                 logger.warning(
-                    "session %s could not be ended: %s; the next start tries again",
+                    "cannot end session %s: %s; the next start will retry",
                     client_id,
                     refusal,
                     extra={"event": "retire_failed"},
@@ -132,7 +130,7 @@ class StaleSessionCleaner:
                 reason = str(failure)
             delay = backoff.next_delay()
             logger.warning(
-                "session %s is not drained yet: %s; next try in %.1fs",
+                "session %s is not drained yet: %s; next retry in %.1fs",
                 client_id,
                 reason,
                 delay,
@@ -142,7 +140,7 @@ class StaleSessionCleaner:
 
     @contextmanager
     def _mark_busy(self) -> Iterator[None]:
-        """While the block runs, we are busy."""
+        """Mark the cleaner as busy while the block runs."""
         self._active_count += 1
         self._done.clear()
         try:
@@ -154,7 +152,10 @@ class StaleSessionCleaner:
 
 
 async def open_registry(registry: SessionRegistry, timeout: float = PREDECESSOR_TIMEOUT) -> None:
-    """Open it, waiting for a predecessor that is only dying (killed with its parent). Raises as `SessionRegistry` says."""
+    """Open the registry, and wait up to `timeout` seconds for a predecessor that is dying (killed with its parent).
+
+    Raises the errors that `SessionRegistry` names.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:

@@ -1,9 +1,10 @@
-"""The registry of the sessions that a broker keeps for us, and the locks that make this instance the only one with its client ids.
+"""The registry of our sessions at a broker, and the locks that allow only one instance with the same client ids.
 
-A persistent session goes on collecting messages while nobody is connected to it. One that nobody remembers collects for ever, and
-what it holds is lost to us. So a session is written down, fsynced, before its SUBSCRIBE, and struck off only after it has ended.
+A persistent session goes on collecting messages while no client is connected to it. A session that is not recorded collects for
+ever, and its messages are lost to us. Therefore a session is recorded, fsynced, before its SUBSCRIBE, and removed only after it
+has ended.
 
-Each process of an instance has a registry (and a lock) of its own; one lock more is for the whole instance, whoever runs it.
+Each process of an instance has its own registry and lock. One more lock is for the whole instance, whichever process holds it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError, ConfigurationError
 
 LOCK_RETRY_SECONDS = 0.3
-"""How long another instance that looks whether this one runs may be in the way of its start."""
+"""Longest time in seconds for which another instance's check, whether this one is running, may delay our start."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class SessionOwner:
-    """Whose sessions they are, and at which broker."""
+    """The instance that owns sessions, and the broker that holds them."""
 
     client_id: str
     instance: str
@@ -37,22 +38,22 @@ class SessionOwner:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """The instance that the settings name, at the broker that they name."""
+        """Return the instance and the broker that the settings name."""
         mqtt = settings.mqtt
         return cls(mqtt.client_id, mqtt.instance, mqtt.host, mqtt.port)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionRecord:
-    """What a session is subscribed to: topic filters as sent, `$share/<group>/` included."""
+    """The subscriptions of a session: topic filters as sent, `$share/<group>/` included."""
 
     topic_filters: tuple[str, ...]
 
 
 class SessionRegistry:
-    """The sessions of one instance, in one JSON file that its process has locked. A context manager.
+    """The sessions of one process of an instance, in one JSON file that the process has locked. A context manager.
 
-    Raises AlreadyRunningError when another process has it, ConfigurationError when the folder can't be used.
+    Raises AlreadyRunningError when another process has locked it, ConfigurationError when the folder cannot be used.
     """
 
     def __init__(self, folder: Path, name: str, owner: SessionOwner | None = None) -> None:
@@ -64,7 +65,7 @@ class SessionRegistry:
 
     @classmethod
     def for_process(cls, settings: Settings, process_number: int) -> Self:
-        """The registry of one process of the instance that the settings name, at the broker that they name."""
+        """Return the registry of one process of the instance that the settings name, at the broker that they name."""
         return cls(
             _sessions_folder(settings),
             _instance_name(settings, f"-{process_number}"),
@@ -81,9 +82,9 @@ class SessionRegistry:
             raise
 
     def close(self) -> None:
-        """Give the lock back; a registry that names nothing leaves no file."""
+        """Release the lock. A registry without sessions leaves no file."""
         if self._lock_fd is not None and not self._records:
-            self._path.unlink(missing_ok=True)  # the lock's file stays: else two could hold locks on two of them
+            self._path.unlink(missing_ok=True)  # the lock file stays: otherwise two processes could lock two of them
         self._unlock()
 
     def __enter__(self) -> Self:
@@ -94,21 +95,21 @@ class SessionRegistry:
         self.close()
 
     def get(self, client_id: str) -> SessionRecord | None:
-        """What is known of this client id's session."""
+        """Return the record of this client id's session, or None."""
         return self._records.get(client_id)
 
     def client_ids(self) -> tuple[str, ...]:
-        """All sessions that a broker may still hold."""
+        """Return the client ids of all sessions that a broker may still hold."""
         return tuple(self._records)
 
     def save(self, records: Mapping[str, SessionRecord]) -> None:
-        """Write sessions down, by client id; on disk when this returns. Raises OSError."""
+        """Record sessions by client id. They are on disk when this returns. Raises OSError."""
         changed = {**self._records, **records}
         if changed != self._records:
             self._write(changed)
 
     def remove(self, client_id: str) -> None:
-        """The broker holds this session no more. Raises OSError."""
+        """Remove a session that the broker no longer holds. Raises OSError."""
         if client_id in self._records:
             self._write({k: v for k, v in self._records.items() if k != client_id})
 
@@ -139,7 +140,7 @@ class SessionRegistry:
         fresh.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # or the rename itself may not survive a crash
+            os.fsync(folder)  # otherwise the rename may not survive a crash
         finally:
             os.close(folder)
         self._records = records
@@ -152,11 +153,12 @@ class SessionRegistry:
 
 @contextmanager
 def instance_lock(settings: Settings) -> Iterator[None]:
-    """Inside, no other process of this state folder runs as the same instance, however many processes it has.
+    """Ensure that no other process of this state folder runs as the same instance while the block runs.
 
-    Raises AlreadyRunningError when one does, ConfigurationError when the folder can't be used.
+    One lock covers all processes of the instance. Raises AlreadyRunningError when another process does, ConfigurationError when
+    the folder cannot be used.
     """
-    if settings.mqtt.ephemeral:  # leaves no session: nothing to be alone with
+    if settings.mqtt.ephemeral:  # it leaves no session, so it needs no lock
         yield
         return
     deadline = time.monotonic() + LOCK_RETRY_SECONDS
@@ -178,7 +180,7 @@ def instance_lock(settings: Settings) -> Iterator[None]:
 
 
 def is_instance_running(settings: Settings) -> bool:
-    """Whether a process of this state folder runs as the instance that the settings name."""
+    """Return True when a process of this state folder runs as the instance that the settings name."""
     try:
         os.close(_acquire_lock(_instance_lock_path(settings), ""))
     except AlreadyRunningError:
@@ -187,25 +189,25 @@ def is_instance_running(settings: Settings) -> bool:
 
 
 def last_started_or_stopped(settings: Settings) -> float:
-    """When this instance was last started or stopped here, in seconds of Unix time. Being killed leaves no trace."""
+    """Return the Unix time in seconds at which this instance was last started or stopped here. A kill leaves no trace."""
     return _instance_lock_path(settings).stat().st_mtime
 
 
 def registered_session_counts(settings: Settings) -> dict[SessionOwner, int]:
-    """How many sessions a broker may still hold for each instance, whoever it is, that ran with this state folder."""
+    """Return the number of sessions that a broker may still hold for each instance that ran with this state folder."""
     found: dict[SessionOwner, int] = {}
     for path in _sessions_folder(settings).glob("*.json"):
         try:
             document = json.loads(path.read_bytes())
             owner, count = SessionOwner(**document["owner"]), len(document["sessions"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # just ended, or damaged: then its own instance says so
+            continue  # just ended, or damaged: its own instance reports that
         found[owner] = found.get(owner, 0) + count
     return found
 
 
 def registered_process_numbers(settings: Settings) -> list[int]:
-    """The numbers of the instance's processes whose sessions the broker may still hold, those that are configured included."""
+    """Return the numbers of the instance's processes whose sessions the broker may still hold, configured processes included."""
     mqtt = settings.mqtt
     before, after = _safe_file_name(f"{mqtt.client_id}-{mqtt.instance}-"), _safe_file_name(f"@{mqtt.host}-{mqtt.port}")
     pattern = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}[.]json")
@@ -231,9 +233,12 @@ def _safe_file_name(name: str) -> str:
 
 
 def _acquire_lock(path: Path, name: str) -> int:
-    """A file descriptor that holds the lock; children don't inherit it, and it falls when it is closed or we die."""
+    """Return a file descriptor that holds the lock.
+
+    Child processes do not inherit it. The lock is released when the descriptor is closed or this process dies.
+    """
     try:
-        # `parents` would make the state folder readable for everybody, and dead letters lie there, too.
+        # `parents` would make the state folder readable for all users, and it holds dead letters, too.
         path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,8 @@
-"""MqttSource: many links in one shared-subscription group, one stream of deliveries.
+"""The MQTT source: many links in one shared-subscription group that yield one stream of deliveries.
 
-A broker sends at most a window of unacknowledged messages on one connection. Acknowledging only after a commit, one link moves
-window / (commit + round trip) messages a second; N links move N times that. `$share` deals the messages out among them.
+A broker sends at most a window of unacknowledged messages on one connection. Messages are acknowledged only after a commit, so
+one link carries window / (commit + round trip) messages a second. N links carry N times that. `$share` distributes the messages
+among them.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 
 class MqttSource:
-    """The native source (see `pipeline.contract.Source`).
+    """The MQTT source (see `pipeline.contract.Source`).
 
-    `process` numbers the processes of one instance from 0, which also ends the sessions of processes that are no longer configured.
+    `process_number` numbers the processes of one instance from 0. Process 0 also ends the sessions of processes that are no
+    longer configured.
     """
 
     def __init__(self, settings: Settings, counters: PipelineCounters, *, process_number: int = 0) -> None:
@@ -42,7 +44,7 @@ class MqttSource:
         self._counters = counters
         self._process_number = process_number
         self._client_id_prefix = f"{mqtt.client_id}-{mqtt.instance}-{process_number}"
-        if mqtt.ephemeral:  # a clean start under the lasting ids would wipe the lasting sessions
+        if mqtt.ephemeral:  # a clean start with the usual client ids would discard the persistent sessions
             self._client_id_prefix += f"-{secrets.token_hex(4)}"
         self._required_in_flight = required_in_flight(settings.pipeline.workers, settings.pipeline.batch_size)
         self._topic_filters = [f"$share/{mqtt.group}/{topic}" for topic in mqtt.topics]
@@ -55,7 +57,7 @@ class MqttSource:
             self._make_cleanup_link, lambda: Backoff(mqtt.backoff_min, mqtt.backoff_max)
         )
         self.sessions_not_ended = 0
-        """Sessions that could not be ended though they should have been: after `close`."""
+        """Number of sessions that should have been ended, but could not be. Set by `close`."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._window_estimate = counters.window_estimate = WindowEstimate(65535)
         self._receiving = True
@@ -65,12 +67,12 @@ class MqttSource:
 
     @property
     def connected(self) -> bool:
-        """Whether all links are up, those left out that a broker never let in, and no old session is being drained."""
-        wanted = [link for link in self._links if link.number == 0 or link.connected_once or link.session_expected]
-        return bool(wanted) and all(link.connected for link in wanted) and not self._session_cleaner.busy
+        """True when all links are up and no old session is being drained. Links that a broker never accepted do not count."""
+        expected = [link for link in self._links if link.number == 0 or link.connected_once or link.session_expected]
+        return bool(expected) and all(link.connected for link in expected) and not self._session_cleaner.busy
 
     async def start(self, handler: DeliveryHandler) -> None:
-        """Connect the first link, open as many more as its window calls for, and retire sessions that are no longer configured."""
+        """Connect the first link, open as many more as its window requires, and end sessions that are no longer configured."""
         self._inlet = handler
         if self._registry is not None:
             await open_registry(self._registry)
@@ -96,7 +98,7 @@ class MqttSource:
         self._run_task(self._watch_for_lost_deliveries(self._settings.mqtt.ack_timeout))
 
     def settle(self, tokens: Sequence[AckToken]) -> None:
-        """Acknowledge, link by link; a stalled link that refills at once shows its window."""
+        """Acknowledge link by link. A link that stops and refills at once shows its window."""
         for number, group in groupby(sorted(tokens, key=attrgetter("link")), key=attrgetter("link")):
             link = self._links[number] if number >= 0 else self._session_cleaner.link_by_number(number)
             self._settle_link(link, list(group))
@@ -108,47 +110,48 @@ class MqttSource:
             link.pause()
 
     def resume(self) -> None:
-        """Read again."""
+        """Read from all sockets again."""
         self._paused = False
         for link in (*self._links, *self._session_cleaner.links):
             link.resume()
 
     def stop_receiving(self) -> None:
-        """Hand over nothing more."""
+        """Pass on no more messages."""
         self._receiving = False
         for link in (*self._links, *self._session_cleaner.links):
             link.stop_receiving()
 
     async def drain_and_end_sessions(self) -> None:
-        """Unsubscribe everywhere and return once the sessions are drained: nothing will be left in them.
+        """Unsubscribe all links, and return once the sessions are drained, so that no message stays in them.
 
-        A link that stays away for `pipeline.stop_timeout` is given up: `close` then keeps its session.
+        A link that stays disconnected for `pipeline.stop_timeout` is given up. `close` then keeps its session.
         """
         await asyncio.gather(self._session_cleaner.wait_until_finished(), *map(self._drain_link, self._links))
 
     async def close(self) -> None:
-        """DISCONNECT everywhere; with `on_stop: leave` the sessions end, those at least that are drained."""
+        """Disconnect all links. With `on_stop: leave` the drained sessions are ended."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for_good = self._settings.mqtt.on_stop == "leave"
-        closing = [link.close(end_session=for_good) for link in self._links]
+        end_sessions = self._settings.mqtt.on_stop == "leave"
+        closing = [link.close(end_session=end_sessions) for link in self._links]
         closing += [link.close() for link in self._session_cleaner.links]
         for outcome in await asyncio.gather(*closing, return_exceptions=True):
             if isinstance(outcome, BaseException):
-                logger.error("a link did not close as it should: %s", outcome, extra={"event": "close_failed"})
+                logger.error("a link did not close cleanly: %s", outcome, extra={"event": "close_failed"})
         if self._registry is not None:
-            if for_good:
+            if end_sessions:
                 self.sessions_not_ended = len(self._registry.client_ids()) + self._session_cleaner.sessions_not_ended
             self._registry.close()
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _warn_of_short_expiry(self, granted: int | None) -> None:
-        """CONNACK's Session Expiry Interval (section 3.2.2.3.2, seconds) overrides ours."""
+        """Warn when CONNACK's Session Expiry Interval (section 3.2.2.3.2, seconds), which overrides ours, is shorter."""
         if granted is not None and granted < int(self._base_options.session_expiry):
             logger.warning(
-                "the broker keeps our sessions for %d s only, not for mqtt.session_expiry: longer absences lose what arrives",
+                "the broker keeps sessions for only %d s, less than mqtt.session_expiry: messages that arrive during a longer"
+                " disconnection are lost",
                 granted,
                 extra={"event": "session_expiry", "seconds": granted},
             )
@@ -157,17 +160,20 @@ class MqttSource:
         return f"{self._client_id_prefix}-{number}"
 
     def _count_registered_links(self) -> int:
-        """With `auto`: as many links as it takes that none of the sessions in the registry is left alone."""
+        """Return, for `auto`, the number of links that covers all sessions in the registry."""
         known = set(self._registry.client_ids()) if self._registry else ()
         numbers = range(1, self._settings.mqtt.max_connections)
         return 1 + max((number for number in numbers if self._client_id(number) in known), default=0)
 
     def _links_wanted(self) -> int:
-        """With `auto`: as many links as the window calls for, as far as it is known."""
+        """Return, for `auto`, the number of links that the window requires, as far as it is known."""
         return auto_links(self._window_estimate.window, self._required_in_flight, self._settings.mqtt.max_connections)
 
     async def _open_links(self, count: int) -> None:
-        """Open links until there are `count`. Raises what the first one met; others are tried again: a quota may refuse them."""
+        """Open links until there are `count`.
+
+        Raises the error of a link. With `auto`, links after the first are retried instead, because a quota may refuse them.
+        """
         new = [self._make_subscribed_link(number, count) for number in range(len(self._links), count)]
         self._links += new
         for _, group in groupby(sorted(new, key=_opening_order), key=_opening_order):
@@ -180,7 +186,7 @@ class MqttSource:
                 self._run_task(link.reconnect_forever())
 
     def _make_subscribed_link(self, number: int, count: int) -> Link:
-        if self._auto_connections:  # the first link is opened before its CONNACK says how many there will be
+        if self._auto_connections:  # the first link is opened before its CONNACK shows how many are needed
             count = max(count, self._links_wanted())
         stated = self._settings.mqtt.receive_maximum or receive_maximum_per_link(self._required_in_flight, count)
         options = replace(self._base_options, client_id=self._client_id(number), receive_maximum=stated)
@@ -206,7 +212,7 @@ class MqttSource:
         return link
 
     def _run_task(self, work: Coroutine[None, None, None]) -> None:
-        """A task whose death stops the pipeline."""
+        """Run `work` in a task. Its failure stops the pipeline."""
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
@@ -229,9 +235,10 @@ class MqttSource:
             self._open_more_links(window)
 
     async def _watch_for_lost_deliveries(self, ack_timeout: float) -> None:
-        """A delivery that is owed an answer and that nobody works on is a bug of ours: have the broker send it again.
+        """Reconnect a link when a delivery is unacknowledged and no part of the pipeline works on it.
 
-        A slow database is none: what a writer or the batcher holds is worked on, however old it is.
+        That is a bug, and the broker then sends the message again. A slow database does not cause it: a writer or the batcher
+        works on every delivery that it holds, however old it is.
         """
         oldest: dict[int, AckToken | None] = {}
         while True:
@@ -240,18 +247,18 @@ class MqttSource:
                 token = link.ledger.oldest_unacked
                 if token is not None and token == oldest.get(link.number) and not self._inlet.holds(token):
                     logger.error(
-                        "link %d: a message was forgotten (a bug: please report it); reconnecting",
+                        "link %d: a message was received but never processed (a bug: please report it); reconnecting",
                         link.number,
                         extra={"event": "forgotten", "link": link.number},
                     )
-                    link.reconnect("a message was forgotten")
+                    link.reconnect("a message was received but never processed")
                 oldest[link.number] = token
 
     def _open_more_links(self, previous_estimate: int) -> None:
-        """The window is smaller than we thought: open what it calls for."""
+        """Open the links that are needed because the window is smaller than the estimate."""
         count = self._links_wanted()
         logger.info(
-            "links stop at %d unacknowledged messages (estimate was %d): %d links from now on",
+            "the broker stops at %d unacknowledged messages per link (estimate was %d): using %d links",
             self._window_estimate.window,
             previous_estimate,
             max(count, len(self._links)),
@@ -261,7 +268,7 @@ class MqttSource:
             self._run_task(self._open_links(count))
 
     def _end_stale_sessions(self) -> None:
-        """Sessions that the registries know and the configuration does not: drain and end them, in the background."""
+        """Drain and end, in the background, the sessions that are in the registries but not in the configuration."""
         if self._registry is None:
             return
         ours = {link.options.client_id for link in self._links}
@@ -276,24 +283,32 @@ class MqttSource:
         return self._make_link(number, options, (), registry)
 
     async def _drain_link(self, link: Link) -> None:
-        """For good. `keep` connects again when the connection is lost, and subscribes again, too: then once more."""
+        """Drain the session of a link that is about to end it.
+
+        When the connection is lost, `reconnect_forever` connects and subscribes again. The link is then drained once more.
+        """
         loop = asyncio.get_running_loop()
         seen = loop.time()
         while not link.drained and loop.time() - seen < self._settings.pipeline.stop_timeout:
             if self._registry is not None and self._registry.get(link.options.client_id) is None:
-                return  # it has no session: a quota never let it in
+                return  # it has no session, because a quota never accepted it
             if link.ready:
                 try:
                     await link.drain()
                 except BrokerError as error:
-                    logger.warning("link %d: %s", link.number, error, extra={"event": "drain_failed"})
+                    logger.warning(
+                        "link %d: cannot drain the session: %s", link.number, error, extra={"event": "drain_failed"}
+                    )
                 seen = loop.time()
             else:
                 await asyncio.sleep(0.05)
 
 
 def _opening_order(link: Link) -> int:
-    """Under a quota: the first link gets its place first, then sessions that may hold something, then new ones."""
+    """Return the group in which the link is opened.
+
+    Under a quota the first link connects first, then sessions that may hold messages, then new ones.
+    """
     if link.number == 0:
         return 0
     return 1 if link.session_expected else 2

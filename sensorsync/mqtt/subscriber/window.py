@@ -1,42 +1,49 @@
-"""How many unacknowledged messages a broker sends on one connection, and how many connections that calls for. Pure."""
+"""The number of unacknowledged messages that a broker sends on one connection, and the number of connections that this requires.
+
+This module does no I/O.
+"""
 
 from __future__ import annotations
 
 from math import ceil
 
 REPEATS_REQUIRED = 8
-"""Stops at one count in a row, each refilled at once, before it is believed to be the window."""
+"""Number of stops at one count in a row, each refilled at once, after which the count is taken for the window."""
 MIN_WINDOW = 4
-"""Smaller counts are what a slow stream looks like."""
+"""Smallest count that is taken for a window. A slow stream shows smaller counts."""
 LEAST_LINKS = 16
-"""Links of `mqtt.connections: auto`, however wide the window is.
+"""Minimum number of links with `mqtt.connections: auto`, however wide the window is.
 
-Each session has a queue of its own in the broker, and EMQX kills a session that holds too much, with all that it holds, unless
-`force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }` is set. Without that, and with `mqtt.max_inflight` 1000, a burst
-of 60,000 lost four fifths and more with 4 links, more than half with 8, and nothing with 16, 32 or 64.
+Each session has its own queue in the broker. EMQX kills a session that holds too much, with all its messages, unless
+`force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }` is set. Without that, and with `mqtt.max_inflight` 1000, a
+burst of 60,000 messages lost four fifths and more with 4 links, more than half with 8, and nothing with 16, 32 or 64.
 """
 
 
 def required_in_flight(workers: int, batch_size: int) -> int:
-    """Messages that may be in memory at once: a batch in each writer's hands and one ahead."""
+    """Return the number of messages that may be in memory at once: for each writer one batch in work and one ahead."""
     return 2 * workers * batch_size
 
 
 def receive_maximum_per_link(demand: int, links: int) -> int:
-    """The Receive Maximum that each of `links` connections states, so that all of them together carry `demand`."""
+    """Return the Receive Maximum that each of `links` connections states, so that all of them together carry `demand` messages."""
     return min(65535, max(1, ceil(demand / links)))
 
 
 def links_required(window: int, demand: int, max_links: int) -> int:
-    """Connections that `demand` messages in flight need when each carries `window`; 1 to `most`."""
+    """Return the number of connections, from 1 to `max_links`, for `demand` messages in flight when each connection carries
+    `window`.
+    """
     return max(1, min(max_links, ceil(demand / max(1, window))))
 
 
 def auto_links(window: int, demand: int, most: int) -> int:
-    """Connections of `mqtt.connections: auto`: what `links_required` says, and at least LEAST_LINKS where `most` allows it.
+    """Return the number of connections for `mqtt.connections: auto`.
 
-    A broker that is known to hold any number of messages in one session could do with fewer, and would be told apart here. None is
-    known: nothing in CONNACK says so. A Receive Maximum of 65535 is about what a client may send; it says nothing about a queue.
+    This is the result of `links_required`, and at least LEAST_LINKS where `most` allows it. A broker that is known to hold any
+    number of messages in one session would need fewer connections, and would be distinguished here. No such broker is known,
+    because CONNACK does not state it. A Receive Maximum of 65535 concerns the number of messages that a client may send, and not
+    the size of a queue.
     """
     return max(min(LEAST_LINKS, most), links_required(window, demand, most))
 
@@ -44,22 +51,22 @@ def auto_links(window: int, demand: int, most: int) -> int:
 class WindowEstimate:
     """The delivery window of the links of one source.
 
-    CONNACK's Receive Maximum is the first estimate: formally it is the publisher's window, but on EMQX both are `mqtt.max_inflight`
-    (by default 32).
-    mosquitto states none and still holds back (20 by default). So the estimate is lowered by what is seen: a link that stops at
-    one count again and again, and gets as many more as soon as it acknowledges, stands at its window. A small count alone says
-    nothing: an idle link has one, too.
+    CONNACK's Receive Maximum is the first estimate. Formally it is the publisher's window, but on EMQX both are
+    `mqtt.max_inflight` (by default 32). mosquitto states none and still holds back (20 by default). Therefore observation lowers
+    the estimate: a link has reached its window when it stops at one count again and again, and gets the same number of messages
+    again as soon as it acknowledges. A small count alone proves nothing, because an idle link has one, too.
     """
 
     def __init__(self, initial: int) -> None:
         self.window = initial
         self._stops_by_link: dict[int, tuple[int, int]] = {}
-        """Link -> (count at which it stood when it acknowledged, how many times in a row)."""
+        """Link -> (count of unacknowledged messages when it acknowledged, number of times in a row)."""
 
     def record_ack(self, link: int, *, in_flight: int, refilled_at_once: bool) -> bool:
-        """A link acknowledged when `in_flight` messages stood open on it.
+        """Record that a link acknowledged while `in_flight` messages were unacknowledged on it. Return True if the estimate went
+        down.
 
-        `refilled`: they had come at once after the acknowledgements before. Returns True if the estimate went down.
+        `refilled_at_once`: these messages had arrived at once after the previous acknowledgements.
         """
         count, repeats = self._stops_by_link.get(link, (0, 0))
         if not refilled_at_once or in_flight != count:

@@ -1,1 +1,1 @@
-"""Metrics and health: what the processes of an instance count, merged, for Prometheus; and whether the instance is well."""
+"""Metrics and health of an instance. The counters of its processes are merged for Prometheus."""

@@ -1,4 +1,4 @@
-"""Board: what the processes of one instance have reported, over all their lives, as one."""
+"""The aggregator of the reports of all processes of one instance, restarts included."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from sensorsync.service.metrics.health_probe import HealthProbe
 from sensorsync.service.metrics.process_report import ProcessReport
 
 REPORT_TIMEOUT = 10.0
-"""Seconds after which a process that says nothing counts as hung."""
+"""Seconds without a report after which a process counts as hung."""
 
 
 class MetricsAggregator:
-    """For the event loop's thread; any may ask for the last commit.
+    """The merged reports of the processes of one instance. For the event loop's thread; `last_commit` is for any thread.
 
-    A process that is started again begins at 0: what its predecessors had counted is kept here, so that no counter ever goes back.
-    One that is killed takes with it what it counted after its last report.
+    The counters of a restarted process begin at 0. The aggregator adds the totals of ended processes, so that no counter ever
+    decreases. The counts of a killed process after its last report are lost.
     """
 
     def __init__(self, processes: int, clock: Callable[[], float] = monotonic) -> None:
         self.restarts = 0
         self.probes: Sequence[HealthProbe] = ()
         self.request_report: Callable[[], None] = lambda: None
-        """Called before each look: a process that serves its own numbers reports then."""
+        """A function that is called before each request is answered. A process that serves its own metrics reports then."""
         self.is_stopping: Callable[[], bool] = lambda: False
         self.supervised = processes > 1
         self._processes = processes
@@ -47,13 +47,13 @@ class MetricsAggregator:
         self._last_commit = 0.0
 
     def update(self, process: int, report: ProcessReport) -> None:
-        """Process number `process` reports."""
+        """Store the latest report of process number `process`."""
         self._reports[process] = self._clock(), report
         for _, (at,) in report["values"]["sensorsync_last_commit_timestamp_seconds"]:
             self._last_commit = max(self._last_commit, at)
 
     def process_ended(self, process: int) -> None:
-        """It is gone: its counts stay, its gauges go."""
+        """Add the counters of a process that has ended to the totals, and drop its gauges."""
         if (last := self._reports.pop(process, None)) is not None:
             counts = {
                 name: series for name, series in last[1]["values"].items() if METRICS[name].kind is not MetricKind.GAUGE
@@ -61,45 +61,45 @@ class MetricsAggregator:
             self._ended_totals = _sum_series([self._ended_totals, counts])
 
     def pids(self) -> dict[str, int]:
-        """The processes that run: the value of the label `process` -> process id."""
-        running = {str(process): picture["pid"] for process, (_, picture) in sorted(self._reports.items())}
+        """Return the processes that run: the value of the label `process` -> process id."""
+        running = {str(process): report["pid"] for process, (_, report) in sorted(self._reports.items())}
         return {"supervisor": os.getpid(), **running} if self.supervised else running
 
     @property
     def last_commit(self) -> float:
-        """Unix time of the latest commit that was reported, 0 when there was none."""
+        """Unix time of the latest commit that was reported; 0 when there was none."""
         return self._last_commit
 
     # -- health --------------------------------------------------------------------------------------------------------------
 
     def checks(self) -> dict[str, str | None]:
-        """Each check of /readyz -> what is wrong, None when nothing is."""
+        """Return each check of /readyz -> its problem, None when it passes."""
         failing = dict(self._process_problems())
-        for watch in self.probes:
-            if (problem := watch.problem()) is not None:
-                failing.setdefault(watch.check_name, problem)
+        for probe in self.probes:
+            if (problem := probe.problem()) is not None:
+                failing.setdefault(probe.check_name, problem)
         return {check: failing.get(check) for check in CHECKS}
 
     def _process_problems(self) -> Iterator[tuple[str, str]]:
-        """The last of several about one check counts."""
+        """Yield (check, problem) of all processes. The last of several problems of one check counts."""
         for process in range(self._processes):
             prefix = f"process {process}: " if self.supervised else ""
             if process not in self._reports:
                 yield "processes", f"{prefix}it has not begun, or has ended"
                 continue
-            at, picture = self._reports[process]
+            at, report = self._reports[process]
             if (silent := self._clock() - at) > REPORT_TIMEOUT:
                 yield "processes", f"{prefix}it has said nothing for {silent:.0f}s"
-            yield from ((check, prefix + problem) for check, problem in picture["failing"].items())
+            yield from ((check, prefix + problem) for check, problem in report["failing"].items())
         if self.is_stopping():
             yield "processes", "it is stopping"
 
-    # -- numbers -------------------------------------------------------------------------------------------------------------
+    # -- metrics -------------------------------------------------------------------------------------------------------------
 
     def values(self) -> Values:
-        """Every metric's series, merged."""
-        pictures = {process: picture["values"] for process, (_, picture) in sorted(self._reports.items())}
-        summed = _sum_series([self._ended_totals, *pictures.values()])
+        """Return the merged series of every metric."""
+        reported = {process: report["values"] for process, (_, report) in sorted(self._reports.items())}
+        summed = _sum_series([self._ended_totals, *reported.values()])
         merged: Values = {}
         for name, metric in METRICS.items():
             match metric.merge:
@@ -108,7 +108,7 @@ class MetricsAggregator:
                 case Merge.PROCESS:
                     merged[name] = [
                         ([str(process), *labels], numbers)
-                        for process, values in pictures.items()
+                        for process, values in reported.items()
                         for labels, numbers in values.get(name, [])
                     ]
                 case Merge.MAX:
@@ -125,20 +125,20 @@ class MetricsAggregator:
             "sensorsync_process_restarts_total": unlabelled_series(self.restarts),
             "sensorsync_build_info": [([sensorsync.__version__, platform.python_version()], [1])],
         }
-        for watch in self.probes:
-            values |= watch.values
+        for probe in self.probes:
+            values |= probe.values
         return values
 
 
 def _zero_series(metric: Metric) -> Series:
-    """The series that are there from the start: a rate can be told only of a counter that was seen at 0."""
+    """Return the series that exist from the start. Prometheus computes a rate only from a counter that was scraped at 0."""
     if metric.labels:
         return labelled_series(dict.fromkeys(metric.initial_label_values, 0))
     return [([], [0.0] * (len(metric.buckets) + 2 if metric.kind is MetricKind.HISTOGRAM else 1))]
 
 
 def _sum_series(parts: Iterable[Values]) -> Values:
-    """The series of all parts; those of one name and the same labels added up."""
+    """Return the series of all parts. Series of one name with the same labels are added up."""
     total: dict[str, dict[tuple[str, ...], list[float]]] = {}
     for part in parts:
         for name, series in part.items():

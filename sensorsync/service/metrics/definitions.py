@@ -1,4 +1,4 @@
-"""Every metric, once: the collector, the documentation and the tests of alerts and dashboard all read this table.
+"""The definitions of all metrics. The collector, the documentation and the tests of alerts and dashboard read this table.
 
 Names follow Prometheus's conventions (prometheus.io/docs/practices/naming): base units in the name, `_total` for counters.
 """
@@ -15,18 +15,18 @@ from sensorsync.pipeline.contract import FlushReason
 from sensorsync.pipeline.counters import AGE_BUCKETS, BATCH_SIZE_BUCKETS, DURATION_BUCKETS
 
 Series = list[tuple[list[str], list[float]]]
-"""(The labels' values in order, a list of one number); of a histogram its sum, then its buckets' counts, not cumulated."""
+"""(label values in order, a list of one number). Of a histogram, the list has the sum, then the bucket counts, not cumulated."""
 Values = dict[str, Series]
 """Metric name -> its series."""
 
 
 def unlabelled_series(number: float) -> Series:
-    """The series of a metric without labels."""
+    """Return the series of a metric without labels."""
     return [([], [number])]
 
 
 def labelled_series(numbers: Mapping[str, float]) -> Series:
-    """The series of a metric with one label, by its value."""
+    """Return the series of a metric with one label, from its numbers by label value."""
     return [([label], [number]) for label, number in numbers.items()]
 
 
@@ -39,21 +39,25 @@ class MetricKind(StrEnum):
 
 
 class Merge(StrEnum):
-    """What several processes make of it."""
+    """The way in which the values of several processes are merged."""
 
     SUM = "sum"
-    """Added up, over all lives of all processes."""
+    """The sum over all processes, ended ones included."""
     MAX = "max"
-    """The largest."""
+    """The largest value."""
     PROCESS = "process"
-    """One series for each process that runs, told apart by the label `process`."""
+    """One series for each process that runs, with the label `process`."""
     INSTANCE = "instance"
-    """Of the instance as a whole, known where it is served."""
+    """One value for the whole instance, known to the process that serves the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric. `labels` are those beside `process`, `known` values of its one label that are there from the start, as 0."""
+    """One metric.
+
+    `labels` are those in addition to `process`. `initial_label_values` are the values of its only label whose series exist from the
+    start, as 0.
+    """
 
     name: str
     kind: MetricKind
@@ -65,7 +69,7 @@ class Metric:
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """As they are exposed."""
+        """The labels as they are exposed."""
         return ("process", *self.labels) if self.merge is Merge.PROCESS else self.labels
 
     @property
@@ -102,7 +106,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "stall": "no message has waited longer than `metrics.stall_after` to be stored or parked",
     "refusals": "the database does not refuse every reading",
 }
-"""What /readyz asks -> when it is well."""
+"""Check of /readyz -> the condition under which it passes."""
 
 _METRICS: Final = (
     _counter("messages_received", "Messages taken over from the broker, redeliveries included."),

@@ -1,4 +1,4 @@
-"""The numbers of a board in Prometheus's formats."""
+"""The exposition of the merged metrics in Prometheus's formats."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sensorsync.service.metrics.definitions import METRICS, Metric, MetricKind, 
 
 
 class MetricsCollector(Collector):
-    """Reads the board when it is scraped: between scrapes nothing is spent on Prometheus."""
+    """A collector that reads the aggregator only when it is scraped. Between scrapes Prometheus costs no time."""
 
     def __init__(self, aggregator: MetricsAggregator) -> None:
         self._aggregator = aggregator
 
     def collect(self) -> Iterator[Family]:
-        """Every family that has a series."""
+        """Yield every metric family that has a series."""
         for name, series in self._aggregator.values().items():
             if series:
                 yield _family(METRICS[name], series)
@@ -32,12 +32,12 @@ class MetricsCollector(Collector):
 
 
 def exposition(aggregator: MetricsAggregator, accept: str) -> tuple[bytes, str]:
-    """The page and its content type, by the request's Accept header: OpenMetrics or the text format."""
+    """Return the page and its content type: OpenMetrics or the text format, as the Accept header of the request asks."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MetricsCollector(aggregator))
     try:
         encode, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # a version that is no number
+    except (TypeError, ValueError):  # a version that is not a number
         encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
@@ -58,7 +58,7 @@ def _family(metric: Metric, series: Series) -> Family:
 
 
 def _process_families(pids: dict[str, int]) -> Iterator[Family]:
-    """CPU, memory and files of each process, as the client library reads them, told apart by the label `process`."""
+    """Yield CPU, memory and files of each process, as the client library reads them, with the label `process`."""
     found: dict[str, Family] = {}
     for process, pid in pids.items():
         for family in _families_of_process(pid):
@@ -71,5 +71,5 @@ def _process_families(pids: dict[str, int]) -> Iterator[Family]:
 def _families_of_process(pid: int) -> list[Family]:
     try:
         return list(ProcessCollector(pid=lambda: pid, registry=None).collect())
-    except UnboundLocalError:  # it has just died: the library trips over a zombie's empty limits
+    except UnboundLocalError:  # the process has just ended: the library fails on the empty limits of a zombie
         return []

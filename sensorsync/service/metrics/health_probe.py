@@ -1,4 +1,4 @@
-"""Watch: looks at what lies outside of us, and may hang doing so, in a thread of its own."""
+"""A health probe of an external dependency. It has its own thread, because the check may hang."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final, Self
 from sensorsync.service.metrics.definitions import Values
 
 CHECK_TIMEOUT: Final = 5.0
-"""Seconds that a look may take."""
+"""Seconds that a check may take."""
 _MIN_PAUSE_FACTOR: Final = 20
-"""What takes long (counting a million letters) is done less often: a twentieth of the time at most."""
+"""A slow check (counting a million letters) runs less often: it takes at most about a twentieth of the time."""
 
 
 class HealthProbe:
-    """Calls `look` every `interval` seconds; what it raises is the problem. A context manager: the thread ends with it.
+    """A thread that calls `check` every `interval` seconds. It is a context manager, and the thread ends with it.
 
-    `look` returns values for the board; while it takes longer than `patience` seconds, that is the problem. `close` ends what it has
-    opened, in the same thread.
+    `check` returns values for the aggregator. The exception that it raises is the problem. While it takes longer than `timeout`
+    seconds, that is the problem. `close` closes the resources that it has opened, in the same thread.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class HealthProbe:
 
     def __exit__(self, *_: object) -> None:
         self._stop_event.set()
-        self._thread.join(1.0)  # one that hangs is left behind: it is a daemon
+        self._thread.join(1.0)  # a thread that hangs is abandoned: it is a daemon
 
     def problem(self) -> str | None:
-        """What is wrong, None when nothing is. Any thread may ask."""
+        """Return the problem of the latest check, None when it passed. Any thread may call this."""
         began = self._check_started
         if began is not None and (waited := monotonic() - began) > self._timeout:
             return f"no answer for {waited:.0f}s"
@@ -63,7 +63,7 @@ class HealthProbe:
             pause = self._interval
             try:
                 self.values = self._check()
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is what the check has to tell
+            except Exception as error:  # noqa: BLE001 - any exception is the result of the check
                 self._problem = str(error) or type(error).__name__
             else:
                 self._problem = None

@@ -1,4 +1,4 @@
-"""The picture of one process: its numbers and what is wrong with it, as plain JSON, which a child sends to its supervisor."""
+"""The report of one process: its metrics and its failing checks, as plain JSON, which a child sends to its supervisor."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ _UNLIMITED_WINDOW: Final = 65535
 
 
 class ProcessReport(TypedDict):
-    """One process at one moment."""
+    """The metrics and failing checks of one process at one moment."""
 
     pid: int
     values: Values
     failing: dict[str, str]
-    """Check -> a sentence, for those of its checks that are not well."""
+    """Check -> a description of the problem, for the failing checks."""
 
 
 def process_report(
     counters: PipelineCounters, pool_counters: ConnectionPoolCounters | None, now: float, *, stall_after: float
 ) -> ProcessReport:
-    """What `meter` and `pool` say at `now`, on the event loop's clock; `stall_after` in seconds. For the event loop's thread."""
+    """Return the report at `now`, in seconds on the event loop's clock. For the event loop's thread.
+
+    A message that waits for longer than `stall_after` seconds fails the check `stall`.
+    """
     oldest = counters.oldest_arrival()
     age = 0.0 if oldest is None else max(0.0, now - oldest)
     return {
@@ -57,9 +60,9 @@ def _failing_checks(counters: PipelineCounters, age: float, stall_after: float) 
 
 def _values(counters: PipelineCounters, pool_counters: ConnectionPoolCounters | None, age: float) -> Values:
     writers = list(counters.writers)
-    kept: Counter[tuple[str, str]] = Counter()
+    retries: Counter[tuple[str, str]] = Counter()
     for writer in writers:
-        kept.update(dict(writer.retries_by_cause))  # a copy: its thread goes on counting
+        retries.update(dict(writer.retries_by_cause))  # a copy, because the writer's thread continues to count
     values: Values = {
         "sensorsync_messages_received_total": unlabelled_series(counters.received),
         "sensorsync_messages_resent_total": unlabelled_series(counters.resends),
@@ -67,7 +70,7 @@ def _values(counters: PipelineCounters, pool_counters: ConnectionPoolCounters | 
         "sensorsync_rows_redelivered_total": unlabelled_series(counters.redelivered_rows),
         "sensorsync_messages_parked_total": labelled_series(counters.parked_by_reason),
         "sensorsync_batches_total": labelled_series({str(reason): count for reason, count in counters.flushes.items()}),
-        "sensorsync_batches_kept_total": [([str(cause), errno], [count]) for (cause, errno), count in kept.items()],
+        "sensorsync_batches_kept_total": [([str(cause), errno], [count]) for (cause, errno), count in retries.items()],
         "sensorsync_batch_size_messages": _sum_histograms([counters.batch_sizes]),
         "sensorsync_batch_duration_seconds": _sum_histograms(writer.batch_seconds for writer in writers),
         "sensorsync_commit_duration_seconds": _sum_histograms(writer.commit_seconds for writer in writers),
@@ -103,6 +106,6 @@ def _values(counters: PipelineCounters, pool_counters: ConnectionPoolCounters | 
 
 
 def _sum_histograms(histograms: Iterable[Histogram]) -> Series:
-    """One histogram of several with the same buckets; no series when there are none."""
-    pictures = [histogram.sum_and_counts() for histogram in histograms]
-    return [([], [sum(numbers) for numbers in zip(*pictures, strict=True)])] if pictures else []
+    """Return the sum of several histograms with the same buckets; no series when there is no histogram."""
+    summed = [histogram.sum_and_counts() for histogram in histograms]
+    return [([], [sum(numbers) for numbers in zip(*summed, strict=True)])] if summed else []

@@ -1,7 +1,7 @@
 """The HTTP server of /metrics, /healthz and /readyz, on the event loop.
 
-That it answers shows that the loop is alive. It reads one small request a connection, answers and closes; a client that is slow in
-either is dropped, and nobody waits for it.
+An answer shows that the loop is alive. The server reads one small request for each connection, answers and closes the connection.
+A client that sends or receives too slowly is disconnected, and nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sensorsync.service.metrics.exposition import exposition
 logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT: Final = 5.0
-"""Seconds for a client to send its request and to take the answer."""
+"""Seconds for a client to send its request and to receive the answer."""
 MAX_CONNECTIONS: Final = 32
-"""Connections at once; what comes above is closed."""
+"""Maximum number of open connections. Further ones are closed at once."""
 _MAX_HEADER_BYTES: Final = 8192
 _TEXT_PLAIN: Final = "text/plain; charset=utf-8"
 
 
 class HttpResponse(NamedTuple):
-    """What is answered to one request."""
+    """The response to one request."""
 
     status: HTTPStatus
     content_type: str
@@ -42,7 +42,7 @@ class HttpResponse(NamedTuple):
 
 @asynccontextmanager
 async def metrics_server(listen: str, aggregator: MetricsAggregator) -> AsyncIterator[None]:
-    """Serve `board` on HOST:PORT for as long as the block lasts. ConfigurationError when nothing can listen there."""
+    """Serve `aggregator` on HOST:PORT until the block ends. Raises ConfigurationError when the address cannot be used."""
     host, port = parse_listen_address(listen)
     clients: set[asyncio.Task[None]] = set()
 
@@ -53,7 +53,7 @@ async def metrics_server(listen: str, aggregator: MetricsAggregator) -> AsyncIte
 
         def ended(task: asyncio.Task[None]) -> None:
             clients.discard(task)
-            writer.transport.abort()  # here, for a task that is cancelled before it begins, too
+            writer.transport.abort()  # here, so that it also runs for a task that is cancelled before it starts
 
         task = asyncio.get_running_loop().create_task(_handle_client(aggregator, reader, writer))
         clients.add(task)
@@ -83,17 +83,19 @@ async def _handle_client(
 ) -> None:
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT):
-            with suppress(OSError, EOFError, asyncio.LimitOverrunError):  # gone, or no HTTP
+            with suppress(
+                OSError, EOFError, asyncio.LimitOverrunError
+            ):  # the client disconnected, or it does not speak HTTP
                 writer.write(_response_bytes(aggregator, await reader.readuntil(b"\r\n\r\n")))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
     except TimeoutError:
-        logger.debug("a client of metrics.listen was too slow", extra={"event": "metrics_client_slow"})
+        logger.debug("a client of metrics.listen timed out", extra={"event": "metrics_client_slow"})
 
 
 def _response_bytes(aggregator: MetricsAggregator, head: bytes) -> bytes:
-    """The whole answer to a request whose line and headers are `head`."""
+    """Return the complete response to a request whose request line and headers are `head`."""
     line, _, rest = head.partition(b"\r\n")
     method = b"GET"
     try:
@@ -116,7 +118,7 @@ def _response_bytes(aggregator: MetricsAggregator, head: bytes) -> bytes:
 
 
 def handle_request(aggregator: MetricsAggregator, target: str, accept: str = "") -> HttpResponse:
-    """What is at `target`, a path that may have a query."""
+    """Return the response for `target`, a path that may have a query."""
     match target.partition("?")[0]:
         case "/metrics":
             aggregator.request_report()

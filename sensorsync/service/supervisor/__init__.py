@@ -1,4 +1,4 @@
-"""Several processes of one instance: started, watched, started again, ended together. No message passes through here."""
+"""The supervision of several processes of one instance: start, restart and joint stop. No message passes through here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One life of one process: started with its handover, its log heard line by line, its end."""
+"""One child process. It is started with its configuration, its log is read line by line, and its exit is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 PROGRAM = (sys.executable, "-m", "sensorsync")
 MAX_LINE_BYTES = 1 << 20
-"""Longest line that is read from a process, in bytes."""
+"""Maximum length of a line that is read from a process, in bytes."""
 LogEntry = dict[str, Any]
 """One line of a process's JSON log."""
 _REQUIRED_KEYS = frozenset({"ts", "level", "logger", "message", "event"})
@@ -29,34 +29,35 @@ _LOG_RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 
 @dataclass(frozen=True, slots=True)
 class ExitReport:
-    """How a life ended."""
+    """The exit of a child process."""
 
     exit_code: int
-    """Negative: the signal that ended it."""
+    """The exit code. A negative one is the signal that terminated the process."""
     connected: bool
-    """Whether it was ever subscribed."""
+    """True when it was connected and subscribed at any time."""
     stopped_by: str | None
-    """What it says why it stopped; None when it died."""
+    """The reason that the process reported for its stop; None when it crashed."""
     problems: tuple[Problem, ...]
     last_log_lines: str
     seconds: float
 
     @property
     def description(self) -> str:
-        """What happened, for people."""
+        """The exit as text for people."""
         how = (
-            f"was ended by {signal.Signals(-self.exit_code).name}"
+            f"was terminated by {signal.Signals(-self.exit_code).name}"
             if self.exit_code < 0
-            else f"ended with {self.exit_code}"
+            else f"exited with code {self.exit_code}"
         )
         why = self.problems[0].message if self.problems else self.last_log_lines
         return f"{how}: {why}" if why else how
 
 
 class ChildProcess:
-    """Process `number`, from its start to its end.
+    """The child process with this `number`, from its start to its exit.
 
-    `handle_record` gets its status records; everything else that it logs is logged here, under its number.
+    `on_record` is called with its status, metrics and connection records. Its other log records are logged again here, under its
+    number.
     """
 
     def __init__(self, number: int, config_line: bytes, on_record: Callable[[int, LogEntry], None]) -> None:
@@ -72,11 +73,11 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None before it was started."""
+        """Its process id; None before it is started."""
         return self._process.pid if self._process else None
 
     async def run(self, program: Sequence[str] = PROGRAM) -> ExitReport:
-        """Start it and return once it has ended and all that it said is read. Must be called on the main thread."""
+        """Start the process, and return once it has exited and its log is read to the end. Must be called on the main thread."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         words = [*program, "--log-format", "json", "subscribe", "--process", str(self.number)]
@@ -86,16 +87,16 @@ class ChildProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # a Ctrl-C of the terminal reaches only us
+                start_new_session=True,  # a Ctrl-C in the terminal reaches only the supervisor
                 limit=MAX_LINE_BYTES,
             )
-        except OSError as error:  # no process or memory to be had at the moment: no reason to give up the others
+        except OSError as error:  # no free process or memory; the other processes continue
             return ExitReport(ExitCode.UNEXPECTED, False, None, (), f"it could not be started: {error}", 0.0)
         try:
             if self._pending_signal is not None:
                 self.send_signal(self._pending_signal)
             assert process.stdin is not None and process.stderr is not None  # noqa: PT018, S101 - they are pipes
-            with suppress(ConnectionError):  # it died at once: its end tells why
+            with suppress(ConnectionError):  # it exited at once; its exit report has the reason
                 process.stdin.write(self._config_line)
                 await process.stdin.drain()
             await self._read_log(process.stderr)
@@ -109,7 +110,7 @@ class ChildProcess:
         )
 
     def send_signal(self, signum: signal.Signals) -> None:
-        """Send it a signal, if it runs; one that is only being started gets it then."""
+        """Send a signal to the process if it runs. A process that is just being started gets it after its start."""
         if self._process is None:
             self._pending_signal = signum
         elif self._process.returncode is None:
@@ -120,7 +121,7 @@ class ChildProcess:
         while True:
             try:
                 line = await stream.readline()
-            except ValueError:  # longer than the limit: a part of it is gone, the next lines are whole again
+            except ValueError:  # longer than the limit: a part of it is lost, the next lines are complete
                 continue
             if not line:
                 return
@@ -132,7 +133,7 @@ class ChildProcess:
         except ValueError:
             record = None
         if not isinstance(record, dict) or not record.keys() >= _REQUIRED_KEYS:
-            self._last_log_lines.append(text)  # not from our log: the interpreter itself complains
+            self._last_log_lines.append(text)  # not a log record, but output of the interpreter
             logger.warning("[P%d] %s", self.number, text, extra={"process_number": self.number})
             return
         match record["event"]:
@@ -153,10 +154,12 @@ class ChildProcess:
         self._forward_record(record)
 
     def _forward_record(self, record: LogEntry) -> None:
-        """Log it as if it were ours, at its own time and under its own logger."""
+        """Log a record of the child under its own logger and with its own time."""
         level = logging.getLevelNamesMapping().get(record["level"], logging.INFO)
         target = logging.getLogger(record["logger"])
-        if not target.isEnabledFor(level):  # processes log INFO at least, so that we hear of them
+        if not target.isEnabledFor(
+            level
+        ):  # child processes log INFO at least, so that the supervisor gets the records it needs
             return
         made = target.makeRecord(target.name, level, "", 0, f"[P{self.number}] {record['message']}", (), None)
         made.created = datetime.fromisoformat(record["ts"]).timestamp()

@@ -1,8 +1,8 @@
-"""What a supervisor hands to a process that it starts: the settings, secrets included, as one line on its standard input.
+"""The configuration that a supervisor passes to a child process: the settings and secrets, as one line on its standard input.
 
-Neither the command line nor the environment is a place for secrets: other users can read the one, and children inherit the other. And
-a process that is started again after a week must get the settings of its siblings, whatever the configuration file says by then.
-The pipe stays open: its end tells the process that its parent is gone, where the kernel does not.
+Neither the command line nor the environment is safe for secrets: other users can read the first, and children inherit the second.
+Also, a process that is restarted after a week must get the same settings as its siblings, even if the configuration file was changed.
+The pipe stays open. Where the kernel does not signal the death of the parent, the process detects it by the end of the pipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sensorsync.runtime.process import set_parent_death_signal
 
 @dataclass(frozen=True, slots=True)
 class ProcessConfig:
-    """All that one process of an instance needs to know. `until_idle` in seconds."""
+    """The configuration of one child process of an instance. `until_idle` is in seconds."""
 
     settings: Settings
     parent_pid: int
@@ -32,35 +32,35 @@ class ProcessConfig:
     until_idle: float | None = None
 
     def to_json_line(self) -> bytes:
-        """The line that `receive` reads."""
+        """Return the line that `receive_config` reads."""
         settings = self.settings.model_dump()
         for section in (settings["mqtt"], settings["database"]):
-            section["password_file"] = None  # the password goes along itself
+            section["password_file"] = None  # the password itself is included
         document = {"settings": settings, "parent": self.parent_pid, "until_idle": self.until_idle}
         return json.dumps(document, default=_json_default).encode() + b"\n"
 
 
 def receive_config(stream: BinaryIO) -> ProcessConfig:
-    """Read the handover; from then on this process does not outlive its parent.
+    """Read the configuration from `stream`. From then on this process ends when its parent ends.
 
-    Raises UsageError when nobody hands over anything.
+    Raises UsageError when the line is not a configuration, because a supervisor did not start this process.
     """
     try:
-        handover = parse_config(stream.readline())
+        config = parse_config(stream.readline())
     except (ValueError, KeyError, TypeError):
-        # No cause: pydantic's error and the line hold secrets.
+        # `from None`, because pydantic's error and the line contain secrets.
         raise UsageError(
             "--process is for the processes that `subscribe --processes` starts, not for people."
         ) from None
-    # SIGKILL: a softer end could take as long as the database does, and a supervisor that is started again finds its locks taken.
-    # What is unacknowledged, the broker sends again.
-    set_parent_death_signal(handover.parent_pid, signal.SIGKILL)
+    # SIGKILL, because a graceful end could take as long as the database does, and a restarted supervisor would find the locks taken.
+    # The broker sends unacknowledged messages again.
+    set_parent_death_signal(config.parent_pid, signal.SIGKILL)
     threading.Thread(target=_exit_when_closed, args=(stream.fileno(),), name="lifeline", daemon=True).start()
-    return handover
+    return config
 
 
 def parse_config(line: bytes) -> ProcessConfig:
-    """What `Handover.line` made a line of. Raises ValueError, KeyError or TypeError when it is none."""
+    """Return the configuration from `ProcessConfig.to_json_line`. Raises ValueError, KeyError or TypeError for any other line."""
     document = json.loads(line)
     return ProcessConfig(Settings.model_validate(document["settings"]), int(document["parent"]), document["until_idle"])
 

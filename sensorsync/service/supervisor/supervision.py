@@ -1,7 +1,7 @@
-"""The supervisor: keeps N processes of one instance running, and ends them together.
+"""The supervisor, which keeps N processes of one instance running and stops them together.
 
-It has no part in the way of the data, but reads what they log. When it dies, they die, and the broker sends again what they had not
-acknowledged.
+No message passes through it; it only reads the logs of the processes. When the supervisor dies, they die, and the broker sends their
+unacknowledged messages again.
 """
 
 from __future__ import annotations
@@ -25,54 +25,53 @@ from sensorsync.service.supervisor.totals import ProcessTotals
 logger = logging.getLogger(__name__)
 
 STATUS_INTERVAL = 0.5
-"""How often a process tells its status at least."""
+"""Maximum number of seconds between two status reports of a process."""
 RESTART_DELAYS = (0.5, 30.0)
-"""The first and the longest wait before a process is started again."""
+"""The first and the longest delay before a process is restarted, in seconds."""
 KILL_DELAY = 10.0
-"""How long after the deadline that a process keeps itself it is killed."""
+"""Seconds after `pipeline.stop_timeout`, the deadline that a process keeps itself, at which it is killed."""
 STABLE_AFTER = 60.0
-"""A process that lived for so long has not crashed because of how it was started: the back-off begins anew."""
+"""Seconds of running after which a crash is not attributed to the start. The back-off begins again then."""
 CRASH_LOOP_THRESHOLD = 3
-"""Crashes in a row that make a crash loop."""
+"""The number of consecutive crashes that count as a crash loop."""
 _PERMANENT_FAILURES = frozenset({ExitCode.USAGE, ExitCode.BROKER, ExitCode.DATABASE})
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisionResult:
-    """How it all ended."""
+    """The result of the supervision, after all processes have ended."""
 
     exit_code: ExitCode
     problems: tuple[Problem, ...]
     restarts: int
     failed: bool
-    """A process could not do its work, for a reason that only a person can mend."""
+    """True when a process failed for a reason that only a person can fix."""
 
 
 @dataclass(eq=False, slots=True)
 class _ProcessSlot:
-    """One process over all its lives."""
+    """One process number, whose process may be restarted several times."""
 
     number: int
     child: ChildProcess | None = None
-    """None while it does not run."""
+    """The process; None while it does not run."""
     ever_connected: bool = False
     finished: bool = False
-    """It ended by itself, having done what it was asked for."""
+    """True when it ended by itself after it had completed its work."""
     consecutive_crashes: int = 0
-    """In a row."""
     last_exit_code: int = 0
     stop_requested: bool = False
-    """It was told to end."""
+    """True when it was requested to stop."""
     started_while_stopping: bool = False
-    """Its present life began when all were told to end already."""
+    """True when its current process was started while all were being stopped."""
     backoff: Backoff = field(default_factory=lambda: Backoff(*RESTART_DELAYS))
 
 
 class Supervisor:
-    """Runs `settings.pipeline.processes` processes until they have ended, or `stop`.
+    """A supervisor of `settings.pipeline.processes` processes, until they have ended or a stop is requested.
 
-    A process that crashes is started again with back-off, and the others go on. One that cannot do its work from the beginning (exit
-    codes 2, 3, 4), or whose sessions somebody else has (6), ends them all. `changed` is called after each status.
+    A process that crashes is restarted with back-off, and the others continue. A process that fails before it has ever connected
+    (exit codes 2, 3, 4), or whose sessions another program has (6), stops all of them. `on_status` is called after each status.
     """
 
     def __init__(
@@ -102,22 +101,22 @@ class Supervisor:
 
     @property
     def running(self) -> int:
-        """How many processes run and are connected."""
-        return sum(member.child is not None and member.child.connected.is_set() for member in self._slots)
+        """The number of processes that run and are connected."""
+        return sum(slot.child is not None and slot.child.connected.is_set() for slot in self._slots)
 
     async def run(self, stop: GracefulShutdown) -> SupervisionResult:
-        """Start them and return once all have ended."""
+        """Start all processes and return once all have ended."""
         self._stop = stop
         self._aggregator.is_stopping = lambda: stop.requested
         ender = asyncio.create_task(self._stop_all())
-        keepers = [asyncio.create_task(self._run_with_restarts(member)) for member in self._slots]
+        runners = [asyncio.create_task(self._run_with_restarts(slot)) for slot in self._slots]
         try:
-            await asyncio.gather(*keepers)
+            await asyncio.gather(*runners)
         finally:
-            for task in (ender, *keepers):
+            for task in (ender, *runners):
                 task.cancel()
-            await asyncio.gather(ender, *keepers, return_exceptions=True)
-        stop.request("idle")  # nobody else asked: so they ended by themselves
+            await asyncio.gather(ender, *runners, return_exceptions=True)
+        stop.request("idle")  # it counts only without an earlier request: then they ended by themselves
         if self._failure is not None:
             return SupervisionResult(*self._failure, self._restarts, failed=True)
         code = ExitCode.INCOMPLETE if self._incomplete else ExitCode.OK
@@ -125,45 +124,45 @@ class Supervisor:
 
     @property
     def _is_ending_sessions(self) -> bool:
-        """Whether the end takes the sessions' content out first."""
+        """True when the stop drains the sessions and ends them."""
         return self._ends_sessions_on_stop and self._failure is None
 
     # -- one process ---------------------------------------------------------------------------------------------------------
 
     async def _run_with_restarts(self, slot: _ProcessSlot) -> None:
         while True:
-            end = await self._run_once(slot)
-            if self._is_final_exit(slot, end):
+            exit_report = await self._run_once(slot)
+            if self._is_final_exit(slot, exit_report):
                 return
             delay = slot.backoff.next_delay()
-            self._report_crash(slot, end, delay)
+            self._report_crash(slot, exit_report, delay)
             if await self._stop_requested_within(delay) and not self._is_ending_sessions:
                 return
             self._restarts += 1
             self._aggregator.restarts = self._restarts
 
     async def _run_once(self, slot: _ProcessSlot) -> ExitReport:
-        life = slot.child = ChildProcess(slot.number, self._config_line, self._on_record)
-        running = asyncio.create_task(life.run(self._program))
+        child = slot.child = ChildProcess(slot.number, self._config_line, self._on_record)
+        running = asyncio.create_task(child.run(self._program))
         try:
             slot.started_while_stopping = self._stop.requested
             if self._stop.requested:
                 self._terminate(slot)
-            end = await running
+            exit_report = await running
         finally:
             running.cancel()
             slot.child = None
         self._totals.process_ended(slot.number)
         self._aggregator.process_ended(slot.number)
-        slot.last_exit_code = end.exit_code
-        slot.ever_connected |= end.connected
-        if end.seconds >= STABLE_AFTER:
+        slot.last_exit_code = exit_report.exit_code
+        slot.ever_connected |= exit_report.connected
+        if exit_report.seconds >= STABLE_AFTER:
             slot.backoff.reset()
             slot.consecutive_crashes = 0
-        return end
+        return exit_report
 
     def _is_final_exit(self, slot: _ProcessSlot, exit_report: ExitReport) -> bool:
-        """Whether that was its last life; what it means for the whole is noted."""
+        """Return True when the process is not to be restarted, and record the effect on the result."""
         if self._stop.requested:
             return self._is_final_exit_while_stopping(slot, exit_report)
         if exit_report.exit_code in {ExitCode.OK, ExitCode.INCOMPLETE} and exit_report.stopped_by == "idle":
@@ -172,7 +171,7 @@ class Supervisor:
             return True
         if (
             self._until_idle is not None and slot.consecutive_crashes + 1 >= CRASH_LOOP_THRESHOLD
-        ):  # a run that is meant to end
+        ):  # a run that has to end
             self._incomplete.append(_exit_problem(slot, exit_report))
             return True
         refused = exit_report.exit_code in _PERMANENT_FAILURES and not slot.ever_connected
@@ -193,25 +192,25 @@ class Supervisor:
             and not (exit_report.connected or slot.started_while_stopping)
             and exit_report.exit_code >= 0
         ):
-            return False  # it failed on its way to its sessions: as much as one that was down, it has one life more to leave
+            return False  # it failed before it had its sessions: it is restarted once to end them, as one that was down
         if exit_report.exit_code == ExitCode.INCOMPLETE:
             self._incomplete += exit_report.problems or (_exit_problem(slot, exit_report),)
         elif exit_report.exit_code != -signal.SIGTERM or exit_report.connected or self._ends_sessions_on_stop:
             self._incomplete.append(_exit_problem(slot, exit_report))
-        # else it was told to end before it had begun
+        # Otherwise it was requested to stop before it had started.
         return True
 
     def _cannot_recover(self) -> bool:
-        """Nobody works any more, and none of them for a reason that goes away by itself."""
-        never = not any(member.ever_connected for member in self._slots)
+        """Return True when no process runs, and each has ended for a reason that does not resolve itself."""
+        never = not any(slot.ever_connected for slot in self._slots)
         return all(
-            member.child is None
+            slot.child is None
             and (
-                member.finished
-                or member.last_exit_code in _PERMANENT_FAILURES
-                or (never and member.last_exit_code == ExitCode.UNEXPECTED)
+                slot.finished
+                or slot.last_exit_code in _PERMANENT_FAILURES
+                or (never and slot.last_exit_code == ExitCode.UNEXPECTED)
             )
-            for member in self._slots
+            for slot in self._slots
         )
 
     def _report_crash(self, slot: _ProcessSlot, exit_report: ExitReport, delay: float) -> None:
@@ -219,7 +218,7 @@ class Supervisor:
         extra = {"process_number": slot.number, "exit_code": exit_report.exit_code, "crashes": slot.consecutive_crashes}
         if slot.consecutive_crashes < CRASH_LOOP_THRESHOLD:
             logger.error(
-                "process %d %s; it is started again in %.1fs",
+                "process %d %s; restart in %.1fs",
                 slot.number,
                 exit_report.description,
                 delay,
@@ -227,7 +226,7 @@ class Supervisor:
             )
         else:
             logger.critical(
-                "process %d keeps crashing, %d times in a row; it %s; the others go on; next start in %.1fs",
+                "process %d crashed %d times in a row; it %s; the other processes continue; next restart in %.1fs",
                 slot.number,
                 slot.consecutive_crashes,
                 exit_report.description,
@@ -248,9 +247,9 @@ class Supervisor:
             self._stop.request("max-messages")
 
     def _on_connected(self, slot: _ProcessSlot) -> None:
-        news = not slot.ever_connected
+        first_time = not slot.ever_connected
         slot.ever_connected = True
-        if news and all(one.ever_connected for one in self._slots):
+        if first_time and all(one.ever_connected for one in self._slots):
             count = len(self._slots)
             logger.info("all %d processes are connected", count, extra={"event": "all_connected", "processes": count})
         if slot.stop_requested:
@@ -259,19 +258,24 @@ class Supervisor:
     # -- the end -------------------------------------------------------------------------------------------------------------
 
     async def _stop_all(self) -> None:
-        """Once asked: all get SIGTERM, and keep the deadline themselves. Leaving for good has none: it takes what it takes."""
+        """Stop all processes with SIGTERM once a stop is requested, and kill those that miss the deadline.
+
+        They keep the deadline themselves. There is no deadline for connected processes that end their sessions.
+        """
         await self._stop.wait()
-        for member in self._slots:
-            self._terminate(member)
+        for slot in self._slots:
+            self._terminate(slot)
         await asyncio.sleep(self._settings.pipeline.stop_timeout + KILL_DELAY)
-        for member in self._slots:
-            if member.child is None or (self._is_ending_sessions and member.child.connected.is_set()):
+        for slot in self._slots:
+            if slot.child is None or (self._is_ending_sessions and slot.child.connected.is_set()):
                 continue
-            logger.error("process %d does not end: killed", member.number, extra={"event": "process_killed"})
-            member.child.send_signal(signal.SIGKILL)
+            logger.error(
+                "process %d did not stop in time and was killed", slot.number, extra={"event": "process_killed"}
+            )
+            slot.child.send_signal(signal.SIGKILL)
 
     def _terminate(self, slot: _ProcessSlot) -> None:
-        """Ask it to end; one that is to leave for good must have come to its sessions first."""
+        """Request a process to stop. A process that has to end its sessions gets the signal only once it is connected to them."""
         slot.stop_requested = True
         if slot.child is not None and (not self._is_ending_sessions or slot.child.connected.is_set()):
             slot.child.send_signal(signal.SIGTERM)
@@ -286,7 +290,10 @@ class Supervisor:
 
 
 def _child_settings(settings: Settings) -> Settings:
-    """What a process gets: it tells us how it is more often than we tell people, in JSON, however quiet we are."""
+    """Return the settings of a child process.
+
+    It reports its status more often than the supervisor logs it, in JSON, and at INFO at least even when the supervisor logs less.
+    """
     pipeline, log = settings.pipeline, settings.log
     level = log.level if log.level == "DEBUG" else "INFO"
     return settings.model_copy(

@@ -1,4 +1,4 @@
-"""The status of several processes, over all their lives, as one."""
+"""The combined status of several processes, restarts included."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ _EMPTY_SNAPSHOT = Snapshot(**_NO_COUNTS, new=0, rate=0.0, latency=0.0, first_arr
 
 
 class ProcessTotals:
-    """Counts as a `PipelineCounters` does, from the status lines of processes. One that is started again begins at 0:
-    its past is kept here.
+    """The sums of the status records of all processes, with the same values as `PipelineCounters`.
 
-    A process that is killed takes with it what it counted after its last line. The rows are in the database all the same, and come
-    again as duplicates.
+    The counters of a restarted process begin at 0, so the totals of its earlier runs are added here. The counts of a killed process
+    after its last record are lost. Its rows are in the database all the same, and arrive again as duplicates.
     """
 
     def __init__(self, now: float) -> None:
@@ -48,34 +47,34 @@ class ProcessTotals:
         self._latency_count = 0
 
     def update(self, number: int, record: Mapping[str, Any]) -> None:
-        """Process `number` reports: `record` has the fields of a `Snapshot`."""
+        """Store the latest status of process `number`. `record` has the fields of a `Snapshot`."""
         status = Snapshot(**{name: record[name] for name in _SNAPSHOT_FIELDS})
         self._running_snapshots[number] = status
         self._latency_sum += status.latency * status.new
         self._latency_count += status.new
 
     def process_ended(self, number: int) -> None:
-        """Process `number` is gone: what it held, the broker has."""
+        """Add the counts of a process that has ended to the totals. The broker still has the messages that it held."""
         if (last := self._running_snapshots.pop(number, None)) is not None:
             nothing_now: dict[str, Any] = {"queue_depth": 0, "links": 0, "in_flight": 0, "window": 0}
             self._ended_totals = _sum_snapshots([self._ended_totals, replace(last, **nothing_now)])
 
     def running_snapshots(self) -> Mapping[int, Snapshot]:
-        """What each process reported last, of those that run."""
+        """Return the latest snapshot of each process that runs, by number."""
         return self._running_snapshots
 
     @property
     def settled(self) -> int:
-        """Stored or parked."""
+        """Messages that are stored or parked."""
         return self._ended_totals.settled + sum(status.settled for status in self._running_snapshots.values())
 
     @property
     def rows_since_report(self) -> int:
-        """Landed since the last report."""
+        """Rows committed since the last report."""
         return self._rows_stored - self._interval_start_rows
 
     def snapshot(self, now: float) -> Snapshot:
-        """A picture; it changes nothing."""
+        """Return a snapshot of the totals, without starting a new interval."""
         return replace(
             _sum_snapshots([self._ended_totals, *self._running_snapshots.values()]),
             new=self.rows_since_report,
@@ -84,11 +83,11 @@ class ProcessTotals:
         )
 
     def take_interval_snapshot(self, now: float) -> Snapshot:
-        """A picture for a report: the interval for `new`, `rate` and `latency` begins anew."""
-        picture = self.snapshot(now)
+        """Return a snapshot for a report, and start a new interval for `new`, `rate` and `latency`."""
+        snapshot = self.snapshot(now)
         self._interval_start, self._interval_start_rows = now, self._rows_stored
         self._latency_sum, self._latency_count = 0.0, 0
-        return picture
+        return snapshot
 
     @property
     def _rows_stored(self) -> int:

@@ -1,4 +1,4 @@
-"""Rows to compare a refused one with: if the same table accepts another row at the same moment, it is no outage."""
+"""Rows to compare a refused one with: if the same table accepts another row at the same moment, there is not an outage."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _LIMIT_RULES: Final[Mapping[str, tuple[str, str]]] = {
     "max_user_connections": ("connections at once", "MAX_USER_CONNECTIONS 0, or lower database.pool_size"),
     "max_statement_time": ("the time of a statement", "MAX_STATEMENT_TIME 0"),
 }
-"""The name of the limit in error 1226 (it is not translated) -> what it counts, and what ALTER USER has to say."""
+"""The name of the limit in error 1226 (it is not translated) -> what it counts, and the clause of ALTER USER."""
 
 
 class Phase(StrEnum):

@@ -22,7 +22,7 @@ class ErrorAction(StrEnum):
     TOO_LARGE = "too_large"
     """The transaction is larger than the server allows: try its halves. A row that alone is too large is rejected."""
     UNKNOWN = "unknown"
-    """The number does not tell: the row is at fault only if it fails again and again while other rows like it are accepted."""
+    """The number does not show whose fault it is. The row is at fault only if it fails again and again while others are accepted."""
 
 
 class ErrorRule(NamedTuple):

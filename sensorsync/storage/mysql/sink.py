@@ -199,7 +199,7 @@ class MySqlSink:
         action = diagnosis.rule.action
         usable = lease.rollback() and not diagnosis.connection_lost
         if not usable or action in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
-            self._discard_lease(lease)  # the primary may have moved, rights may have changed: connect anew
+            self._discard_lease(lease)  # the primary may have moved, privileges may have changed: reconnect
         if diagnosis.errno in STATEMENT_TIMEOUTS:
             # The time counts per statement, not per transaction.
             self._max_rows = max(1, min(self._max_rows, len(rows)) // 2)
@@ -253,7 +253,7 @@ class MySqlSink:
             lease.begin()
             with lease.connection.cursor() as cursor:
                 cursor.execute(statement)
-        except Exception:  # noqa: BLE001 - whatever it is, it is no evidence against another row
+        except Exception:  # noqa: BLE001 - any failure means that the row was not accepted
             if not lease.rollback():
                 self._discard_lease(lease)
             return False

@@ -13,7 +13,7 @@ Load = Callable[..., LoadedSettings]
 
 @pytest.fixture(autouse=True)
 def no_system_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The machine's own /etc/sensorsync/config.yaml has no part in a test."""
+    """Keep the machine's own /etc/sensorsync/config.yaml out of the tests."""
     monkeypatch.setattr(yaml_file, "SYSTEM_FILE", tmp_path / "etc" / "config.yaml")
 
 

@@ -1,4 +1,4 @@
-"""Credentials that would travel in the clear are told of, and only those."""
+"""Credentials that would travel unencrypted are reported, and no others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def settings(**values: Any) -> Settings:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"])
-def test_what_stays_on_this_machine_is_no_exposure(host: str) -> None:
+def test_loopback_credentials_are_not_reported_as_cleartext(host: str) -> None:
     assert is_loopback(host)
     assert broker_cleartext_credentials(settings(mqtt={"host": host, "password": "x"})) == []
     assert (
@@ -29,21 +29,21 @@ def test_every_other_host_is_another_machine(host: str) -> None:
     assert not is_loopback(host)
 
 
-def test_a_broker_password_without_tls_is_told() -> None:
+def test_a_broker_password_without_tls_is_reported() -> None:
     (warning,) = broker_cleartext_credentials(settings(mqtt={"host": "far", "username": "me", "password": "marker"}))
 
     assert warning == "mqtt.password goes to far unencrypted: set mqtt.tls.enabled or port 8883."
 
 
 @pytest.mark.parametrize("mqtt", [{"password": "x", "port": 8883}, {"username": "me"}, {}])
-def test_tls_or_no_password_is_no_exposure(mqtt: dict[str, Any]) -> None:
+def test_tls_or_no_password_is_not_reported(mqtt: dict[str, Any]) -> None:
     assert broker_cleartext_credentials(settings(mqtt={"host": "far", **mqtt})) == []
 
 
 @pytest.mark.parametrize(
     ("mode", "words"), [("disabled", "goes to far unencrypted"), ("preferred", "may go to far unencrypted")]
 )
-def test_a_database_that_may_be_unencrypted_is_told(mode: str, words: str) -> None:
+def test_a_database_that_may_be_unencrypted_is_reported(mode: str, words: str) -> None:
     (warning,) = database_cleartext_credentials(
         settings(database={"host": "far", "password": "marker", "tls": {"mode": mode}})
     )
@@ -64,5 +64,5 @@ def test_a_database_that_may_be_unencrypted_is_told(mode: str, words: str) -> No
         {"driver": "sqlite", "path": "/x.sqlite", "tls": {"mode": "disabled"}},
     ],
 )
-def test_an_encrypted_or_local_database_is_no_exposure(database: dict[str, Any]) -> None:
+def test_an_encrypted_or_local_database_is_not_reported(database: dict[str, Any]) -> None:
     assert database_cleartext_credentials(settings(database={"host": "far", "password": "x", **database})) == []

@@ -1,4 +1,4 @@
-"""A secret, set in every way there is, is never shown: not by a command, not by an error, not in a log."""
+"""A secret, set in every possible way, is never shown by a command, in an error or in a log."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_git_does_not_take_the_passwords_of_a_checkout(tmp_path: Path, monkeypat
     if shutil.which("git") is None:
         assert {".env", ".env.*", "!.env.example"} <= set((ROOT / ".gitignore").read_text().splitlines())
         return
-    # A repository of its own: the source archive is none, and the user's own list of ignored files must not count.
+    # A new repository, because the source archive is not one and the user's own list of ignored files must not count.
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nothing"))

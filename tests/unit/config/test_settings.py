@@ -43,7 +43,7 @@ def test_every_key_has_a_description_and_an_example_that_is_valid() -> None:
         assert key.example is not None, key.name
 
 
-def test_every_section_says_what_it_is() -> None:
+def test_every_section_has_a_description() -> None:
     for path, model in sections().items():
         assert model.__doc__, path
 
@@ -77,9 +77,7 @@ def test_tls_moves_the_default_port_to_8883(tls: dict[str, object]) -> None:
         ({"port": 8083, "client": "paho", "transport": "websockets"}, False),
     ],
 )
-def test_port_8883_or_an_authority_imply_tls_unless_it_is_said_otherwise(
-    mqtt: dict[str, object], expected: bool
-) -> None:
+def test_port_8883_or_an_authority_imply_tls_unless_it_is_disabled(mqtt: dict[str, object], expected: bool) -> None:
     assert settings(mqtt=mqtt).mqtt.use_tls is expected
 
 
@@ -123,7 +121,7 @@ def test_port_8883_or_an_authority_imply_tls_unless_it_is_said_otherwise(
         ({"mqtt": {"hots": "x"}}, "Extra inputs"),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
+def test_a_contradiction_is_refused_with_a_sentence(values: dict[str, Any], sentence: str) -> None:
     assert sentence in refusal(**values)
 
 
@@ -142,7 +140,7 @@ def test_the_first_key_signs_unless_another_is_named() -> None:
     )
 
 
-def test_what_a_key_is_for_says_whether_we_make_messages_with_it() -> None:
+def test_the_use_of_a_key_decides_if_we_make_messages_with_it() -> None:
     secret = {"id": "s", "algorithm": "EdDSA", "secret_file": "/s.pem"}
     security = settings(security={"keys": [PUBLIC, CONTENT, secret, {**CONTENT, "id": "e2"}]}).security
     assert security.signing_key_settings is not None

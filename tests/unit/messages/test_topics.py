@@ -65,7 +65,7 @@ def test_a_part_of_a_client_id_is_plain(bad: str) -> None:
         ("$SYS/#", "$SYS/x", True),
     ],
 )
-def test_a_filter_covers_what_the_specification_says(topic_filter: str, topic: str, expected: bool) -> None:
+def test_a_filter_matches_the_topics_of_the_specification(topic_filter: str, topic: str, expected: bool) -> None:
     assert filter_matches(topic_filter, topic) is expected
 
 

@@ -1,4 +1,4 @@
-"""Batcher: when a batch leaves, and with what."""
+"""The batcher: when a batch is due, and which deliveries it has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def left(batch: Batch | None) -> tuple[int, FlushReason]:
     return len(batch.deliveries), batch.reason
 
 
-def test_a_full_batch_leaves_even_if_no_writer_is_free() -> None:
+def test_a_full_batch_is_due_even_if_no_writer_is_free() -> None:
     batcher = Batcher(3, 0.2)
     batcher.add(deliveries(4), 0.0)
 
@@ -28,7 +28,7 @@ def test_a_full_batch_leaves_even_if_no_writer_is_free() -> None:
     assert len(batcher) == 1
 
 
-def test_a_small_batch_leaves_at_once_when_a_writer_is_free_and_nothing_more_is_at_hand() -> None:
+def test_a_small_batch_is_due_at_once_when_a_writer_is_free_and_the_input_is_drained() -> None:
     batcher = Batcher(1000, 0.2)
     batcher.add(deliveries(20), 0.0)
 
@@ -48,7 +48,7 @@ def test_in_a_stream_that_never_pauses_the_oldest_waits_for_the_timeout_at_most(
     assert batcher.due_in(10.2) is None
 
 
-def test_what_stays_behind_keeps_its_own_time_of_arrival() -> None:
+def test_remaining_deliveries_keep_their_arrival_time() -> None:
     batcher = Batcher(3, 1.0)
     batcher.add(deliveries(2), 0.0)
     batcher.add(deliveries(2), 0.5)
@@ -58,7 +58,7 @@ def test_what_stays_behind_keeps_its_own_time_of_arrival() -> None:
     assert batcher.due_in(0.5) == pytest.approx(1.0)
 
 
-def test_when_stopping_everything_leaves() -> None:
+def test_when_stopping_every_delivery_is_batched() -> None:
     batcher = Batcher(3, 1.0)
     batcher.add(deliveries(4), 0.0)
 
@@ -71,7 +71,7 @@ def test_when_stopping_everything_leaves() -> None:
     st.integers(1, 7),
     st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1), st.booleans(), st.booleans()), max_size=50),
 )
-def test_for_any_schedule_everything_leaves_once_in_order_and_in_batches_of_at_most_the_size(
+def test_for_any_schedule_every_delivery_is_batched_once_in_order_and_within_the_size(
     size: int, steps: list[tuple[int, float, bool, bool]]
 ) -> None:
     batcher = Batcher(size, 0.5)

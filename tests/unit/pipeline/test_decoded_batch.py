@@ -1,4 +1,4 @@
-"""DecodedBatch: which rows a batch gives, and what a letter says of a message that is not stored whole."""
+"""The rows of a batch, and the dead letter of a message that is not completely stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bad(message: str = "value is missing", reason: str = "value") -> Rejected:
 
 
 def said(*parts: Row | Rejected, refused: dict[int, str] | None = None) -> str:
-    """What the letter of a message of these parts says."""
+    """Return the text of the dead letter of a message of these parts."""
     batch = DecodedBatch()
     batch.add_fan_out(0, FanOut(parts))
     refusals = {row: BatchRejected(message) for row, message in (refused or {}).items()}
@@ -35,7 +35,7 @@ def said(*parts: Row | Rejected, refused: dict[int, str] | None = None) -> str:
     return letter.message
 
 
-def test_rows_know_the_message_that_they_come_from() -> None:
+def test_each_row_has_the_index_of_its_message() -> None:
     batch = DecodedBatch()
     batch.add_row(0, row("a"))
     batch.add_fan_out(1, FanOut((row("b"), bad(), row("c"))))
@@ -46,7 +46,7 @@ def test_rows_know_the_message_that_they_come_from() -> None:
     assert list(batch.dead_letters([delivery(str(number)) for number in range(4)])) == [1, 2]
 
 
-def test_a_letter_has_the_whole_message_and_the_reason_of_its_first_fault() -> None:
+def test_a_dead_letter_has_the_whole_message_and_the_reason_of_its_first_rejection() -> None:
     batch = DecodedBatch()
     batch.add_fan_out(0, FanOut((row("a"), row("b"), bad("ts is no time", "ts"))))
     refused = {1: BatchRejected("too long", errno=1406)}
@@ -62,7 +62,7 @@ def test_indices_count_the_parts_of_the_message_and_not_its_rows() -> None:
     )
 
 
-def test_a_message_of_one_row_is_told_as_it_is() -> None:
+def test_a_single_row_message_keeps_its_rejection_text() -> None:
     batch = DecodedBatch()
     batch.add_row(0, row("a"))
     batch.add_rejected(1, bad("not JSON", "json"))
@@ -73,12 +73,12 @@ def test_a_message_of_one_row_is_told_as_it_is() -> None:
     ]
 
 
-def test_where_no_row_is_stored_the_letter_does_not_say_that_others_are() -> None:
+def test_when_no_row_is_stored_the_dead_letter_does_not_mention_stored_rows() -> None:
     assert said(bad(), bad()) == "rejected all 2 rows: [0-1] value is missing"
     assert said(bad()) == "rejected its only row: [0] value is missing"
 
 
-def test_thousands_of_faults_are_told_in_a_few_lines() -> None:
+def test_thousands_of_rejections_are_summarised() -> None:
     parts: list[Row | Rejected] = [bad(f"value {'9' * 1000} of {number}") for number in range(3000)]
     parts += [row("x"), *[bad()] * 100, row("y"), bad("last")]
     text = said(*parts)
@@ -87,7 +87,7 @@ def test_thousands_of_faults_are_told_in_a_few_lines() -> None:
     assert len(text) < 4000
 
 
-def test_spans_beyond_a_hundred_are_counted() -> None:
+def test_index_ranges_beyond_a_hundred_are_counted() -> None:
     parts = [part for number in range(150) for part in (bad(), row(str(number)))]
     text = said(*parts)
     assert text.startswith("rejected 150 of 300 rows, the others are stored: [0, 2, 4, ")
@@ -100,7 +100,7 @@ def test_a_message_that_gives_neither_a_row_nor_a_reason_is_parked_and_not_dropp
     assert batch.dead_letters([delivery()])[0].reason == "internal"
 
 
-def test_a_packet_that_was_no_mqtt_is_not_decoded() -> None:
+def test_a_packet_that_is_not_mqtt_is_not_decoded() -> None:
     def never(delivery: Delivery) -> Row:
         raise AssertionError
 
@@ -108,7 +108,7 @@ def test_a_packet_that_was_no_mqtt_is_not_decoded() -> None:
     assert batch.dead_letters([delivery()])[0].reason == "mqtt"
 
 
-def test_a_bug_while_decoding_is_logged_and_becomes_the_fault_of_its_message(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_while_decoding_is_logged_and_rejects_only_its_message(caplog: pytest.LogCaptureFixture) -> None:
     def decode(delivery: Delivery) -> Row:
         return row("good") if delivery.payload == b"x" else row(str(1 / 0))
 
@@ -124,9 +124,9 @@ def test_a_bug_while_decoding_is_logged_and_becomes_the_fault_of_its_message(cap
 @pytest.mark.parametrize(
     "part",
     [row("a", payload="x" * 50), TableRow(TABLE, ("press", "x" * 50), None)],
-    ids=["reading", "row of an own table"],
+    ids=["reading", "row of a target table"],
 )
-def test_what_fans_out_far_is_decoded_in_parts_and_no_message_is_torn(
+def test_a_batch_of_very_many_rows_is_decoded_in_parts_of_whole_messages(
     part: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliveries = [delivery(str(number)) for number in range(7)]
@@ -144,7 +144,7 @@ def test_what_fans_out_far_is_decoded_in_parts_and_no_message_is_torn(
     assert by_text == [[0] * 4 + [1] * 4 + [2] * 4, [3] * 4 + [4] * 4 + [5] * 4, [6]]
 
 
-def test_what_is_rejected_in_thousands_is_kept_no_longer_than_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thousands_of_rejections_are_in_memory_for_one_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = [delivery(str(number)) for number in range(5)]
     monkeypatch.setattr(module, "MAX_PART_ROWS", 8)
     parts = list(decode_batch(deliveries, lambda _: FanOut((bad(),) * 4)))
@@ -152,7 +152,7 @@ def test_what_is_rejected_in_thousands_is_kept_no_longer_than_a_part(monkeypatch
     assert [place for part in parts for place in part.dead_letters(deliveries)] == [0, 1, 2, 3, 4]
 
 
-def test_a_batch_of_plain_readings_is_one_part_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_plain_readings_of_any_size_is_one_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PART_ROWS", 8)
     (batch,) = decode_batch([delivery()] * 20, lambda _: row("a"))
     assert len(batch.rows) == 20

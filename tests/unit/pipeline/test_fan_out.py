@@ -1,4 +1,4 @@
-"""The promise for messages that give several rows: good rows are stored, a message with a bad one is parked, whole and once."""
+"""The guarantee for messages of several rows: good rows are stored, and a message with a bad row is parked whole and once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def row(number: int, part: int) -> TableRow:
 
 
 def decode(delivery: Delivery, good: Sequence[str] = ("good", "poison")) -> Row | FanOut | Rejected:
-    """Only the parts that are `good` are rows. A message of one part is no fan-out: it is that part."""
+    """Return a row for each `good` part. A message of one part is that part, and not a fan-out."""
     number, *kinds = json.loads(delivery.payload)
     if "bug" in kinds and "bug" not in good:
         raise ZeroDivisionError
@@ -56,24 +56,24 @@ def decode(delivery: Delivery, good: Sequence[str] = ("good", "poison")) -> Row 
 
 
 def decode_all(delivery: Delivery) -> Row | FanOut | Rejected:
-    """As a decoder whose mapping was mended."""
+    """Decode with a mapping that was fixed."""
     return decode(delivery, good=("good", "poison", "bad", "bug"))
 
 
 def keys(messages: Sequence[Message], *kinds: str) -> set[Key]:
-    """The rows of these kinds."""
+    """Return the rows of these kinds."""
     return {(number, part) for number, parts in enumerate(messages) for part, kind in enumerate(parts) if kind in kinds}
 
 
 @dataclass
 class Table:
-    """A database: it refuses poison, and has the faults that it is told to have, in this order."""
+    """A database that rejects poison rows, and raises the given errors in this order."""
 
     poison: set[Key] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     rows: set[Key] = field(default_factory=set)
     in_doubt: bool = False
-    """A COMMIT went without its answer."""
+    """True after a COMMIT without an answer."""
 
     def write(self, rows: Sequence[Row]) -> int:
         assert rows, "a transaction of nothing"
@@ -98,7 +98,7 @@ class Table:
 
 @dataclass
 class Box:
-    """A dead-letter box: a message is one letter, however often it is parked."""
+    """A dead-letter box in which a message is one letter, even if it is parked several times."""
 
     faults: int = 0
     letters: dict[bytes, DeadLetter] = field(default_factory=dict)
@@ -123,7 +123,7 @@ def writer(
     return BatchWriter(0, table, box, decoder, backoff=backoff, pause=pause, breaker=refusals or RejectionBreaker())
 
 
-def test_a_message_of_five_rows_of_which_the_database_refuses_one_is_parked_and_four_are_stored() -> None:
+def test_a_message_of_five_rows_of_which_the_database_rejects_one_is_parked_and_four_rows_are_stored() -> None:
     messages = [["good"] * 5, ["good", "good", "poison", "good", "good"], ["good"]]
     table, box = Table(poison=keys(messages, "poison")), Box()
 
@@ -140,7 +140,7 @@ def test_a_message_of_five_rows_of_which_the_database_refuses_one_is_parked_and_
     )
 
 
-def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_database_and_not_hundreds() -> None:
+def test_a_message_of_hundreds_of_poison_rows_counts_as_one_rejection() -> None:
     messages = [["poison"] * 300, ["poison"] * 300, ["poison"]]
     table, box = Table(poison=keys(messages, "poison")), Box()
     refusals = RejectionBreaker(limit=3)
@@ -156,7 +156,7 @@ def test_a_message_of_hundreds_of_poison_rows_is_one_witness_against_the_databas
     assert len(box.letters) == 2
 
 
-def test_a_good_row_beside_the_poison_says_that_the_database_is_well() -> None:
+def test_a_stored_row_beside_poison_rows_resets_the_rejection_breaker() -> None:
     messages = [["poison", "good", "poison"]] * 50
     table, box = Table(poison=keys(messages, "poison")), Box()
     writer(table, box, pause=lambda _: False, refusals=RejectionBreaker(limit=2)).write(
@@ -166,8 +166,8 @@ def test_a_good_row_beside_the_poison_says_that_the_database_is_well() -> None:
     assert table.rows == keys(messages, "good")
 
 
-def test_a_long_run_of_poison_behind_a_good_row_does_not_keep_the_batch_for_ever() -> None:
-    # Each further try ended with the same run of refusals, so it was kept until another row came, and with it all that waited behind.
+def test_many_poison_rows_after_a_good_row_do_not_keep_the_batch_for_ever() -> None:
+    # Each retry ended with the same sequence of rejections, so this batch and all after it were kept until another row was stored.
     messages = [["good"] * 3, *[["poison"]] * 500]
     table, box = Table(poison=keys(messages, "poison")), Box()
 
@@ -178,7 +178,7 @@ def test_a_long_run_of_poison_behind_a_good_row_does_not_keep_the_batch_for_ever
     assert (report.messages_stored, report.rows_stored, report.redelivered_rows, len(box.letters)) == (1, 3, 0, 500)
 
 
-def test_a_batch_that_is_kept_for_its_refusals_is_parked_once_another_writer_stores_a_row() -> None:
+def test_a_batch_kept_by_the_rejection_breaker_is_parked_once_another_writer_stores_a_row() -> None:
     table, box, refusals = Table(poison={(number, 0) for number in range(200)}), Box(), RejectionBreaker()
     other = writer(table, box, refusals=refusals)
     waits: list[float] = []
@@ -195,7 +195,7 @@ def test_a_batch_that_is_kept_for_its_refusals_is_parked_once_another_writer_sto
     assert (len(waits), len(box.letters), len(table.rows)) == (3, 200, 2)
 
 
-def test_a_batch_in_parts_is_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_is_committed_in_parts_is_reported_as_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PART_ROWS", 10)
     messages = [["good", "poison", "good"] if number % 4 == 0 else ["good"] * 3 for number in range(20)]
     table, box = Table(poison=keys(messages, "poison")), Box()
@@ -237,7 +237,7 @@ def in_batches(deliveries: Sequence[Delivery], sizes: Iterator[int]) -> Iterator
 
 
 @given(st.data())
-def test_for_any_messages_faults_and_stops_every_row_and_every_message_has_exactly_one_fate(
+def test_for_any_messages_errors_and_stops_every_row_and_message_has_exactly_one_outcome(
     data: st.DataObject,
 ) -> None:
     sent = data.draw(messages, "messages")
@@ -277,7 +277,7 @@ def test_for_any_messages_faults_and_stops_every_row_and_every_message_has_exact
             assert rejected_rows(letter.message) == [index for index, kind in enumerate(parts) if kind != "good"]
     occurrences = Counter(json.loads(one.payload)[0] for one in deliveries)
     assert sum(report.rows_stored for report in reports) == sum(occurrences[number] for number, _ in keys(sent, "good"))
-    if not (stops or table.in_doubt):  # else nobody knows whose rows they are that are found
+    if not (stops or table.in_doubt):  # otherwise the rows that are found may be of either attempt
         redelivered = sum(occurrences[number] - 1 for number, _ in keys(sent, "good"))
         assert sum(report.redelivered_rows for report in reports) == redelivered
 
@@ -285,7 +285,7 @@ def test_for_any_messages_faults_and_stops_every_row_and_every_message_has_exact
 
 
 def replay_of_the_letters(sent: Sequence[Message], table: Table, box: Box) -> None:
-    """Nothing is added while the rows are bad; once they are mended, exactly what was missing."""
+    """Check that a replay adds no rows while they are bad, and exactly the missing ones once they are fixed."""
     table.faults = []
     letters = [Delivery(one.topic, one.payload, one.qos, one.received_at, None) for one in box.letters.values()]
     before = set(table.rows)

@@ -1,4 +1,4 @@
-"""AckLedger: what may be acknowledged, when, and on which connection."""
+"""The ledger: which messages may be acknowledged, when, and on which connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def take(ledger: AckLedger, packet_id: int, payload: bytes = b"", *, dup: bool =
     return token
 
 
-def test_acks_leave_in_the_order_of_arrival() -> None:
+def test_acks_are_released_in_arrival_order() -> None:
     ledger = opened()
     first, second, third = (take(ledger, packet_id) for packet_id in (11, 12, 13))
 
@@ -41,7 +41,7 @@ def test_a_late_ack_is_not_sent_on_a_new_connection() -> None:
     assert ledger.settle([new]) == [5]
 
 
-def test_deliveries_of_dead_epochs_are_counted_until_they_are_settled() -> None:
+def test_deliveries_of_earlier_epochs_are_counted_until_they_are_settled() -> None:
     ledger = opened()
     tokens = [take(ledger, packet_id) for packet_id in range(1, 6)]
     ledger.settle(tokens[2:3])
@@ -53,7 +53,7 @@ def test_deliveries_of_dead_epochs_are_counted_until_they_are_settled() -> None:
     assert ledger.stale_deliveries == 2
 
 
-def test_a_resend_of_an_unsettled_message_is_recognised_as_a_copy() -> None:
+def test_a_resend_of_an_unsettled_message_is_recognised() -> None:
     ledger = opened()
     token = take(ledger, 7, b"x")
 
@@ -79,19 +79,19 @@ def test_a_duplicate_of_an_acknowledged_id_is_written_but_not_acknowledged() -> 
     ledger.settle([take(ledger, 7, b"one")])
 
     assert ledger.issue_token(7, True, "t", b"one") is None
-    # ... but the id's next owner is no duplicate, and is owed an answer.
+    # ... but the next message under this id is not a duplicate, and is to be acknowledged.
     assert ledger.settle([take(ledger, 7, b"two")]) == [7]
 
 
-def test_a_new_message_with_dup_under_an_acknowledged_id_is_owed_an_ack() -> None:
-    # A broker may hand on another subscriber's unacknowledged message to us, DUP and all, under an id of its choice.
+def test_a_new_message_with_dup_under_an_acknowledged_id_is_acknowledged() -> None:
+    # A broker may send another subscriber's unacknowledged message to this one, with DUP set, under any packet id.
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
 
     assert ledger.settle([take(ledger, 7, b"two", dup=True)]) == [7]
 
 
-def test_after_a_reconnect_a_redelivery_is_owed_an_ack_whatever_its_dup_flag() -> None:
+def test_after_a_reconnect_a_redelivery_is_acknowledged_whatever_its_dup_flag() -> None:
     ledger = opened()
     ledger.settle([take(ledger, 7, b"one")])
 
@@ -139,7 +139,7 @@ def test_for_any_schedule_the_acks_of_an_epoch_are_a_prefix_of_its_arrivals(data
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans(), st.booleans()), max_size=80))
-def test_with_ids_reused_at_will_no_id_is_acknowledged_while_its_latest_message_is_unsettled(
+def test_with_reused_packet_ids_no_id_is_acknowledged_while_its_latest_message_is_unsettled(
     steps: list[tuple[int, bool, bool]],
 ) -> None:
     ledger = opened()

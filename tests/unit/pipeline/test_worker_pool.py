@@ -1,4 +1,4 @@
-"""Crew: a writer's thread that dies is reported, and its batch is in nobody's hands any more."""
+"""The pool of writers: the failure of a thread is reported, and its batch is no longer assigned."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BATCH = Batch([Delivery("t", b"1", 1, 0.0, None)], FlushReason.FULL)
 
 
 class Death(BaseException):
-    """No Exception: nothing is meant to survive it."""
+    """An error that is not an Exception, so that `except Exception` does not catch it."""
 
 
 class DeadlyInbox(queue.SimpleQueue[Batch | None]):
-    """Whoever waits for the second batch dies."""
+    """A queue that raises when the second batch is taken."""
 
     waits = 0
 
@@ -40,24 +40,24 @@ def make_writer(number: int, pause: Callable[[float], bool]) -> BatchWriter:
     )
 
 
-def test_a_writer_that_dies_after_it_gave_its_batch_back_does_not_lose_it_a_second_time(
+def test_a_writer_that_fails_after_it_returned_its_batch_does_not_return_it_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # That was a KeyError in the event loop, and the stop then waited to its deadline for a batch that nobody had.
+    # That was a KeyError in the event loop, and the stop then waited until its deadline for a batch that no writer had.
     async def scenario() -> None:
         returned: list[WriteReport | None] = []
         died: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-        crew = WriterPool(
+        pool = WriterPool(
             1,
             make_writer,
             on_returned=lambda batch, report: returned.append(report),
             on_failed=died.set_result,
         )
-        monkeypatch.setattr(crew, "_inbox", DeadlyInbox())
-        crew.start()
-        crew.submit(BATCH)
+        monkeypatch.setattr(pool, "_inbox", DeadlyInbox())
+        pool.start()
+        pool.submit(BATCH)
         assert isinstance(await asyncio.wait_for(died, 5), Death)
-        assert crew.idle
+        assert pool.idle
         assert [report is not None and report.messages_stored for report in returned] == [1]
 
     asyncio.run(scenario())

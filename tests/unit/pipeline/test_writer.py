@@ -1,4 +1,4 @@
-"""BatchWriter: stored, parked or kept, and nothing else."""
+"""The writer: a message is stored or parked, or its batch is kept, and there is no other outcome."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def decode(delivery: Delivery) -> Reading | Rejected:
 
 @dataclass
 class FakeSink:
-    """Stores by event id; refuses batches with a poison row; raises what `faults` says first."""
+    """A sink that stores by event id, rejects batches with a poison row, and raises the errors in `faults` first."""
 
     poison: set[str] = field(default_factory=set)
     faults: list[Exception] = field(default_factory=list)
@@ -173,12 +173,12 @@ def test_nothing_settles_before_the_box_has_the_rejected_messages() -> None:
     assert len(box.letters) == len(report.rejected) == 1
 
 
-def test_with_the_box_away_for_good_the_batch_is_kept() -> None:
+def test_while_the_dead_letter_box_stays_unavailable_the_batch_is_kept() -> None:
     with pytest.raises(BatchKept):
         writer(FakeSink(), FakeBox(faults=9), pause=lambda _: False).write([delivery("garbage")])
 
 
-def test_a_misconfigured_database_stops_the_writer_unless_it_shall_wait() -> None:
+def test_a_misconfigured_database_stops_the_writer_unless_wait_for_database_is_set() -> None:
     fault = SinkMisconfigured("no such table", errno=1146)
     with pytest.raises(SinkMisconfigured):
         writer(FakeSink(faults=[fault]), FakeBox()).write([delivery("a")])
@@ -195,13 +195,13 @@ def test_rows_found_after_a_commit_of_unknown_outcome_are_not_counted_as_redeliv
     assert (report.messages_stored, report.redelivered_rows) == (2, 0)
 
 
-def test_rows_that_were_there_before_count_as_duplicates() -> None:
+def test_rows_that_were_in_the_table_before_count_as_redelivered() -> None:
     report = writer(FakeSink(stored={"a"}), FakeBox()).write([delivery("a"), delivery("b")])
 
     assert (report.messages_stored, report.redelivered_rows) == (2, 1)
 
 
-def test_a_database_that_refuses_everything_keeps_the_rows_instead_of_parking_them() -> None:
+def test_when_the_database_rejects_every_row_the_batch_is_kept_and_nothing_is_parked() -> None:
     everything = {str(number) for number in range(100)}
     sink, box = FakeSink(poison=set(everything)), FakeBox()
 
@@ -215,7 +215,7 @@ def test_a_database_that_refuses_everything_keeps_the_rows_instead_of_parking_th
     assert report.messages_stored == 100
 
 
-def test_refusals_are_systemic_over_batches_and_one_stored_row_ends_that() -> None:
+def test_the_rejection_breaker_opens_over_batches_and_one_stored_row_closes_it() -> None:
     refusals = RejectionBreaker(limit=3)
     sink, box = FakeSink(poison={"p1", "p2", "p3", "p4"}), FakeBox()
     work = writer(sink, box, refusals=refusals, pause=lambda _: False)
@@ -249,7 +249,7 @@ kinds = st.sampled_from(["good", "garbage", "bug", "poison"])
     st.lists(st.sampled_from(["outage", "deadlock", "ambiguous"]), max_size=8),
     st.integers(0, 3),
 )
-def test_for_any_batch_and_any_faults_every_message_has_exactly_one_fate(
+def test_for_any_batch_and_any_errors_every_message_has_exactly_one_outcome(
     batch: list[str], faults: list[str], box_faults: int
 ) -> None:
     texts = [f"{kind}-{number}" for number, kind in enumerate(batch)]

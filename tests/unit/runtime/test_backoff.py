@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sensorsync.runtime.backoff import Backoff
 
 
-def test_the_delays_double_up_to_the_maximum_and_begin_again_after_a_success() -> None:
+def test_the_delays_double_up_to_the_maximum_and_restart_after_a_success() -> None:
     backoff = Backoff(0.1, 1.0, random_unit=lambda: 1.0)
 
     assert [backoff.next_delay() for _ in range(6)] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0])

@@ -50,7 +50,7 @@ def test_histograms_that_are_added_are_the_histogram_of_all_their_latencies(some
 
 
 @given(COUNTED)
-def test_a_latency_of_many_messages_counts_as_often(counted: list[tuple[int, int]]) -> None:
+def test_a_latency_with_a_count_counts_that_many_times(counted: list[tuple[int, int]]) -> None:
     made = LatencyHistogram()
     for latency, count in counted:
         made.record(latency, count)
@@ -58,19 +58,19 @@ def test_a_latency_of_many_messages_counts_as_often(counted: list[tuple[int, int
 
 
 @given(LATENCIES, LATENCIES)
-def test_a_histogram_comes_back_from_json_and_counts_on(before: list[int], after: list[int]) -> None:
+def test_a_histogram_decoded_from_json_continues_to_count(before: list[int], after: list[int]) -> None:
     made = LatencyHistogram.decode(json.loads(json.dumps(histogram(before).encode())))
     for latency in after:
         made.record(latency)
     assert made.encode() == histogram([*before, *after]).encode()
 
 
-def test_without_a_latency_all_is_zero() -> None:
+def test_a_histogram_without_latencies_is_all_zero() -> None:
     made = LatencyHistogram()
     assert (made.minimum, made.maximum, made.mean, made.count, made.percentile(99)) == (0, 0, 0.0, 0, 0)
 
 
-def test_the_buckets_of_an_hour_are_few() -> None:
+def test_latencies_up_to_an_hour_fill_few_buckets() -> None:
     made = LatencyHistogram()
     for power in range(32):
         for step in range(2048):
@@ -79,12 +79,12 @@ def test_the_buckets_of_an_hour_are_few() -> None:
 
 
 @pytest.mark.parametrize(("latency", "count"), [(-1, 1), (1, 0), (1, -1)])
-def test_what_cannot_be_counted_is_refused(latency: int, count: int) -> None:
+def test_a_negative_latency_or_count_is_rejected(latency: int, count: int) -> None:
     with pytest.raises(ValueError, match="cannot be counted"):
         LatencyHistogram().record(latency, count)
 
 
 @pytest.mark.parametrize("encoded", [[], [1, 2], [1, 2, 3, 1]])
-def test_numbers_that_are_no_histogram_are_refused(encoded: list[int]) -> None:
+def test_numbers_that_are_not_a_histogram_are_rejected(encoded: list[int]) -> None:
     with pytest.raises(ValueError, match=r"unpack|shorter"):
         LatencyHistogram.decode(encoded)

@@ -1,4 +1,4 @@
-"""The soft and the hard stop."""
+"""The graceful and the immediate stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from sensorsync.runtime.shutdown import GracefulShutdown
 
 
-def test_the_first_signal_asks_to_stop_and_the_first_reason_counts() -> None:
+def test_the_first_signal_requests_a_stop_and_the_first_reason_counts() -> None:
     async def scenario() -> None:
         with GracefulShutdown() as stop:
             assert not stop.requested
@@ -39,7 +39,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_kills_even_if_a_thread_hangs(number: signal.Signals) -> None:
+def test_the_second_signal_ends_the_process_even_if_a_thread_hangs(number: signal.Signals) -> None:
     with subprocess.Popen([sys.executable, "-c", SECOND_SIGNAL], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

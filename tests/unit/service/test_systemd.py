@@ -1,4 +1,4 @@
-"""What a service of `Type=notify` tells systemd."""
+"""The notifications to systemd of a service of `Type=notify`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def systemd(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 async def told(server: socket.socket, *lines: str) -> None:
-    """Return once all these lines have come, in this order."""
+    """Return once all these lines have been received, in this order."""
     wanted = list(lines)
     async with asyncio.timeout(5):
         while wanted:
@@ -33,7 +33,7 @@ async def told(server: socket.socket, *lines: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "vsock:2:1234", "tcp://somewhere"])
-def test_without_a_socket_of_this_machine_nobody_is_told(address: str) -> None:
+def test_without_a_local_notify_socket_there_is_no_notifier(address: str) -> None:
     assert SystemdNotifier.from_environment({"NOTIFY_SOCKET": address}) is None
     assert SystemdNotifier.from_environment({}) is None
 
@@ -48,7 +48,7 @@ def test_without_a_socket_of_this_machine_nobody_is_told(address: str) -> None:
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_signs_of_life_come_three_times_as_often_as_they_must_and_only_from_who_is_meant(
+def test_the_watchdog_interval_is_a_third_of_watchdog_usec_and_only_for_watchdog_pid(
     environ: dict[str, str], beat: float | None
 ) -> None:
     manager = SystemdNotifier.from_environment({"NOTIFY_SOCKET": "/run/systemd/notify", **environ})
@@ -56,14 +56,14 @@ def test_signs_of_life_come_three_times_as_often_as_they_must_and_only_from_who_
     assert manager.watchdog_interval == beat
 
 
-def test_a_service_manager_that_does_not_listen_is_no_trouble(tmp_path: Path, systemd: socket.socket) -> None:
+def test_an_unreachable_notify_socket_is_ignored(tmp_path: Path, systemd: socket.socket) -> None:
     SystemdNotifier(str(tmp_path / "nobody")).notify("READY=1")
     full = SystemdNotifier(str(tmp_path / "notify"))
     for _ in range(10_000):  # its queue is full after a few hundred: that must not block
         full.notify("WATCHDOG=1")
 
 
-def test_an_abstract_socket_is_understood() -> None:
+def test_an_abstract_socket_is_supported() -> None:
     name = f"sensorsync-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind("\0" + name)
@@ -84,9 +84,7 @@ async def _ready_alive_and_stopping(server: socket.socket, address: str) -> None
         telling.cancel()
 
 
-def test_ready_comes_once_it_is_stopping_once_asked_and_signs_of_life_all_the_while(
-    systemd: socket.socket, tmp_path: Path
-) -> None:
+def test_ready_and_stopping_are_sent_once_and_the_watchdog_all_the_time(systemd: socket.socket, tmp_path: Path) -> None:
     asyncio.run(_ready_alive_and_stopping(systemd, str(tmp_path / "notify")))
 
 
@@ -104,5 +102,5 @@ async def _stopped_before_ready(server: socket.socket, address: str) -> list[str
             return heard
 
 
-def test_who_is_asked_to_stop_before_it_was_ready_never_says_ready(systemd: socket.socket, tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_before_it_is_ready_sends_no_ready(systemd: socket.socket, tmp_path: Path) -> None:
     assert "READY=1" not in asyncio.run(_stopped_before_ready(systemd, str(tmp_path / "notify")))

@@ -1,4 +1,4 @@
-"""From the settings to what opens, decodes and signs."""
+"""The decoders, encoders and keys that are built from the settings."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def test_plain_and_signed_messages_become_the_same_reading() -> None:
     assert signed.payload == PLAIN.decode()
 
 
-class TestAMessageThatAMappingIsFor:
-    def test_becomes_what_the_mapping_makes_of_it(self) -> None:
+class TestAMessageWithAMatchingMapping:
+    def test_becomes_the_reading_of_the_mapping(self) -> None:
         found = decoded(settings(**MAPPED), STATE, "boilers/b1/state")
         assert isinstance(found, FanOut)
         flow, pressure = found.parts
@@ -106,14 +106,14 @@ class TestAMessageThatAMappingIsFor:
         assert isinstance(without, Rejected)
         assert without.reason == "event_id"
 
-    def test_becomes_a_row_of_the_table_that_the_store_knows(self) -> None:
+    def test_becomes_a_row_of_the_target_table_of_the_store(self) -> None:
         chosen = settings(**MAPPED)
         found = decoded(chosen, b'{"t": "2026-01-02T03:04:05Z"}', "machines/m1")
         assert isinstance(found, TableRow)
         assert (found.table,) == chosen.target_tables
         assert found.values[:2] == ("m1", "2026-01-02 03:04:05.000000")
 
-    def test_is_rejected_in_the_name_of_the_mapping_and_not_read_in_our_own_format(self) -> None:
+    def test_is_rejected_by_the_mapping_and_not_decoded_as_a_plain_reading(self) -> None:
         found = decoded(settings(**MAPPED), b"{", "boilers/b1/state")
         assert isinstance(found, Rejected)
         assert (found.reason, found.message.partition(":")[0]) == ("json", "boiler")
@@ -143,18 +143,18 @@ class TestAMessageThatAMappingIsFor:
 
 
 @pytest.mark.parametrize("topic", ["a/b", "boilers/b1", "boilers/b1/state/x", "machines"])
-def test_what_no_mapping_is_for_is_read_in_our_own_format(topic: str) -> None:
+def test_a_message_without_a_matching_mapping_is_decoded_as_a_plain_reading(topic: str) -> None:
     assert decoded(settings(**MAPPED), PLAIN, topic) == decoded(settings(), PLAIN, topic)
     assert isinstance(decoded(settings(**MAPPED), PLAIN, topic), Reading)
 
 
-def test_what_is_no_reading_either_is_told_that_no_mapping_was_for_it() -> None:
+def test_a_message_that_is_not_a_reading_is_rejected_with_no_mapping_matched() -> None:
     assert decoded(settings(**MAPPED), b"{}", "boilers/b1") == Rejected(
         "device_id", "no mapping is for this message; as a plain reading: device_id is missing"
     )
 
 
-def test_a_mapping_whose_condition_does_not_hold_leaves_the_message_to_the_next_and_at_last_to_our_own_format() -> None:
+def test_a_message_that_fails_the_condition_goes_to_the_next_mapping_and_then_to_plain_readings() -> None:
     first = {**BOILER, "name": "first", "topic": "#", "when": "kind == 'a'", "device_id": "kind"}
     second = {**first, "name": "second", "when": "kind == 'b'", "device_id": {"constant": "second"}}
     chosen = settings(mappings=[first, second])
@@ -164,7 +164,7 @@ def test_a_mapping_whose_condition_does_not_hold_leaves_the_message_to_the_next_
     assert decoded(chosen, PLAIN) == decoded(settings(), PLAIN)
 
 
-def test_without_mappings_the_decoder_is_the_one_that_knows_of_none() -> None:
+def test_without_mappings_the_decoder_is_the_one_for_plain_readings() -> None:
     plain, mapped = message_decoder(settings()), message_decoder(settings(**MAPPED))
     names = {getattr(decode, "__name__", "") for decode in (plain, mapped)}
     assert names == {"decoder", "mapping_decoder"}
@@ -172,7 +172,7 @@ def test_without_mappings_the_decoder_is_the_one_that_knows_of_none() -> None:
     assert [mapping.name for mapping in mappings(settings(**MAPPED)).mappings] == ["boiler", "meter", "machine"]
 
 
-def test_required_signatures_reject_what_is_plain() -> None:
+def test_required_signatures_reject_an_unsigned_message() -> None:
     chosen = settings(security={"signatures": "required", "keys": [{"id": "a", "secret": SECRET}]})
     found = decoded(chosen, PLAIN)
     assert isinstance(found, Rejected)
@@ -192,7 +192,7 @@ def test_the_rules_of_readings_reach_the_decoder() -> None:
     assert late.reason == "age"
 
 
-def test_we_sign_with_the_first_key_or_with_the_one_that_is_named() -> None:
+def test_the_signing_key_is_the_first_key_or_the_configured_one() -> None:
     keys = [{"id": "a", "secret": SECRET}, {"id": "b", "secret": SECRET}]
     first, named = (
         signing_key(settings(security={"keys": keys}).security),
@@ -220,9 +220,7 @@ def test_the_policy_of_encryption_reaches_the_decoder() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA"])
-def test_who_signs_has_the_private_key_in_a_file_and_who_verifies_the_public_one(
-    tmp_path: Path, algorithm: str
-) -> None:
+def test_a_signer_has_the_private_key_in_a_file_and_a_verifier_the_public_one(tmp_path: Path, algorithm: str) -> None:
     pair = generate_key("d", algorithm)
     private, public = tmp_path / "d.pem", tmp_path / "d.pub.pem"
     private.write_bytes(pair.material)
@@ -236,7 +234,7 @@ def test_who_signs_has_the_private_key_in_a_file_and_who_verifies_the_public_one
         assert message_encoder(central.security) is None
 
 
-def test_a_half_of_a_pair_in_the_place_of_the_other_is_an_error(tmp_path: Path) -> None:
+def test_a_private_key_in_place_of_the_public_one_is_an_error_and_vice_versa(tmp_path: Path) -> None:
     pair = generate_key("d", "EdDSA")
     assert pair.public_pem is not None
     private = tmp_path / "d.pem"
@@ -248,7 +246,7 @@ def test_a_half_of_a_pair_in_the_place_of_the_other_is_an_error(tmp_path: Path) 
         assert text(pair).splitlines()[1] not in f"{caught.value} {caught.value.hint}"
 
 
-def test_one_key_for_two_algorithms_and_a_file_that_is_no_key_are_errors(tmp_path: Path) -> None:
+def test_one_key_for_two_algorithms_and_a_file_without_a_key_are_errors(tmp_path: Path) -> None:
     secret = text(generate_key("e", "A256GCM"))
     twice = [{"id": "a", "secret": secret}, {"id": "b", "algorithm": "A256GCM", "secret": secret}]
     with pytest.raises(ConfigurationError, match="one algorithm"):
@@ -275,7 +273,7 @@ def test_dead_letters_are_opened_unchecked_and_decrypted() -> None:
     )
 
 
-def test_a_key_may_stand_in_a_file_and_blanks_at_its_end_do_not_count(tmp_path: Path) -> None:
+def test_a_key_may_be_in_a_file_and_trailing_whitespace_is_ignored(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(SECRET + "\n")
     key = signing_key(settings(security={"keys": [{"id": "a", "secret_file": str(file)}]}).security)

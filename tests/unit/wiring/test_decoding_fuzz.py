@@ -1,4 +1,4 @@
-"""Any payload at all: one outcome, no exception, and never a row that a database could not take."""
+"""Any payload has one outcome, raises no exception, and never gives a row that a database could not store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_reading_with_any_fields_has_one_outcome(fields: dict[str, object]) ->
 
 
 @given(st.data())
-def test_a_damaged_signed_message_is_never_taken(data: st.DataObject) -> None:
+def test_a_damaged_signed_message_is_never_accepted(data: st.DataObject) -> None:
     seal = message_encoder(SIGNED.security)
     assert seal is not None
     token = bytearray(seal(json.dumps(GOOD).encode()))

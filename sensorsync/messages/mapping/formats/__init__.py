@@ -1,4 +1,4 @@
-"""From bytes to a document: one small module for each format, all behind one protocol."""
+"""Formats, which turn bytes into a document. Each has a small module, and all implement one protocol."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from sensorsync.messages.mapping.model import FormatSpec
 
 
 class Format(Protocol):
-    """Bytes -> document. Thread-safe."""
+    """A parser of payloads: bytes -> document. It is thread-safe."""
 
     has_records: bool
-    """Whether a document is a list of records, each an element of its own."""
+    """True when a document is a list of records, each of which is an element."""
 
     def parse(self, payload: bytes) -> Any:
-        """The document, of JSON's types: dict, list, str, int, float (finite), bool, None. Raises `reading.model.Fault`, nothing else.
+        """Return the document in JSON's types: dict, list, str, int, float (finite), bool, None. Raises only DecodeError.
 
         Integers are within 64 bits (-2**63 to 2**64 - 1). A list of records has at least one and at most MAX_ROWS of them. The caller
-        bounds the payload's size.
+        limits the size of the payload.
         """
         ...
 
 
 def create_format(spec: FormatSpec) -> Format:
-    """The format that a mapping asks for."""
+    """Return the format that a mapping specifies."""
     match spec.name:
         case "json":
             return JsonFormat()

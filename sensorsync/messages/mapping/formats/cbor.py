@@ -1,4 +1,4 @@
-"""CBOR (RFC 8949) as SenML uses it (RFC 8428, section 6): the pack with the labels and the types that it has in JSON."""
+"""CBOR (RFC 8949) as SenML uses it (RFC 8428, section 6). The pack gets the labels and the types that it has in JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LABELS: Final = {
     -6: "bs", -5: "bv", -4: "bu", -3: "bt", -2: "bn", -1: "bver",
     0: "n", 1: "u", 2: "v", 3: "vs", 4: "vb", 5: "s", 6: "t", 7: "ut", 8: "vd",
 }  # fmt: skip
-"""RFC 8428, table 4."""
+"""Labels in CBOR and in JSON (RFC 8428, table 4)."""
 
 
 class _TagDecoders(dict[int, Callable[[Any, bool], Any]]):
-    """What a tag makes of what it stands before. Those that are not here are refused.
+    """Decoders of tagged items, by tag. Tags that are not in it are refused.
 
-    Left to itself, the library would compile regular expressions, parse e-mail and follow references for whoever sends them.
+    Without it, the library would compile regular expressions, parse e-mail and follow references that any sender puts into a payload.
     """
 
     def __missing__(self, tag: int) -> Callable[[Any, bool], Any]:
@@ -30,21 +30,22 @@ class _TagDecoders(dict[int, Callable[[Any, bool], Any]]):
 
 
 def _decimal_fraction(pair: Any, _immutable: bool) -> float:
-    """RFC 8949, section 3.4.4: [exponent, mantissa]."""
+    """Return the number of a decimal fraction, [exponent, mantissa] (RFC 8949, section 3.4.4)."""
     if len(pair) != 2 or any(type(part) is not int for part in pair):
         raise ValueError("a decimal fraction is an array of two integers")
     return float(f"{pair[1]}e{pair[0]}")
 
 
 _TAGS: Final = _TagDecoders({4: _decimal_fraction, 55799: lambda item, _immutable: item})
-"""55799 says that this is CBOR, and changes nothing (section 3.4.6)."""
+"""The tags that SenML may have. 55799 marks a payload as CBOR and changes nothing (RFC 8949, section 3.4.6)."""
 _READ_SIZE: Final = 4096
 
 
 def parse_pack(payload: bytes) -> Any:
-    """What the payload says; of an array of maps each label that SenML has by its name in JSON, `vd` as base64url. Raises Fault.
+    """Decode a payload. Raises DecodeError.
 
-    Numbers may be infinite or no number, and types wrong: whoever reads the fields looks.
+    In an array of maps, each label of SenML becomes its name in JSON, and `vd` becomes base64url. Numbers may be infinite or NaN, and
+    types may be wrong. The reader of the fields checks them.
     """
     stream = io.BytesIO(payload)
     decoder = cbor2.CBORDecoder(stream, semantic_decoders=_TAGS, max_depth=MAX_NESTING, read_size=_READ_SIZE)

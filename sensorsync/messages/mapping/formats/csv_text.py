@@ -1,4 +1,4 @@
-"""`csv`: lines of fields between delimiters (RFC 4180), each line a record."""
+"""The format `csv`: lines of fields between delimiters (RFC 4180). Each line is a record."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sensorsync.messages.reading.text import decode_utf8
 
 
 class CsvFormat:
-    """A document is a list of `{name of the column: text of the field}`. Numbers stay texts: `type: number` reads them.
+    """A parser of CSV. A document is a list of `{name of the column: text of the field}`.
 
-    Without `columns` the first line names them. Every other line has as many fields as there are columns. Quotation marks are as in
-    RFC 4180, blanks around a field are removed, empty lines are passed over, and lines may end as they like. A payload of one line
-    is a list of one record.
+    Numbers stay texts, which `type: number` converts. Without `columns`, the first line names them. Every other line has as many
+    fields as there are columns. Quotation marks are as in RFC 4180, blanks around a field are removed, empty lines are skipped, and
+    lines may have any line ending. A payload of one line is a list of one record.
     """
 
     has_records = True

@@ -1,7 +1,7 @@
-"""`influx`: InfluxDB's line protocol (InfluxDB v2 documentation, "Line protocol").
+"""The format `influx`: InfluxDB's line protocol (InfluxDB v2 documentation, "Line protocol").
 
-A parser of our own: the one on PyPI that is maintained, line-protocol-parser, is written in C, and its version 2.0.1 crashed the
-process on a byte that is not UTF-8.
+The parser is our own. The maintained one on PyPI, line-protocol-parser, is written in C, and its version 2.0.1 crashed the process
+on a byte that is not UTF-8.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sensorsync.messages.mapping.model import MAX_ROWS
 from sensorsync.messages.reading.model import DecodeError
 from sensorsync.messages.reading.text import decode_utf8
 
-# The possessive `++` and `*+` (Python 3.11) never give back what they took: a backslash that escapes is never read as one that does
-# not, and the time is linear.
+# The possessive `++` and `*+` (Python 3.11) never backtrack. An escaping backslash is therefore never read as a plain one, and the
+# time is linear.
 _MEASUREMENT = re.compile(r"(?:\\[, ]|[^, ])++")
 _KEY = re.compile(r"((?:\\[,= ]|[^,= ])++)=")
 _TAG_VALUE = re.compile(r"(?:\\[,= ]|[^,= ])++")
@@ -36,7 +36,7 @@ _BOOLEANS: Final = {
 }
 _RANGES: Final = {"i": (-(2**63), 2**63 - 1), "u": (0, 2**64 - 1)}
 _LAST_TIME: Final = 2**63 - 2
-"""The last and, with a minus, the first nanosecond that the protocol has: the years 1677 to 2262."""
+"""The last nanosecond of the protocol and, with a minus, the first: the years 1677 to 2262."""
 _MOST_DIGITS: Final = 20
 _NANOSECONDS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
@@ -44,15 +44,15 @@ Scalar = float | int | bool | str
 
 
 class InfluxFormat:
-    """A document is a list of records, one for each field of each line, in the order of the payload.
+    """A parser of line protocol. A document is a list of records, one for each field of each line, in the order of the payload.
 
     For example::
 
         {"measurement": "weather", "tags": {"site": "roof"}, "field": "celsius", "value": 21.5, "time": 1556813561098000000}
 
-    `value` is a float, an integer (`5i`, `5u`), a boolean or a text, as the line says. `time` is an integer of nanoseconds since 1970,
-    whatever the precision is that the time stamps are written in, and null where a line has none. Comments and empty lines are passed
-    over. A tag or a field that occurs twice in a line is a Fault, and so is a line break within a string.
+    `value` is a float, an integer (`5i`, `5u`), a boolean or a text, as in the line. `time` is an integer of nanoseconds since 1970
+    for every precision of the time stamps, and null when a line has none. Comments and empty lines are skipped. A tag or a field that
+    occurs twice in a line raises DecodeError, and so does a line break within a string.
     """
 
     has_records = True
@@ -68,8 +68,8 @@ class InfluxFormat:
                 continue
             try:
                 found += self._parse_point(point)
-            except DecodeError as fault:
-                raise DecodeError(fault.rejection.reason, f"line {number}: {fault.rejection.message}") from None
+            except DecodeError as error:
+                raise DecodeError(error.rejection.reason, f"line {number}: {error.rejection.message}") from None
             if len(found) > MAX_ROWS:
                 raise DecodeError("too_large", f"line {number}: a message may have {MAX_ROWS} fields at most")
         if not found:
@@ -97,7 +97,7 @@ class InfluxFormat:
 
 
 def _series(point: str) -> tuple[str, dict[str, str], int]:
-    """Measurement, tags, and where the fields begin."""
+    """Return the measurement, the tags and the position of the fields."""
     match = _MEASUREMENT.match(point)
     if match is None:
         raise DecodeError("format", "the measurement is missing")
@@ -116,7 +116,7 @@ def _series(point: str) -> tuple[str, dict[str, str], int]:
 
 
 def _fields(point: str, at: int) -> tuple[dict[str, Scalar], int]:
-    """Fields, and where they end."""
+    """Return the fields and the position of their end."""
     fields: dict[str, Scalar] = {}
     while True:
         key, at = _key(point, at, "field")

@@ -1,4 +1,4 @@
-"""`json`: any JSON text (RFC 8259); the document is its value, of whatever type."""
+"""The format `json`: any JSON text (RFC 8259). The document is its value, which may have any type."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sensorsync.messages.reading.text import decode_utf8, json_rejection
 
 
 class JsonFormat:
-    """As strict as the decoder of plain readings: UTF-8, no NaN, MAX_NESTING levels at most.
+    """A parser of JSON, as strict as the decoder of plain readings: UTF-8, no NaN, MAX_NESTING levels at most.
 
-    Of a name that occurs twice the last one counts. An integer beyond 64 bits becomes the nearest double.
+    When a name occurs twice, the last one counts. An integer beyond 64 bits becomes the nearest double.
     """
 
     has_records = False
@@ -24,7 +24,7 @@ class JsonFormat:
             document = orjson.loads(payload)
         except orjson.JSONDecodeError as error:
             raise DecodeError(*json_rejection(decode_utf8(payload), error)) from None
-        # What has not that many brackets is not nested deeper; counting them costs a fraction of looking.
+        # A text with at most that many brackets is not nested deeper. Counting them costs a fraction of the check.
         if payload.count(b"{") + payload.count(b"[") > MAX_NESTING and isinstance(document, dict | list):
             check_nesting(document)
         return document

@@ -1,4 +1,4 @@
-"""`senml`: Sensor Measurement Lists in JSON and in CBOR (RFC 8428, versions: RFC 9100)."""
+"""The format `senml`: Sensor Measurement Lists in JSON and in CBOR (RFC 8428, versions in RFC 9100)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES: Final[dict[str, _ExpectedTypes]] = {
     "n": _TEXT, "u": _TEXT, "v": _NUMBER, "vs": _TEXT, "vb": ({bool}, "a boolean"), "vd": _TEXT,
     "s": _NUMBER, "t": _NUMBER, "ut": _NUMBER,
 }  # fmt: skip
-"""RFC 8428, table 1."""
+"""Labels and the types of their values (RFC 8428, table 1)."""
 _REGULAR_LABELS: Final = {label for label in _TYPES if not label.startswith("b")}
 _VALUES: Final = ("v", "vs", "vb", "vd")
 _NAME: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9:./_]*+")
@@ -31,12 +31,12 @@ _LONGEST_NAME: Final = 1024
 
 _VERSION: Final = 10
 _SECONDARY_UNITS: Final = 26
-"""Version 10 with the feature of RFC 8798 (RFC 9100, section 4), which is about names of units alone."""
+"""Version 10 with the feature of RFC 8798 (RFC 9100, section 4), which concerns only names of units."""
 
 
 @dataclass(slots=True)
 class _BaseFields:
-    """The base fields that are in force: each holds until a record has the same one again."""
+    """The base fields that are in force. Each holds until a record has the same one again."""
 
     name: str = ""
     time: Number = 0
@@ -48,28 +48,28 @@ class _BaseFields:
 
 
 class SenmlFormat:
-    """A document is a list of resolved records (RFC 8428, section 4.6), in the order of the pack.
+    """A parser of SenML. A document is a list of resolved records (RFC 8428, section 4.6), in the order of the pack.
 
     For example::
 
         {"name": "urn:dev:ow:10e2073a0108006:current", "bn": "urn:dev:ow:10e2073a0108006:", "n": "current",
          "u": "A", "t": 1276020071.001, "v": 1.2, "value": 1.2}
 
-    | field                  | what it is                                                                                       |
+    | field                  | content                                                                                          |
     |------------------------|--------------------------------------------------------------------------------------------------|
     | `name`                 | base name and name together                                                                      |
-    | `bn`, `n`              | the two parts, each where there is one                                                           |
+    | `bn`, `n`              | the two parts; each is absent where there is none                                                |
     | `u`                    | the record's unit, else the base unit; absent where there is neither                             |
-    | `t`                    | base time and time together, in seconds: since 1970, or less than 2**28: from the arrival        |
+    | `t`                    | base time and time together, in seconds since 1970; less than 2**28: relative to the arrival     |
     | `v`, `vs`, `vb`, `vd`  | the one that the record has: number (with the base value), text, boolean, bytes as base64url     |
-    | `value`                | the same once more, whichever it is; absent where the record has a sum alone                     |
+    | `value`                | the same value again, of any of these kinds; absent where the record has only a sum              |
     | `s`                    | base sum and sum together; absent where there is neither                                         |
-    | `ut`                   | update time, where there is one                                                                  |
-    | `bver`                 | the version, where it is not 10                                                                  |
+    | `ut`                   | update time; absent where there is none                                                          |
+    | `bver`                 | the version; absent where it is 10                                                               |
 
-    A payload whose first byte is 0x80 or greater is CBOR, which JSON never begins with; a CBOR array always does. A record of base
-    fields alone gives no record, as in RFC 8428, section 5.1.7. Fields that SenML does not know are left out, and a Fault if their
-    name ends in `_`.
+    A payload whose first byte is 0x80 or greater is CBOR. JSON never begins with such a byte, and a CBOR array always does. A record
+    that has only base fields gives no record, as in RFC 8428, section 5.1.7. Fields that SenML does not define are left out; they
+    raise DecodeError if their name ends in `_`.
     """
 
     has_records = True
@@ -88,9 +88,9 @@ class SenmlFormat:
         for place, record in enumerate(pack):
             try:
                 resolved = _resolve_record(_known_fields(record), bases)
-            except DecodeError as fault:
-                message = f"record {place} (counted from 0): {fault.rejection.message}"
-                raise DecodeError(fault.rejection.reason, message) from None
+            except DecodeError as error:
+                message = f"record {place} (counted from 0): {error.rejection.message}"
+                raise DecodeError(error.rejection.reason, message) from None
             if resolved is not None:
                 found.append(resolved)
         if not found:
@@ -99,7 +99,7 @@ class SenmlFormat:
 
 
 def _known_fields(record: Any) -> dict[str, Any]:
-    """The record's fields that SenML has, each of its type."""
+    """Return the fields of a record that SenML defines. Each has its type."""
     if type(record) is not dict:
         raise DecodeError("format", f"it is {json_type_name(record)}, not an object")
     known = {}
@@ -147,7 +147,7 @@ def _resolve_record(record: dict[str, Any], bases: _BaseFields) -> dict[str, Any
 
 
 def _full_name(base: str, own: str) -> str:
-    if len(base) + len(own) > _LONGEST_NAME:  # a long base name before each of many records would take gigabytes
+    if len(base) + len(own) > _LONGEST_NAME:  # a long base name before each of many records would need gigabytes
         raise DecodeError(
             "format", f"the name has {len(base) + len(own)} characters; at most {_LONGEST_NAME} are taken"
         )
@@ -177,7 +177,7 @@ def _update_base_fields(record: dict[str, Any], bases: _BaseFields) -> None:
 
 
 def _finite_number(what: str, number: Number) -> Number:
-    """Finite, and an integer only where JSON's writers take it as one."""
+    """Return a finite number, which is an integer only where JSON's writers accept it as one. Raises DecodeError."""
     if type(number) is int and not -(2**63) <= number < 2**64:
         number = float(number)
     if not math.isfinite(number):

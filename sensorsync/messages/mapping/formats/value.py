@@ -1,4 +1,4 @@
-"""`value`: the payload is the value itself, a number or a text, as most simple devices publish it."""
+"""The format `value`: the payload is the value itself, a number or a text, as most simple devices publish it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from sensorsync.messages.reading.model import DecodeError
 from sensorsync.messages.reading.text import decode_utf8
 
 _BLANKS = " \t\r\n\v\f\0"
-"""Removed at both ends. NUL, because devices programmed in C send the one that ends their string."""
+"""Characters that are removed at both ends. NUL is one, because devices programmed in C send the one that ends their string."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
-"""RFC 8259, section 6."""
+"""Number of JSON (RFC 8259, section 6)."""
 
 
 def payload_text(payload: bytes) -> str:
-    """The payload as a text, whether it is a number or not: `1.10` stays `1.10`. Raises Fault."""
+    """Return the payload as a text, even when it is a number: `1.10` stays `1.10`. Raises DecodeError."""
     return decode_utf8(payload).strip(_BLANKS)
 
 
 class ValueFormat:
-    """`231.7` -> 231.7, `12` -> 12, `"on"` -> on, and whatever else as it is: `ON`, `true`, `+5`, `nan`, `12 V` are texts.
+    """A parser of bare values: `231.7` -> 231.7, `12` -> 12, `"on"` -> on. Others are texts: `ON`, `true`, `+5`, `nan`, `12 V`.
 
-    `true` stays a text, because devices write it in as many ways as `is_on`; what it means is for the mapping to say. `nan`, which
-    some
-    send when a sensor fails, is a text too. A number beyond the range of a double is a Fault, an integer beyond 64 bits becomes
-    the nearest double. Nothing but blanks is a Fault.
+    `true` stays a text, because devices write it in as many ways as `on`, and the mapping defines its meaning. `nan`, which some
+    devices send when a sensor fails, is a text too. A number beyond the range of a double raises DecodeError, and an integer beyond
+    64 bits becomes the nearest double. A payload of blanks only raises DecodeError.
     """
 
     has_records = False

@@ -1,6 +1,6 @@
-"""Why a connection to a broker fails, and what helps: one table.
+"""Causes of a failing connection to a broker, each with its remedy, in one table.
 
-Errors, `check-cloud` and docs/how-to/troubleshoot-connection.md all take their words from here.
+Errors, `check-cloud` and docs/how-to/troubleshoot-connection.md all take their texts from here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CAUSES_BY_REASON_CODE = {one.reason_code: one for one in CAUSES.values() if one
 
 
 def cause_of_reason_code(code: int) -> Cause:
-    """What a reason code of the broker means; an unknown one is a passing fault."""
+    """Return the cause for a reason code of the broker. An unknown code counts as a transient error."""
     found = _CAUSES_BY_REASON_CODE.get(code)
     return found or Cause(
         f"reason_0x{code:02x}", GuideSection.CODES, f"reason code 0x{code:02X}", None, permanent=False

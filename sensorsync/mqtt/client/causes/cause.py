@@ -1,4 +1,4 @@
-"""What is said about one cause."""
+"""One cause of a failing connection, and its place in the troubleshooting guide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class GuideSection(StrEnum):
-    """Where the troubleshooting guide tells of it."""
+    """Section of the troubleshooting guide that explains a cause."""
 
     NETWORK = "network"
     CERTIFICATES = "certificates"
@@ -22,20 +22,20 @@ class GuideSection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One reason why a broker can't be used, or not as it should."""
+    """One reason that makes a broker unusable, or not usable as required."""
 
     key: str
-    """A stable word for machines."""
+    """A stable identifier for machines."""
     section: GuideSection
     description: str
-    """What is wrong, without a full stop: it stands after "broker x: " and before details."""
+    """The problem, without a full stop. The text stands after "broker x: " and before details."""
     hint: str | None
-    """What helps, without a full stop; None when nothing but waiting does."""
+    """The remedy, without a full stop. None when only waiting helps."""
     permanent: bool = True
-    """It will be so again until somebody mends it: connecting again is of no use."""
+    """True when the cause remains until it is fixed. Connecting again does not help."""
     insufficient: bool = False
-    """The broker lets us in, but what it does is not enough (exit code 5, not 3)."""
+    """True when the broker accepts us, but does not provide enough (exit code 5, not 3)."""
     typical_messages: str = ""
-    """How logs and other programs word it."""
+    """Texts of logs and other programs for this cause."""
     reason_code: int | None = None
     """The broker's reason code (MQTT 5.0, section 2.4)."""

@@ -1,4 +1,4 @@
-"""The reason codes that no other part of the table explains (MQTT 5.0, sections 2.4, 3.2.2.2 and 3.14.2.1)."""
+"""Reason codes that no other part of the table explains (MQTT 5.0, sections 2.4, 3.2.2.2 and 3.14.2.1)."""
 
 from __future__ import annotations
 

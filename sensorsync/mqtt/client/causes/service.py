@@ -1,4 +1,4 @@
-"""Causes within MQTT: login, access to topics, and what a broker does with messages and sessions."""
+"""Causes within MQTT: login, access to topics, and the broker's handling of messages and sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A paho client for one connection: set up, and connected by a thread, for paho connects no other way."""
+"""A paho client for one connection. It connects in a thread, because paho connects only by a blocking call."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ from sensorsync.mqtt.client.paho.packets import connect_properties
 
 
 class PahoClient(Client):
-    """paho's client, with two repairs.
+    """paho's client with two fixes.
 
-    Where a handshake fails, paho forgets to close the socket. And it hangs up on a PUBLISH whose properties are broken, which would
-    come again with every new connection.
+    After a failed handshake, paho does not close the socket. And paho closes the connection on a PUBLISH whose properties are
+    broken; the broker would send that message again on every new connection.
     """
 
     pending_socket: socket.socket | None = None
-    """The socket that paho has not got yet."""
+    """Socket of a handshake that paho has not taken over yet."""
     on_broken_publish: Callable[[BrokenPublish], None]
 
     def abort_handshake(self) -> None:
-        """End a handshake that is under way in another thread. That one closes the socket: its number could be another's at once."""
+        """End a handshake that is in progress in another thread.
+
+        That thread closes the socket. If it were closed here, its file descriptor could be that of another socket at once.
+        """
         if self.pending_socket is not None and self.socket() is None:
             with suppress(OSError):
                 self.pending_socket.shutdown(socket.SHUT_RDWR)
 
     def close_pending_socket(self) -> None:
-        """Close what is left of a handshake that failed."""
+        """Close the socket of a handshake that failed."""
         if self.pending_socket is not None and self.socket() is None:
             self.pending_socket.close()
 
@@ -48,7 +51,8 @@ class PahoClient(Client):
             return super()._handle_publish()
         except MalformedPacket as error:
             five = self._protocol == MQTTProtocolVersion.MQTTv5
-            frame = bytes((self._in_packet["command"], 0)) + self._in_packet["packet"]  # its length is known without
+            # The parser skips the remaining length, so 0 stands for it.
+            frame = bytes((self._in_packet["command"], 0)) + self._in_packet["packet"]
             broken = parse_broken_publish(memoryview(frame), str(error)) if five else None
             if broken is None:
                 raise
@@ -61,7 +65,7 @@ class PahoClient(Client):
 
 
 def make_client(options: ConnectOptions) -> PahoClient:
-    """A client that acknowledges nothing and connects again by itself never: both are the link's to decide."""
+    """Create a client that acknowledges nothing and never reconnects by itself. The link decides about both."""
     five = options.protocol == "5"
     client = PahoClient(
         CallbackAPIVersion.VERSION2,
@@ -72,9 +76,9 @@ def make_client(options: ConnectOptions) -> PahoClient:
         reconnect_on_failure=False,
         manual_ack=True,
     )
-    # paho tries the broker's addresses one after the other: two dead ones must leave time for the third.
+    # paho tries the broker's addresses one after the other: two unreachable ones must leave time for the third.
     client.connect_timeout = options.connect_timeout / 3
-    client.max_inflight_messages = 0  # the outbox keeps within the window
+    client.max_inflight_messages = 0  # InFlightPublishes enforces the window
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     if options.tls is not None:
@@ -86,15 +90,16 @@ def make_client(options: ConnectOptions) -> PahoClient:
 
 
 async def connect_in_thread(client: PahoClient, options: ConnectOptions) -> None:
-    """TCP, TLS, the WebSocket's handshake, and CONNECT sent. Raises OSError (ssl.SSLError is one), BrokerUnavailable.
+    """Connect by TCP and TLS, complete the WebSocket handshake, and send CONNECT.
 
-    A thread of its own, and a daemon: a pool's would hold up the end of the process while a broker does not answer.
+    Raises OSError (ssl.SSLError is one), BrokerUnavailable. paho's blocking call runs in a separate daemon thread, because a
+    thread of a pool would delay the end of the process while a broker does not answer.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[None] = loop.create_future()
 
     def finish(error: BaseException | None) -> None:
-        if outcome.done():  # nobody waits any more
+        if outcome.done():  # the caller no longer waits
             close_socket(client)
         elif error is not None:
             outcome.set_exception(error)
@@ -110,7 +115,7 @@ async def connect_in_thread(client: PahoClient, options: ConnectOptions) -> None
             error = failure
         try:
             loop.call_soon_threadsafe(finish, error)
-        except RuntimeError:  # the loop is closed, and whoever waited is gone
+        except RuntimeError:  # the loop is closed, and no caller waits
             close_socket(client)
 
     threading.Thread(target=work, name=f"dial {options.address}", daemon=True).start()
@@ -118,7 +123,7 @@ async def connect_in_thread(client: PahoClient, options: ConnectOptions) -> None
 
 
 def close_socket(client: Client) -> None:
-    """Close the socket without a DISCONNECT. The client must not be used afterwards; paho has no word for this."""
+    """Close the socket without a DISCONNECT. The client must not be used afterwards. paho has no method for this."""
     sock = client.socket()
     client.on_socket_close = client.on_socket_register_write = client.on_socket_unregister_write = None
     if sock is not None:
@@ -138,7 +143,7 @@ def _connect(client: PahoClient, options: ConnectOptions) -> None:
     except WebsocketConnectionError as error:
         raise _websocket_refused_error(options, str(error)) from error
     except (ValueError, LookupError) as error:
-        # ssl.CertificateError is a ValueError, too. What else raises these is paho's reading of the HTTP answer.
+        # ssl.CertificateError is a ValueError, too. The others come from paho's parsing of the HTTP answer.
         if options.websocket_path is None or isinstance(error, OSError):
             raise
         raise _websocket_refused_error(options, "the answer is not HTTP") from error
@@ -150,9 +155,10 @@ def _connect(client: PahoClient, options: ConnectOptions) -> None:
 
 
 def _fix_partial_sends(websocket: Any) -> None:
-    """A repair: paho forgets a packet of which a WebSocket took only a part (`send` returns 0 then), and garbles the next one.
+    """Fix a bug of paho: it drops a packet that a WebSocket sent only in part, and garbles the next one.
 
-    Told that it would block, it comes back with the same packet, and the WebSocket goes on where it was.
+    `send` returns 0 in that case. When it raises BlockingIOError instead, paho calls it again with the same packet, and the
+    WebSocket continues where it stopped.
     """
     send = websocket.send
 
@@ -173,7 +179,7 @@ def _websocket_refused_error(options: ConnectOptions, detail: str) -> BrokerUnav
 
 
 class _ServerNameContext:
-    """As much of an ssl.SSLContext as paho uses. paho checks the certificate for the host that it dials, and nothing else."""
+    """The part of ssl.SSLContext that paho uses. paho checks the certificate only for the host to which it connects."""
 
     def __init__(self, context: ssl.SSLContext, server_name: str, client: PahoClient) -> None:
         self._context = context
@@ -182,7 +188,7 @@ class _ServerNameContext:
         self.check_hostname = context.check_hostname
 
     def wrap_socket(self, sock: Any, *, server_hostname: str, **options: Any) -> ssl.SSLSocket:  # noqa: ARG002 - paho's call
-        """A TLS socket that wants the certificate of our name."""
+        """Return a TLS socket that requires a certificate for our server name."""
         made = self._client.pending_socket = self._context.wrap_socket(
             sock, server_hostname=self._server_name, **options
         )

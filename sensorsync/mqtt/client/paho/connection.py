@@ -1,10 +1,11 @@
-"""The paho engine's connection: one paho client for one connection, driven by the event loop that everything else runs on.
+"""The paho engine's connection: one paho client per connection, driven by the process's event loop.
 
-paho's own loop (`loop_start`) is a thread a connection around `select()`, which cannot watch a file descriptor above 1023. So the
-event loop watches the socket, and calls `loop_read`, `loop_write` and `loop_misc`, which paho offers for that.
+paho's own loop (`loop_start`) is one thread per connection around `select()`, which cannot watch a file descriptor above 1023.
+Therefore the event loop watches the socket, and calls `loop_read`, `loop_write` and `loop_misc`, which paho offers for that.
 
-paho chooses the packet ids of what we publish, and knows DUP only within a client. A message that is sent again after a lost
-connection is a new one for it; so it is for the broker, for a publisher's sessions end with their connections.
+paho chooses the packet ids of published messages, and knows DUP only within one client. A message that is sent again after a lost
+connection is a new message for paho. It is a new one for the broker, too, because a publisher's sessions end with their
+connections.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ from sensorsync.mqtt.client.paho.exchange import PacketTranslator
 from sensorsync.mqtt.client.paho.packets import disconnect_properties
 
 MAX_PACKETS_PER_READ = 256
-"""Packets that are read in one turn of the event loop: the other connections want theirs, too."""
+"""Packets that are read in one turn of the event loop. The limit leaves time for the other connections."""
 _DISCARD_CHUNK = 64 * 1024
 _KEEP_ALIVE_TIMEOUT = 0x8D
 _PROTOCOL_ERROR = 0x82
 
 
 class PahoConnection(BrokerConnection):
-    """See Conversation. MQTT 3.1.1 has no Receive Maximum: then it leaves what is above `receive_maximum` in the socket."""
+    """A connection of the paho engine (see BrokerConnection).
+
+    MQTT 3.1.1 has no Receive Maximum. There, messages beyond `receive_maximum` are left in the socket.
+    """
 
     def __init__(self, options: ConnectOptions, handler: ConnectionHandler) -> None:
         super().__init__(options, handler)
@@ -44,22 +48,22 @@ class PahoConnection(BrokerConnection):
         self._translator = PacketTranslator(self._client)
         self._is_mqtt5 = options.protocol == "5"
         self._fd = -1
-        """The socket's file descriptor while it is open."""
+        """File descriptor of the socket while it is open, otherwise -1."""
         self._keep_alive = options.keep_alive_seconds
         self._reading = False
         self._write_pending = False
-        """What was sent last is not all in the socket yet."""
+        """True when a part of what was sent last is not in the socket yet."""
         self._keep_alive_timer: asyncio.TimerHandle | None = None
 
-    # -- Conversation --------------------------------------------------------------------------------------------------------
+    # -- BrokerConnection ----------------------------------------------------------------------------------------------------
 
     @property
     def alive(self) -> bool:
-        """Neither lost nor closing."""
+        """True when the connection is neither lost nor closing."""
         return self._fd >= 0 and not self._closing
 
     async def connect(self) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         client = self._client
         await connect_in_thread(client, self.options)
         sock = client.socket()
@@ -77,31 +81,32 @@ class PahoConnection(BrokerConnection):
         self._update_reader()
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """See Conversation. Raises TypeError for packets that only brokers send."""
+        """See BrokerConnection. Raises TypeError for packets that only brokers send."""
         if not self.alive:
             return
         self._last_sent = self._loop.time()
         self._translator.send(packets)
-        self._update_reader()  # what was acknowledged makes room
+        self._update_reader()  # acknowledged messages make room
         if self._client.want_write() and not self._write_pending:
             self._write_pending = True
             self._handler.writing_paused(True)
 
     def pause_reading(self) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         self._reading_paused = True
         self._update_reader()
 
     def resume_reading(self) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         self._reading_paused = False
         self._update_reader()
 
     async def close(self, *, end_session: bool = False, timeout: float = 2.0) -> bool:
-        """See Conversation. paho closes the socket as soon as DISCONNECT is sent; a twin of it stays, until the broker hangs up.
+        """Disconnect (see BrokerConnection).
 
-        In MQTT 3.1.1 a session ends with a connection that has a clean session ([MQTT-3.1.2-6]): one more is made for that. So it is
-        over TLS and a WebSocket, where nothing proves that DISCONNECT was read.
+        paho closes the socket as soon as DISCONNECT is sent. A duplicate of the socket stays open until the broker closes the
+        connection. In MQTT 3.1.1 a session ends with a connection that has a clean session ([MQTT-3.1.2-6]), so one more
+        connection is made for that. The same is done over TLS and a WebSocket, where nothing proves that DISCONNECT was read.
         """
         if not self.alive:
             return False
@@ -119,7 +124,7 @@ class PahoConnection(BrokerConnection):
         return hung_up
 
     def abort(self, error: SensorsyncError | None) -> None:
-        """See Conversation."""
+        """See BrokerConnection."""
         self._error = self._error or error
         if self._fd >= 0:
             self._on_socket_close()
@@ -132,11 +137,11 @@ class PahoConnection(BrokerConnection):
             self._keep_alive = connack.server_keep_alive
         self._check_keep_alive()
 
-    # -- what the event loop calls -------------------------------------------------------------------------------------------
+    # -- called by the event loop ---------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
         client, arrived = self._client, self._translator.received
-        pending = getattr(client.socket(), "pending", int)  # TLS may hold what the event loop cannot see
+        pending = getattr(client.socket(), "pending", int)  # TLS may hold data that the event loop cannot see
         while self._reading and len(arrived) < MAX_PACKETS_PER_READ:
             before = len(arrived)
             try:
@@ -161,7 +166,11 @@ class PahoConnection(BrokerConnection):
             self._handler.writing_paused(False)
 
     def _check_keep_alive(self) -> None:
-        """Keep-alive: paho pings and waits for the answer. While that is left in the socket, the broker must still hear of us."""
+        """Let paho send pings and wait for the answers.
+
+        While reading is paused the answers stay in the socket. The broker must still receive pings then, so PacketTranslator
+        sends them.
+        """
         if self._fd < 0 or not self._keep_alive:
             return
         if self._reading:
@@ -173,7 +182,7 @@ class PahoConnection(BrokerConnection):
         if self._fd >= 0:
             self._keep_alive_timer = self._loop.call_later(self._keep_alive / 8, self._check_keep_alive)
 
-    # -- what paho calls -----------------------------------------------------------------------------------------------------
+    # -- called by paho -------------------------------------------------------------------------------------------------------
 
     def _on_register_write(self, *_: Any) -> None:
         self._loop.add_writer(self._fd, self._on_writable)
@@ -182,7 +191,7 @@ class PahoConnection(BrokerConnection):
         self._loop.remove_writer(self._fd)
 
     def _on_socket_close(self, *_: Any) -> None:
-        """Called before it is closed: its number may be another's at once."""
+        """Stop watching the socket before it is closed, because its file descriptor may be that of another socket at once."""
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._fd, self._reading = -1, False
@@ -193,7 +202,7 @@ class PahoConnection(BrokerConnection):
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _update_reader(self) -> None:
-        """Read or don't, as back-pressure and the window of MQTT 3.1.1 have it now."""
+        """Start or stop reading, as back-pressure and the window of MQTT 3.1.1 require it."""
         held = (
             not self._is_mqtt5
             and len(self._translator.unacknowledged) >= self.options.receive_maximum
@@ -205,12 +214,12 @@ class PahoConnection(BrokerConnection):
         self._reading = wanted
         if wanted:
             self._loop.add_reader(self._fd, self._on_readable)
-            self._loop.call_soon(self._on_readable)  # TLS may hold something already
+            self._loop.call_soon(self._on_readable)  # TLS may hold data already
         elif self._fd >= 0:
             self._loop.remove_reader(self._fd)
 
     def _after_socket_closed(self) -> None:
-        """The socket is closed, and paho has told why."""
+        """Report the end of the connection after paho has reported its reason."""
         ending = self._translator.disconnect_reason
         if self._error is None and ending == _KEEP_ALIVE_TIMEOUT:
             self._error = BrokerUnavailable(f"broker {self.options.address} did not answer a ping")
@@ -219,7 +228,10 @@ class PahoConnection(BrokerConnection):
         self._handle_closed(self._translator.last_error)
 
     async def _end_session(self, timeout: float) -> bool:
-        """CONNACK is the proof: a clean start has discarded the session ([MQTT-3.1.2-4]), and the new one ends with its connection."""
+        """End the session by one more connection. Return True when its CONNACK has arrived, which is the proof.
+
+        A clean start has then discarded the session ([MQTT-3.1.2-4]), and the new one ends with its connection.
+        """
         last = PahoConnection(replace(self.options, clean_start=True, session_expiry=0.0), _NullHandler())
         try:
             await connect_with_timeout(last)
@@ -230,16 +242,16 @@ class PahoConnection(BrokerConnection):
 
 
 def _duplicate_socket(fd: int) -> socket.socket:
-    """Another descriptor of the same socket."""
+    """Return another descriptor of the same socket."""
     return socket.socket(fileno=os.dup(fd))
 
 
 async def _wait_for_hang_up(duplicate: socket.socket, timeout: float, *, data_is_enough: bool) -> bool:
-    """Whether the broker closes the connection within `timeout` seconds: it has read our DISCONNECT (section 3.14.4).
+    """Return True when the broker closes the connection within `timeout` seconds. It has then read our DISCONNECT (section
+    3.14.4).
 
-    `data_is_enough`: it sends something before. mosquitto's WebSockets then wait for our part of TLS's closing alerts, which only paho
-    could
-    send. It is no proof, for what was on the way before counts, too.
+    `data_is_enough`: data that arrives first counts as well. mosquitto's WebSockets then wait for our part of TLS's closing
+    alerts, which only paho could send. Data is not a proof, because it may have been sent before.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -254,7 +266,7 @@ async def _wait_for_hang_up(duplicate: socket.socket, timeout: float, *, data_is
 
 
 class _NullHandler:
-    """The Handler of a connection that is only made to end a session."""
+    """The ConnectionHandler of a connection that is made only to end a session."""
 
     def connection_ready(self, connection: BrokerConnection) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What goes to a paho client and what comes from it, both as packets."""
+"""Translation between packets and the methods and callbacks of a paho client."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ _PING_FILTER = "sensorsync/ping"
 
 
 class PacketTranslator:
-    """Of one client. It has no word for a ping whose answer is told; we say it by an UNSUBSCRIBE of a filter that we never had, which
-    must be answered, too ([MQTT-3.10.4-4], in 3.1.1 [MQTT-3.10.4-5]).
+    """Translator between packets and one paho client.
+
+    paho has no ping whose answer it reports. An UNSUBSCRIBE of a filter that was never subscribed takes its place, because the
+    broker must answer that, too ([MQTT-3.10.4-4], in 3.1.1 [MQTT-3.10.4-5]).
     """
 
     def __init__(self, client: PahoClient) -> None:
@@ -39,13 +41,13 @@ class PacketTranslator:
         self.unacknowledged: set[int] = set()
         """Packet ids of deliveries that wait for our PUBACK."""
         self._acknowledged: set[int] = set()
-        """Packet ids that had one: a resend that crossed it gets no second one."""
+        """Packet ids that got a PUBACK. A resend that crossed its PUBACK does not get a second one."""
         self.disconnect_reason: int | None = None
-        """Reason code with which paho gave the connection up by itself."""
+        """Reason code with which paho itself ended the connection."""
         self._client = client
         self._is_mqtt5 = client.protocol == MQTTProtocolVersion.MQTTv5
         self._publisher_packet_ids: dict[int, int] = {}
-        """Packet id of a PUBLISH as paho chose it -> as the publisher knows it."""
+        """Packet id that paho chose for a PUBLISH -> the publisher's packet id."""
         self._ping_packet_ids: set[int] = set()
         self._error_log = _LastErrorLogger()
         client.enable_logger(self._error_log)
@@ -59,23 +61,23 @@ class PacketTranslator:
 
     @property
     def last_error(self) -> Exception | None:
-        """What went wrong with the socket last."""
+        """The latest error of the socket."""
         return self._error_log.last_error
 
     def take_received(self) -> list[ReceivedPacket]:
-        """What has arrived since the last time."""
+        """Return the packets that have arrived since the last call."""
         arrived, self.received = self.received, []
         return arrived
 
     def send(self, packets: Sequence[Packet]) -> None:
-        """Queue them in the client. Raises TypeError for packets that are not ours to send."""
+        """Queue the packets in the client. Raises TypeError for packets that only brokers send."""
         client = self._client
         for packet in packets:
             match packet:
                 case PublishPacket():
                     words = (packet.topic, packet.payload, int(packet.qos), packet.retain)
                     while (info := client.publish(*words)).rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-                        pass  # 65,535 messages ago it chose this id, too, and that one is not acknowledged yet: the next
+                        pass  # the message that had this id 65,535 messages ago is still unacknowledged: take the next id
                     self._publisher_packet_ids[info.mid] = packet.packet_id or 0
                 case PubAckPacket():
                     client.ack(packet.packet_id, 1)
@@ -99,7 +101,7 @@ class PacketTranslator:
         )
         return one.pattern, options
 
-    # -- what paho calls, inside loop_read and loop_write --------------------------------------------------------------
+    # -- called by paho, inside loop_read and loop_write ----------------------------------------------------------------
 
     def _on_connect(
         self, _: Client, __: Any, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -141,7 +143,7 @@ class PacketTranslator:
 
 
 class _LastErrorLogger(logging.Logger):
-    """Keeps the last fault: what went wrong with a socket, paho tells to nobody but its log."""
+    """A logger that keeps the latest error. paho reports the errors of a socket only to its log."""
 
     def __init__(self) -> None:
         super().__init__("paho", logging.ERROR)

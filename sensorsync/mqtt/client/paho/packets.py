@@ -1,6 +1,6 @@
-"""What paho's callbacks are given, as the packets that the rest of sensorsync knows. Pure.
+"""The arguments of paho's callbacks as the packets that the rest of sensorsync uses. These functions do no I/O.
 
-A value that MQTT does not have raises ValueError: the packet was malformed.
+A value that MQTT does not have raises ValueError, because the packet was malformed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from sensorsync.mqtt.client.broken_packets import BrokenPublish, ReceivedPacket
 from sensorsync.mqtt.client.options import ConnectOptions
 
 _MAX_PACKET_SIZE = 0xFFFFFFF
-"""paho states no larger Maximum Packet Size."""
+"""Largest Maximum Packet Size that paho can state."""
 
 
 def connect_properties(options: ConnectOptions) -> Properties:
-    """What the CONNECT of MQTT 5 says beyond that of 3.1.1 (section 3.1.2.11)."""
+    """Return the properties that CONNECT has in MQTT 5 and not in 3.1.1 (section 3.1.2.11)."""
     found = Properties(PacketTypes.CONNECT)
     found.SessionExpiryInterval = options.session_expiry_seconds
     found.ReceiveMaximum = options.receive_maximum
@@ -45,7 +45,7 @@ def connect_properties(options: ConnectOptions) -> Properties:
 
 
 def disconnect_properties(*, end_session: bool) -> Properties | None:
-    """A Session Expiry Interval of 0 ends the session ([MQTT-3.14.2-2])."""
+    """Return the properties of DISCONNECT. A Session Expiry Interval of 0 ends the session ([MQTT-3.14.2-2])."""
     if not end_session:
         return None
     found = Properties(PacketTypes.DISCONNECT)
@@ -54,7 +54,7 @@ def disconnect_properties(*, end_session: bool) -> Properties | None:
 
 
 def connack(flags: ConnectFlags, reason: ReasonCode, properties: Properties | None) -> ConnAckPacket:
-    """CONNACK. The codes of MQTT 3.1.1 have been translated by paho already."""
+    """Translate CONNACK. paho has already translated the codes of MQTT 3.1.1."""
     return ConnAckPacket(
         session_present=flags.session_present,
         reason_code=ConnAckReasonCode(reason.value),
@@ -75,7 +75,10 @@ def connack(flags: ConnectFlags, reason: ReasonCode, properties: Properties | No
 
 
 def publish(message: MQTTMessage) -> ReceivedPacket:
-    """PUBLISH; with a topic that MQTT does not allow it is a BrokenPublish, as in the native engine. Packet id 0 raises ValueError."""
+    """Translate PUBLISH. Packet id 0 raises ValueError.
+
+    A PUBLISH with a topic that MQTT does not allow becomes a BrokenPublish, as in the native engine.
+    """
     packet_id = message.mid if message.qos else None
     if packet_id == 0:
         raise ValueError("packet id 0")
@@ -101,22 +104,22 @@ def publish(message: MQTTMessage) -> ReceivedPacket:
 
 
 def puback(packet_id: int, reason: ReasonCode) -> PubAckPacket:
-    """PUBACK."""
+    """Translate PUBACK."""
     return PubAckPacket(packet_id, reason_code=PubAckReasonCode(reason.value))
 
 
 def suback(packet_id: int, reasons: Sequence[ReasonCode]) -> SubAckPacket:
-    """SUBACK."""
+    """Translate SUBACK."""
     return SubAckPacket(packet_id, [SubAckReasonCode(reason.value) for reason in reasons])
 
 
 def unsuback(packet_id: int, reasons: Sequence[ReasonCode]) -> UnsubAckPacket:
-    """UNSUBACK; MQTT 3.1.1 has no reason codes in it."""
+    """Translate UNSUBACK, which has no reason codes in MQTT 3.1.1."""
     return UnsubAckPacket(packet_id, [UnsubAckReasonCode(reason.value) for reason in reasons])
 
 
 def disconnect(reason: ReasonCode, properties: Properties | None) -> DisconnectPacket:
-    """DISCONNECT by the broker, which MQTT 3.1.1 does not have."""
+    """Translate a DISCONNECT of the broker, which MQTT 3.1.1 does not have."""
     return DisconnectPacket(
         reason_code=DisconnectReasonCode(reason.value),
         reason_str=_property(properties, "ReasonString"),

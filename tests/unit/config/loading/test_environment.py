@@ -92,7 +92,7 @@ def test_a_broker_url_may_carry_user_and_password(load_with: Load) -> None:
 @pytest.mark.parametrize(
     "bad", ["http://b", "ws://b:80/mqtt?x=1", "b:port", "b:99999", ":1884", "mqtts:///x", "b/path", "[::1"]
 )
-def test_a_broker_that_cannot_be_taken_apart_is_refused_without_repeating_it(load_with: Load, bad: str) -> None:
+def test_a_broker_that_cannot_be_parsed_is_refused_without_repeating_it(load_with: Load, bad: str) -> None:
     with pytest.raises(ConfigurationError, match="must be host:port") as caught:
         load_with(env={"MQTT_BROKER": bad})
     assert bad not in str(caught.value)
@@ -124,7 +124,7 @@ def test_an_unknown_name_with_our_prefix_is_refused_with_a_suggestion(
         load_with(dotenv=f"{name}=x\n")
 
 
-def test_names_that_belong_to_others_are_left_alone(load_with: Load) -> None:
+def test_variables_of_other_programs_are_ignored(load_with: Load) -> None:
     load_with(
         env={
             "SENSORSYNC_TEST_MYSQLD": "/x",
@@ -164,7 +164,7 @@ def test_the_signing_key_goes_before_the_keys_of_the_file(load_with: Load) -> No
     assert loaded.origins["security.keys"].startswith("env SENSORSYNC_SIGNING_KEY and file ")
 
 
-def test_a_key_for_encryption_may_stand_in_the_environment_beside_the_signing_key(load_with: Load) -> None:
+def test_an_encryption_key_may_be_in_the_environment_beside_the_signing_key(load_with: Load) -> None:
     yaml = "security:\n  keys:\n  - {id: b, secret: y}\n"
     variables = {"SENSORSYNC_SIGNING_KEY": "sign", "SENSORSYNC_ENCRYPTION_KEY": "encrypt"}
     security = load_with(yaml, env=variables).settings.security

@@ -17,7 +17,7 @@ def test_without_anything_all_values_are_defaults(load_with: Load) -> None:
     assert loaded.origins.keys() >= {"mqtt.host", "mqtt.tls.ca_file", "state_dir"}
 
 
-def test_each_layer_wins_over_the_one_below_and_says_so(load_with: Load, tmp_path: Path) -> None:
+def test_each_layer_wins_over_the_one_below_and_is_the_origin(load_with: Load, tmp_path: Path) -> None:
     yaml = "pipeline:\n  batch_size: 1\n  workers: 1\n  queue_limit: 1\n  status_every: 1\n"
     loaded = load_with(
         yaml,
@@ -40,7 +40,7 @@ def test_each_layer_wins_over_the_one_below_and_says_so(load_with: Load, tmp_pat
     ]
 
 
-def test_a_flag_that_was_not_given_sets_nothing_and_one_may_have_a_name_of_its_own(
+def test_a_flag_that_was_not_given_sets_nothing_and_one_may_have_another_name_than_its_key(
     load_with: Load, tmp_path: Path
 ) -> None:
     assert load_with(flags={"pipeline.workers": None}).settings.pipeline.workers == 2
@@ -48,7 +48,7 @@ def test_a_flag_that_was_not_given_sets_nothing_and_one_may_have_a_name_of_its_o
     assert (loaded.settings.mqtt.on_stop, loaded.origins["mqtt.on_stop"]) == ("leave", "flag --leave")
 
 
-def test_a_flag_for_no_setting_is_a_mistake_of_ours_that_is_named(load_with: Load) -> None:
+def test_a_flag_for_an_unknown_setting_is_reported_with_its_name(load_with: Load) -> None:
     with pytest.raises(ConfigurationError, match=r"no setting mqtt.hots.*mqtt.host"):
         load_with(flags={"mqtt.hots": "x"})
 

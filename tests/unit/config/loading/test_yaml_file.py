@@ -33,7 +33,7 @@ FILE = Path("/c.yaml")
         ("a: &x [*x]\n", "/c.yaml: nested too deeply"),
     ],
 )
-def test_what_is_no_yaml_is_refused_with_its_place(text: str, sentence: str) -> None:
+def test_invalid_yaml_is_refused_with_its_place(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse(text, FILE)
     assert str(caught.value).startswith(sentence)
@@ -68,7 +68,7 @@ def test_an_alias_stands_for_its_anchor() -> None:
     assert parse("a: &x [1]\nb: *x\n", FILE).tree == {"a": ["1"], "b": ["1"]}
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_bytes(b"\xef\xbb\xbfmqtt: {}\n")
     assert read(file).tree == {"mqtt": {}}

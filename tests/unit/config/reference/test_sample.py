@@ -9,7 +9,7 @@ from sensorsync.config.reference.sample import sample_config
 
 FILE = Path(__file__).parents[4] / "config.example.yaml"
 ELSEWHERE = {"mqtt.password_file", "database.password_file"}
-"""A password stands in one place."""
+"""A password is set in one place only."""
 
 
 def test_the_example_file_is_fresh() -> None:
@@ -31,7 +31,7 @@ def test_the_example_file_sets_every_key_when_its_comments_are_removed(tmp_path:
     ) - ELSEWHERE
 
 
-def test_what_the_example_shows_as_default_is_the_default(tmp_path: Path) -> None:
+def test_a_default_in_the_example_is_the_default(tmp_path: Path) -> None:
     file = _all_set(tmp_path)
     shown, defaults = load(file, {}, {}, tmp_path).settings, Settings()
     for key in setting_keys().values():
@@ -40,7 +40,7 @@ def test_what_the_example_shows_as_default_is_the_default(tmp_path: Path) -> Non
 
 
 def _all_set(folder: Path) -> Path:
-    """The example without its comment signs."""
+    """Return the example without its comment signs."""
     text = re.sub(r"(?m)^( *)# ", r"\1", FILE.read_text(encoding="utf-8"))
     file = folder / "all.yaml"
     file.write_text(re.sub(r"(?m)^ *password_file:.*\n", "", text), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`mappings` in the configuration: what is taken, and what is said about what is wrong, wherever it stands."""
+"""The setting `mappings`: the accepted forms, and the errors about each mistake with its place."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(load_with: Load, yaml: str, env: dict[str, str] | None = None) -> Co
 # -- what is taken -----------------------------------------------------------------------------------------------------
 
 
-def test_the_file_says_what_the_engine_is_built_from(load_with: Load) -> None:
+def test_the_engine_is_built_from_the_file(load_with: Load) -> None:
     loaded = load_with(
         "reading:\n  missing_ts: epoch\n"
         "mappings:\n"
@@ -87,7 +87,7 @@ def test_the_file_says_what_the_engine_is_built_from(load_with: Load) -> None:
     )
 
 
-def test_a_table_has_columns_of_the_kinds_that_the_mapping_says(load_with: Load) -> None:
+def test_a_table_has_columns_of_the_kinds_in_the_mapping(load_with: Load) -> None:
     loaded = load_with(
         HEAD + "  format: csv\n  csv_delimiter: ;\n  csv_columns: a,b,t\n"
         "  event_id: a\n"
@@ -143,7 +143,7 @@ def test_a_table_has_columns_of_the_kinds_that_the_mapping_says(load_with: Load)
         ({"field": "received_at"}, "time"),
     ],
 )
-def test_a_column_without_a_type_is_of_the_kind_that_can_come_out(source: Any, kind: str | None) -> None:
+def test_a_column_without_a_type_has_the_kind_of_its_source(source: Any, kind: str | None) -> None:
     table = {"name": "t", "key": ["k"], "columns": {"k": "k", "c": source}}
     settings = Settings.model_validate({"mappings": [{"name": "a", "topic": "a", "table": table}]})
     assert settings.target_tables[0].columns[1] == Column("c", cast(Any, kind))
@@ -462,7 +462,7 @@ def test_a_bad_expression_is_shown_with_its_line_and_a_caret(
         ("mappings:\n- topic: x\n", "mappings[0].name: is missing (from file {file}:2)."),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_sentence_with_its_line(
+def test_an_impossible_mapping_is_refused_in_one_sentence_with_its_line(
     load_with: Load, tmp_path: Path, yaml: str, sentence: str
 ) -> None:
     error = refusal(load_with, yaml)
@@ -487,7 +487,7 @@ def test_all_mistakes_of_all_mappings_are_named_at_once(load_with: Load) -> None
     ]
 
 
-def test_what_the_environment_says_wrong_is_named_with_its_variable(load_with: Load) -> None:
+def test_a_mistake_in_the_environment_is_reported_with_its_variable(load_with: Load) -> None:
     given = [{**PLAIN, "value": {"path": "v[", "kep": 1}}]
     error = refusal(load_with, "", {"SENSORSYNC_MAPPINGS": json.dumps(given)})
     assert [str(part) for part in error.errors] == [

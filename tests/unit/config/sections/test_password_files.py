@@ -64,7 +64,7 @@ def test_a_file_that_holds_no_password_is_refused(
 
 
 @BOTH
-def test_a_password_file_that_everybody_can_read_is_told(
+def test_a_world_readable_password_file_is_reported(
     load_with: Load, secret: Path, variable: str, file_variable: str, section: str
 ) -> None:
     loaded = load_with(env={file_variable: str(secret)})

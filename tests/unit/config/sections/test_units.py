@@ -35,7 +35,7 @@ def test_a_duration_is_a_number_with_a_unit_or_plain_seconds(text: object, secon
 @pytest.mark.parametrize(
     "bad", ["", "s", "5 parsecs", "-5s", "1e3", "nan", "inf", "5s5", "5S", True, None, [], -1, float("nan"), 10**400]
 )
-def test_what_is_no_duration_is_refused_with_a_sentence(bad: object) -> None:
+def test_an_invalid_duration_is_refused_with_a_sentence(bad: object) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(bad)
 
@@ -62,7 +62,7 @@ def test_a_size_is_a_number_with_a_unit_or_plain_bytes(text: object, count: int)
     "bad",
     ["", "MiB", "10 apples", "-1", "1e9", "nan", "9" * 400, f"{'9' * 308}.5TiB", True, None, -1, 1.5, float("inf")],
 )
-def test_what_is_no_size_is_refused_with_a_sentence(bad: object) -> None:
+def test_an_invalid_size_is_refused_with_a_sentence(bad: object) -> None:
     with pytest.raises(ValueError, match="size"):
         parse_size(bad)
 

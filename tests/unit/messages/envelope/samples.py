@@ -17,14 +17,14 @@ PAIRS = SIGNATURES[1:]
 
 @cache
 def key(algorithm: str, key_id: str = "2026-a") -> Key:
-    """A key with both halves; the same one each time. An RSA pair takes its time: there is one for each algorithm."""
+    """Return a key with both halves, the same one each time. An RSA pair takes time, so there is one for each algorithm."""
     if algorithm in {"RS256", "PS256"} and key_id != "2026-a":
         return Key(key_id, key(algorithm).material, algorithm)
     return generate_key(key_id, algorithm)
 
 
 def public(whole: Key) -> Key:
-    """Its public half."""
+    """Return its public half."""
     assert whole.public_pem is not None
     return Key(whole.id, whole.public_pem.encode(), whole.algorithm)
 
@@ -34,7 +34,7 @@ def b64(data: bytes) -> bytes:
 
 
 def head(**members: object) -> bytes:
-    """An encoded header."""
+    """Return an encoded header."""
     return b64(json.dumps(members).encode())
 
 
@@ -45,7 +45,7 @@ def refusal(
     signatures: SignaturePolicy = "optional",
     encryption: EncryptionPolicy = "optional",
 ) -> str:
-    """Why it is refused, as it must be."""
+    """Return the reason of the rejection, which must be there."""
     result = EnvelopeDecoder(keys, signatures=signatures, encryption=encryption).verify_and_decrypt(raw)
     assert isinstance(result, Rejected), result
     assert result.reason == reason

@@ -30,7 +30,7 @@ def encrypted(payload: bytes = MESSAGE, secret: Key = SECRET) -> bytes:
 
 
 def token(payload: bytes = MESSAGE, *, encrypted_key: bytes = b"", **members: object) -> bytes:
-    """A JWE with any header, right in all else."""
+    """Return a JWE with any header, whose other parts are right."""
     protected = head(**members)
     vector, ciphertext, tag = SECRET.encryption.encrypt(payload, protected)
     return b".".join((protected, encrypted_key, b64(vector), b64(ciphertext), b64(tag)))
@@ -44,7 +44,7 @@ def refused(raw: bytes, *keys: Key) -> str:
 
 
 @given(st.binary(max_size=300))
-def test_what_was_encrypted_is_opened_again(message: bytes) -> None:
+def test_an_encrypted_message_is_decrypted(message: bytes) -> None:
     opened = EnvelopeDecoder([SECRET], encryption="required").verify_and_decrypt(encrypted(message))
     assert opened == message or message.count(b".") == 2  # which may look like a signed message
 
@@ -56,11 +56,11 @@ def test_no_two_tokens_have_one_vector() -> None:
 
 @pytest.mark.parametrize("algorithm", SIGNATURES)
 def test_signed_inside_of_encrypted_is_verified_after_it_is_decrypted(algorithm: str) -> None:
-    seal = envelope_encoder(key(algorithm), SECRET)
-    assert seal is not None
+    encode_message = envelope_encoder(key(algorithm), SECRET)
+    assert encode_message is not None
     both = EnvelopeDecoder([key(algorithm), SECRET], signatures="required", encryption="required")
     for _ in range(2):
-        assert both.verify_and_decrypt(seal(MESSAGE)) == MESSAGE
+        assert both.verify_and_decrypt(encode_message(MESSAGE)) == MESSAGE
 
 
 def test_a_rotation_takes_the_old_key_and_the_new_one() -> None:
@@ -76,12 +76,12 @@ def test_a_token_without_kid_is_tried_with_the_only_key_for_encryption() -> None
     assert "names no key" in refused(raw, SECRET, key("A256GCM", "2027-e"))
 
 
-def test_sealing_is_what_there_are_keys_for() -> None:
+def test_the_encoder_signs_and_encrypts_with_the_configured_keys() -> None:
     assert envelope_encoder(None, None) is None
     for signing, encryption, parts in ((SIGNER, None, 3), (None, SECRET, 5), (SIGNER, SECRET, 5)):
-        seal = envelope_encoder(signing, encryption)
-        assert seal is not None
-        assert len(seal(MESSAGE).split(b".")) == parts
+        encode_message = envelope_encoder(signing, encryption)
+        assert encode_message is not None
+        assert len(encode_message(MESSAGE).split(b".")) == parts
     with pytest.raises(ValueError, match="not for encryption"):
         envelope_encoder(None, SIGNER)
     with pytest.raises(ValueError, match="not for signatures"):
@@ -91,12 +91,12 @@ def test_sealing_is_what_there_are_keys_for() -> None:
 # -- policies ----------------------------------------------------------------------------------------------------------
 
 
-def test_required_refuses_what_is_not_encrypted() -> None:
+def test_required_refuses_unencrypted_messages() -> None:
     for plain in (MESSAGE, b"hello", b"", b"a.b.c", Signer(SIGNER).sign(MESSAGE)):
         assert "not encrypted" in refusal(plain, SECRET, SIGNER, reason="encryption", encryption="required")
 
 
-def test_optional_takes_all_and_off_takes_nothing_encrypted() -> None:
+def test_optional_accepts_all_messages_and_off_refuses_encrypted_ones() -> None:
     assert (
         EnvelopeDecoder([SECRET]).verify_and_decrypt(MESSAGE)
         == EnvelopeDecoder([SECRET]).verify_and_decrypt(encrypted())
@@ -106,7 +106,7 @@ def test_optional_takes_all_and_off_takes_nothing_encrypted() -> None:
     assert "encryption is off" in refusal(encrypted(), SECRET, reason="encryption", encryption="off")
 
 
-def test_that_a_message_is_encrypted_does_not_stand_for_its_signature() -> None:
+def test_encryption_does_not_replace_a_signature() -> None:
     assert "not signed" in refusal(encrypted(), SECRET, SIGNER, signatures="required")
 
 
@@ -118,15 +118,15 @@ def test_a_wrong_signature_inside_is_refused(signatures: SignaturePolicy) -> Non
     assert refusal(encrypted(broken), SECRET, public(SIGNER), signatures=signatures) == "the signature is wrong"
 
 
-def test_signatures_off_opens_what_is_inside_unchecked() -> None:
+def test_signatures_off_decrypts_without_verifying() -> None:
     inner = Signer(SIGNER).sign(MESSAGE)
     assert EnvelopeDecoder([SECRET], signatures="off").verify_and_decrypt(encrypted(inner)) == MESSAGE
 
 
-def test_encrypted_inside_of_encrypted_and_of_signed_is_no_message() -> None:
+def test_encrypted_inside_of_encrypted_and_of_signed_is_not_a_message() -> None:
     twice = EnvelopeDecoder([SECRET]).verify_and_decrypt(encrypted(encrypted()))
     assert isinstance(twice, bytes)
-    assert twice != MESSAGE  # the decoder refuses it: it is no JSON
+    assert twice != MESSAGE  # the decoder refuses it, because it is not JSON
     assert "not signed" in refusal(encrypted(encrypted()), SECRET, SIGNER, signatures="required")
     inside_out = EnvelopeDecoder([SIGNER, SECRET], signatures="required").verify_and_decrypt(
         Signer(SIGNER).sign(encrypted())
@@ -189,10 +189,13 @@ def test_a_huge_ciphertext_is_refused_before_it_is_decoded() -> None:
 
 
 def test_the_largest_reading_fits_signed_and_encrypted() -> None:
-    seal = envelope_encoder(key("RS256"), SECRET)
-    assert seal is not None
+    encode_message = envelope_encoder(key("RS256"), SECRET)
+    assert encode_message is not None
     largest = b"{" + b" " * (256 * 1024 - 2) + b"}"
-    assert EnvelopeDecoder([key("RS256"), SECRET], signatures="required").verify_and_decrypt(seal(largest)) == largest
+    assert (
+        EnvelopeDecoder([key("RS256"), SECRET], signatures="required").verify_and_decrypt(encode_message(largest))
+        == largest
+    )
 
 
 def test_every_flipped_bit_is_refused() -> None:
@@ -215,7 +218,7 @@ def test_every_shortened_token_is_refused() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 4, 8, 12, 15])
 def test_a_shortened_tag_is_refused(size: int) -> None:
-    """GCM tags may be cut by definition; who cuts them makes them easy to guess."""
+    """GCM allows shorter tags, which are easier to guess."""
     head_, key_, vector, ciphertext, _ = encrypted().split(b".")
     _, _, tag = SECRET.encryption.encrypt(b"", head_)
     assert refused(b".".join((head_, key_, vector, ciphertext, b64(tag[:size]))))
@@ -256,7 +259,7 @@ def test_no_five_parts_make_it_raise(raw: bytes, right_header: bool) -> None:
 
 
 def test_an_unreadable_message_is_refused_in_the_same_words_whatever_is_wrong_with_it() -> None:
-    """No oracle: a wrong key, a changed text and a changed header are not told apart."""
+    """There is no oracle: a wrong key, a changed text and a changed header give the same answer."""
     other = Key("2026-e", key("A256GCM", "another").material, "A256GCM")
     whole = encrypted()
     changed = whole[:-30] + (b"A" if whole[-30:-29] != b"A" else b"B") + whole[-29:]

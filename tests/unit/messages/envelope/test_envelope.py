@@ -1,4 +1,4 @@
-"""DESIGN: a key is for one algorithm; nothing that a token says about itself is believed before its signature is."""
+"""DESIGN: a key is for one algorithm; the content of a token is not trusted before its signature is verified."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refusal(raw: bytes, *keys: Key, signatures: SignaturePolicy = "required") ->
 # -- right signatures --------------------------------------------------------------------------------------------------
 
 
-def test_what_was_signed_is_opened_again() -> None:
+def test_a_signed_message_is_verified() -> None:
     assert opened(Signer(KEY).sign(MESSAGE)) == MESSAGE
 
 
@@ -64,7 +64,7 @@ def test_the_example_of_rfc_7515_appendix_a_1_is_verified() -> None:
     assert opened(example, Key("joe", secret)) == expected
 
 
-def test_a_token_of_joserfc_is_opened() -> None:
+def test_a_token_of_joserfc_is_verified() -> None:
     theirs = jws.serialize_compact({"alg": "HS256", "kid": "2026-a"}, MESSAGE, OctKey.import_key(SECRET))
     assert opened(theirs.encode()) == MESSAGE
 
@@ -85,7 +85,7 @@ def test_any_payload_comes_back_as_it_was(message: bytes) -> None:
     assert opened(Signer(KEY).sign(message)) == message
 
 
-def test_each_key_of_a_rotation_opens_its_own() -> None:
+def test_each_key_of_a_rotation_verifies_its_own_messages() -> None:
     envelope = EnvelopeDecoder((KEY, OTHER), signatures="required")
     for _ in range(2):
         assert envelope.verify_and_decrypt(Signer(KEY).sign(MESSAGE)) == MESSAGE
@@ -100,24 +100,24 @@ def test_a_token_without_kid_is_checked_with_the_only_key_and_refused_when_there
 # -- policies ----------------------------------------------------------------------------------------------------------
 
 
-def test_required_refuses_what_is_plain() -> None:
+def test_required_refuses_plain_messages() -> None:
     for plain in (MESSAGE, b"hello", b"", b"a.b", b"[1]"):
         assert "not signed" in refusal(plain)
 
 
-def test_optional_takes_what_is_plain_and_refuses_a_wrong_signature() -> None:
+def test_optional_accepts_plain_messages_and_refuses_a_wrong_signature() -> None:
     for plain in (MESSAGE, b"hello", b"", b"e.g. one. two. three.", b"[1.5]"):
         assert opened(plain, signatures="optional") == plain
     assert refusal(Signer(OTHER).sign(MESSAGE), signatures="optional")
 
 
-def test_optional_without_keys_refuses_what_it_cannot_check() -> None:
+def test_optional_without_keys_refuses_signatures_that_it_cannot_check() -> None:
     result = EnvelopeDecoder().verify_and_decrypt(Signer(KEY).sign(MESSAGE))
     assert isinstance(result, Rejected)
     assert "no key for this is configured" in result.message
 
 
-def test_off_opens_without_checking() -> None:
+def test_off_decodes_without_verifying() -> None:
     envelope = EnvelopeDecoder(signatures="off")
     assert envelope.verify_and_decrypt(Signer(KEY).sign(MESSAGE)) == MESSAGE
     assert envelope.verify_and_decrypt(MESSAGE) == MESSAGE
@@ -142,7 +142,7 @@ def test_an_unknown_key_is_refused(kid: object) -> None:
     assert "not configured" in refusal(token({"alg": "HS256", "kid": kid}))
 
 
-def test_a_key_does_not_open_what_another_signed_under_its_name() -> None:
+def test_a_key_does_not_verify_what_another_signed_under_its_name() -> None:
     assert refusal(token({"alg": "HS256", "kid": "2026-a"}, secret=OTHER.material)) == "the signature is wrong"
 
 
@@ -186,7 +186,7 @@ def test_a_signed_payload_that_is_not_strict_base64url_is_refused(body: bytes) -
 @pytest.mark.parametrize(
     "header", [b"", b"{", b"[]", b"17", b'"x"', b"null", b"\xff", b'{"alg":"HS256"' + b"," * 9, b"[" * 3000]
 )
-def test_a_header_that_is_no_json_object_is_refused(header: bytes) -> None:
+def test_a_header_that_is_not_a_json_object_is_refused(header: bytes) -> None:
     refusal(token(header))
 
 
@@ -194,7 +194,7 @@ def test_a_huge_header_is_refused_before_it_is_read() -> None:
     assert "bytes" in refusal(token({"alg": "HS256", "kid": "2026-a", "x": "y" * 100_000}))
 
 
-def test_five_parts_are_no_signed_message() -> None:
+def test_five_parts_are_not_a_signed_message() -> None:
     result = opened(b"eyJhbGciOiJkaXIifQ..aXY.Y2lwaGVy.dGFn")
     assert isinstance(result, Rejected)
     assert result.reason == "encryption"
@@ -217,7 +217,7 @@ def test_no_bytes_at_all_make_it_raise_or_pass_unsigned(raw: bytes) -> None:
 # -- keys --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_tells_its_weakness_and_never_its_secret() -> None:
+def test_a_key_reports_its_weakness_and_never_its_secret() -> None:
     assert KEY.weakness is None
     assert "32" in str(Key("short", b"secret").weakness)
     assert "secret of" not in repr(KEY)

@@ -1,4 +1,4 @@
-"""joserfc, another implementation, opens what we make, and the other way round."""
+"""joserfc, another implementation, decodes our messages, and the other way round."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from joserfc.jwk import OctKey, OKPKey, RSAKey
 from sensorsync.messages.envelope import Encrypter, EnvelopeDecoder, Key, Signer, envelope_encoder
 from tests.unit.messages.envelope.samples import MESSAGE, PAIRS, SIGNATURES, key, public
 
-# Our name for it is the one that more libraries know; both are taken.
+# Our name for it is the one that more libraries know. Both are accepted.
 pytestmark = pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")
 
 KINDS: dict[str, Any] = {"HS256": OctKey, "RS256": RSAKey, "PS256": RSAKey, "EdDSA": OKPKey}
@@ -69,9 +69,9 @@ def test_a_signed_message_inside_of_an_encrypted_one_goes_both_ways(algorithm: s
         == MESSAGE
     )
 
-    seal = envelope_encoder(ours, secret)
-    assert seal is not None
-    content = jwe.decrypt_compact(seal(MESSAGE), their_secret()).plaintext
+    encode_message = envelope_encoder(ours, secret)
+    assert encode_message is not None
+    content = jwe.decrypt_compact(encode_message(MESSAGE), their_secret()).plaintext
     assert content is not None
     assert jws.deserialize_compact(content, theirs(ours), algorithms=[algorithm]).payload == MESSAGE
 

@@ -1,4 +1,4 @@
-"""A key has an id, one algorithm, one use, and shows its material to nobody."""
+"""A key has an id, one algorithm and one use, and never shows its material."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_both_halves_of_a_pair_have_one_fingerprint_and_a_weak_secret_has_none()
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "EdDSA"])
 @pytest.mark.parametrize("material", [b"secret" * 10, b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
-def test_what_is_no_pem_is_no_key_of_a_pair_and_is_not_repeated(algorithm: str, material: bytes) -> None:
+def test_an_invalid_pem_is_refused_and_not_repeated(algorithm: str, material: bytes) -> None:
     with pytest.raises(ValueError, match="no key in PEM") as caught:
         Key("a", material, algorithm)
     assert "secretsecret" not in f"{caught.value} {caught.value.__cause__}"
@@ -76,9 +76,9 @@ def test_an_rsa_key_below_2048_bits_is_refused() -> None:
 
 
 def test_an_encrypted_pem_is_refused_in_words() -> None:
-    sealed = pem(rsa.generate_private_key(65537, 2048), b"passphrase")
+    encrypted = pem(rsa.generate_private_key(65537, 2048), b"passphrase")
     with pytest.raises(ValueError, match="encrypted"):
-        Key("a", sealed, "RS256")
+        Key("a", encrypted, "RS256")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_one_material_is_for_one_algorithm() -> None:
     for one, other in twins:
         with pytest.raises(ValueError, match="one algorithm"):
             EnvelopeDecoder([one, other])
-    assert set(key_ring([Key("a", pair, "RS256"), Key("b", pair, "RS256")])) == {"a", "b"}  # a key that got a new name
+    assert set(key_ring([Key("a", pair, "RS256"), Key("b", pair, "RS256")])) == {"a", "b"}  # a key with a new name
 
 
 def test_two_keys_of_one_id_are_refused_whatever_they_are_for() -> None:

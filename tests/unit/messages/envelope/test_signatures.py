@@ -1,4 +1,4 @@
-"""Signatures with pairs of keys: what is right is opened, and nothing else. HS256 and the policies are in test_envelope.py."""
+"""Signatures with pairs of keys: only right ones are verified. HS256 and the policies are in test_envelope.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_public_key_verifies_and_does_not_sign(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("dots", [2, 4])
-def test_a_text_that_is_no_base64url_before_its_first_dot_is_no_token(dots: int) -> None:
+def test_a_text_without_base64url_before_its_first_dot_is_not_a_token(dots: int) -> None:
     line = b"energy,site=roof " + b",".join(b"v%d=1.5" % number for number in range(dots))
     for envelope in (EnvelopeDecoder(), EnvelopeDecoder([key("HS256")]), EnvelopeDecoder(signatures="off")):
         assert envelope.verify_and_decrypt(line) == line
@@ -81,7 +81,7 @@ def test_a_signature_has_one_spelling_only(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", PAIRS)
-def test_a_public_key_is_no_secret_for_hs256(algorithm: str) -> None:
+def test_a_public_key_is_not_a_secret_for_hs256(algorithm: str) -> None:
     """The confusion of RS256 and HS256: an attacker knows the public key, and signs with it as if it were a shared secret."""
     half = public(key(algorithm))
     with pytest.raises(ValueError, match="PEM is no secret"):
@@ -94,7 +94,7 @@ def test_a_public_key_is_no_secret_for_hs256(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", SIGNATURES)
 @pytest.mark.parametrize("claimed", ["none", "HS256", "RS256", "PS256", "EdDSA", "ES256", "dir", "", None])
-def test_no_header_talks_a_key_into_another_algorithm(algorithm: str, claimed: str | None) -> None:
+def test_no_header_makes_a_key_use_another_algorithm(algorithm: str, claimed: str | None) -> None:
     if claimed == algorithm:
         return
     signing_input = head(alg=claimed, kid="2026-a") + b"." + b64(MESSAGE)
@@ -154,7 +154,7 @@ def test_a_compressed_signed_message_is_refused() -> None:
     assert "compressed" in refusal(token, key("HS256"))
 
 
-def test_a_huge_signed_message_is_refused_before_it_is_looked_at() -> None:
+def test_a_huge_signed_message_is_refused_before_it_is_read() -> None:
     token = Signer(key("HS256")).sign(b"x" * 500_000)
     assert "at most" in refusal(token, key("HS256"), reason="too_large")
 

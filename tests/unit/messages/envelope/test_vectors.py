@@ -28,7 +28,7 @@ def decoded(text: str) -> bytes:
 
 
 def materials(jwk: dict[str, str]) -> list[bytes]:
-    """The secret, or the halves of the pair as PEM, the private one first."""
+    """Return the secret, or the halves of the pair as PEM, the private one first."""
     if jwk["kty"] == "oct":
         return [decoded(jwk["k"])]
     whole = KINDS[jwk["kty"]].import_key(jwk)
@@ -50,7 +50,7 @@ def test_a_key_of_the_rfcs_signs_the_same_again(vector: Any) -> None:
     signing_input, _, text = vector["token"].encode().rpartition(b".")
     whole = Key("k", materials(vector["jwk"])[0], vector["algorithm"])
     if not whole.is_private:
-        return  # the public half is all that vectors.json has of it
+        return  # vectors.json has only its public half
     signed = whole.signature.sign(signing_input)
     assert whole.signature.verify(signing_input, signed)
     if vector["algorithm"] != "PS256":  # which has a random salt
@@ -67,6 +67,6 @@ def test_contents_that_the_rfcs_encrypted_with_a256gcm_are_decrypted(vector: Any
 
 
 @pytest.mark.parametrize("vector", VECTORS["others"], ids=source)
-def test_what_the_rfcs_do_in_other_ways_is_refused(vector: Any) -> None:
+def test_other_algorithms_of_the_rfcs_are_refused(vector: Any) -> None:
     keys = [key("A256GCM", vector["kid"]), key("PS256")]
     assert isinstance(EnvelopeDecoder(keys).verify_and_decrypt(vector["token"].encode()), Rejected)

@@ -1,4 +1,4 @@
-"""Specifications of mappings, short to write; and messages decoded by them."""
+"""Helpers for short specifications of mappings, and for messages decoded by them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STORED_TS = "2026-01-02 03:04:05.123456"
 TOPIC = "home/kitchen/sensor/state"
 RECEIVED_AT = 1_800_000_000.25
 OF_MESSAGE: dict[str, Any] = {"event_id": (Source(root="id"),), "ts": Source(root="ts")}
-"""The identity where `each` makes elements that have none."""
+"""Identity of elements of `each` that have none."""
 
 
 def path(text: str, **changes: Any) -> Source:
@@ -64,7 +64,7 @@ def message(**members: Any) -> dict[str, Any]:
 def decode(
     specs: MappingSpec | list[MappingSpec], document: Any, topic: str = TOPIC, **changes: Any
 ) -> Reading | TableRow | FanOut | Rejected | None:
-    """`document`: bytes as they are, all else as JSON."""
+    """Decode `document`: bytes as they are, any other value as JSON."""
     given = {name: changes.pop(name) for name in ("max_age", "max_payload") if name in changes}
     mappings = Mappings(specs if isinstance(specs, list) else [specs], **given)
     payload = document if isinstance(document, bytes) else json.dumps(document).encode()
@@ -102,7 +102,7 @@ def readings(
 def refused(
     specs: MappingSpec | list[MappingSpec], document: Any, topic: str = TOPIC, **changes: Any
 ) -> tuple[str, str]:
-    """(reason, message without the mapping's name)."""
+    """Return (reason, message without the mapping's name)."""
     found = decode(specs, document, topic, **changes)
     assert isinstance(found, Rejected), found
     assert found.message.startswith("m: ")

@@ -1,4 +1,4 @@
-"""JMESPath: what is no expression is told with its place, and the short way gives what the library gives."""
+"""JMESPath: an invalid expression is reported with its place, and a compiled path gives the result of the library."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _path(steps: list[str]) -> str:
         (f"[{'9' * 5000}]", None, "digits"),
     ],
 )
-def test_what_is_no_expression_is_told_with_its_column(text: str, column: int | None, said: str) -> None:
+def test_an_invalid_expression_is_reported_with_its_column(text: str, column: int | None, said: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         Expression(text)
     assert caught.value.column == column
@@ -57,7 +57,7 @@ def test_what_is_no_expression_is_told_with_its_column(text: str, column: int | 
 
 
 @pytest.mark.parametrize("text", ["@", "a", '"a b"', "a.b", "[0]", "a[0].b[-1]", "@.a"])
-def test_a_plain_path_takes_the_short_way(text: str) -> None:
+def test_a_plain_path_is_compiled_to_a_closure(text: str) -> None:
     assert Expression(text).is_plain_path
 
 
@@ -65,18 +65,18 @@ def test_a_plain_path_takes_the_short_way(text: str) -> None:
     "text",
     ["a[*]", "a[]", "a.*", "a || b", "a.{b: b}", "a[0:2]", "a | b", "length(a)", "{a: a}", "'a'", "`1`", "a[?b]"],
 )
-def test_everything_else_is_for_the_library(text: str) -> None:
+def test_any_other_expression_is_evaluated_by_the_library(text: str) -> None:
     assert not Expression(text).is_plain_path
 
 
 @given(_steps, _documents)
-def test_the_short_way_gives_what_the_library_gives(steps: list[str], document: Any) -> None:
+def test_a_compiled_path_gives_the_result_of_the_library(steps: list[str], document: Any) -> None:
     expression = Expression(_path(steps))
     assert expression.is_plain_path
     assert expression.search(document) == jmespath.search(_path(steps), document)
 
 
-def test_only_one_name_is_a_name() -> None:
+def test_only_a_single_name_is_a_member_name() -> None:
     assert Expression('"a b"').member_name == "a b"
     assert Expression("a.b").member_name is None
     assert Expression("[0]").member_name is None
@@ -97,14 +97,14 @@ def test_zero_is_true() -> None:
     ("text", "document"),
     [("length(a)", {"a": 1}), ("ceil(to_number(a))", {"a": "1e400"}), ("sort_by(@, &a)", [{"a": []}])],
 )
-def test_a_function_that_fails_is_a_fault_that_names_the_expression(text: str, document: Any) -> None:
+def test_a_failing_function_is_a_decode_error_that_names_the_expression(text: str, document: Any) -> None:
     with pytest.raises(DecodeError) as caught:
         Expression(text).search(document)
     assert caught.value.rejection.reason == "mapping"
     assert caught.value.rejection.message.startswith(f"{text}: ")
 
 
-def test_a_fault_does_not_repeat_a_large_document() -> None:
+def test_a_decode_error_does_not_repeat_a_large_document() -> None:
     with pytest.raises(DecodeError) as caught:
         Expression("length(a)").search({"a": 1, **{f"m{n}": n for n in range(1000)}})
     with pytest.raises(DecodeError) as large:

@@ -1,4 +1,4 @@
-"""Mappings: a message goes to the first one that is for it, whatever is in it."""
+"""Mappings: any message goes to the first one that is for it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def named(name: str, **changes: Any) -> MappingSpec:
     return single(constant(name), name=name, **changes)
 
 
-def test_a_message_that_no_mapping_is_for_is_left_to_the_plain_decoder() -> None:
+def test_a_message_without_a_mapping_is_for_the_plain_decoder() -> None:
     assert decode(single(), message(), "other/topic") is None
     assert decode([], message()) is None
     assert decode(named("a", when="type == 'up'"), message()) is None
@@ -80,7 +80,7 @@ def test_a_payload_of_another_format_is_for_the_next_mapping_where_there_is_a_co
     assert refused([single(), bare], b"on")[0] == "json"
 
 
-def test_the_first_fault_is_told_when_no_mapping_takes_the_message() -> None:
+def test_the_first_decode_error_is_reported_when_no_mapping_matches() -> None:
     failing = single(when="starts_with(type, 'x')")
     assert refused([failing, named("b", when="type == 'up'")], message())[0] == "mapping"
     assert refused([failing, named("b", when="type == 'up'")], b"{")[0] == "json"
@@ -226,7 +226,7 @@ def test_any_bytes_have_one_outcome_and_twice_the_same(which: int, payload: byte
 
 @given(st.lists(st.none() | st.integers(0, 3) | st.just([]), max_size=20))
 def test_no_part_is_lost(items: list[Any]) -> None:
-    """An element gives `a` always, `b` where it is not null; what is an array is no value, but a part all the same."""
+    """An element always gives `a`, and `b` where it is not null. An array is not a value, but is a part too."""
     both = spec(each="items", readings=(reading("a", constant("1")), reading("b", "@", optional=True)), **OF_MESSAGE)
     expected = len(items) + sum(item is not None for item in items)
     if not expected:
@@ -252,11 +252,11 @@ def test_no_part_is_lost(items: list[Any]) -> None:
     ],
     ids=["root", "failing root", "payload id", "long id", "long number", "look-up", "json"],
 )
-def test_a_large_message_of_many_elements_costs_no_square(mapping: MappingSpec) -> None:
+def test_a_large_message_of_many_elements_takes_time_in_proportion(mapping: MappingSpec) -> None:
     large = message(items=[1] * MAX_ROWS, padding="9" * 200_000)
     began = time.process_time()
     found = decode(mapping, large)
-    assert time.process_time() - began < 2  # a square takes minutes
+    assert time.process_time() - began < 2  # quadratic work takes minutes
     assert found is not None
 
 

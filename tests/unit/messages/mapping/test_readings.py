@@ -64,7 +64,7 @@ def test_a_message_with_one_reading_becomes_a_row_under_its_own_id() -> None:
 
 
 @pytest.mark.parametrize("event_id", [EVENT, UUID7, "any text"])
-def test_a_mapping_of_our_own_format_gives_what_the_plain_decoder_gives(event_id: str) -> None:
+def test_a_mapping_of_our_own_format_gives_the_result_of_the_plain_decoder(event_id: str) -> None:
     document = {"event_id": event_id, "device_id": "d", "metric": "m", "ts": "2026-01-02T03:04:05+01:00", "value": 7}
     ours = spec(
         event_id=(path("event_id"),),
@@ -125,7 +125,7 @@ def test_a_digit_that_the_value_loses_stays_in_the_payload() -> None:
         (b"[1]", "event_id", "event_id is missing, and missing_id is park"),
     ],
 )
-def test_what_is_wrong_is_told_with_the_mappings_name(document: object, reason: str, said: str | None) -> None:
+def test_a_rejection_names_the_mapping(document: object, reason: str, said: str | None) -> None:
     found, sentence = refused(single(), document)
     assert found == reason
     assert said is None or sentence == said
@@ -195,7 +195,7 @@ def test_a_missing_id_may_be_made_of_topic_and_payload() -> None:
     assert one(lenient, message()).event_id == EVENT_BYTES
 
 
-def test_a_missing_time_is_that_of_a_uuid7_and_else_what_the_mapping_says() -> None:
+def test_a_missing_time_is_that_of_a_uuid7_and_else_decided_by_the_mapping() -> None:
     assert one(single(), message(ts=None, id=UUID7)).ts == UUID7_TS
     assert one(single(ts=None), message(id=UUID7)).ts == UUID7_TS
     assert refused(single(), message(ts=None))[0] == "ts"
@@ -216,7 +216,7 @@ def test_a_reading_that_was_too_old_when_it_arrived_is_rejected() -> None:
     assert one(single(), old, max_age=61.0).value == 21.5
 
 
-def test_only_a_mapping_that_says_arrival_depends_on_the_clock() -> None:
+def test_only_a_mapping_with_arrival_depends_on_the_clock() -> None:
     for changes in ({}, {"missing_ts": "epoch"}):
         first, second = (
             one(single(**changes, missing_id="payload"), message(id=None), received_at=at) for at in (1.0e9, 1.1e9)
@@ -237,7 +237,7 @@ def test_each_reading_of_a_message_has_an_id_of_its_own() -> None:
     assert temperature.payload == humidity.payload == json.dumps(document)
 
 
-def test_an_optional_reading_that_is_absent_or_null_is_no_fault() -> None:
+def test_an_absent_or_null_optional_reading_is_not_rejected() -> None:
     document = {"id": EVENT, "ts": "2026-01-02T03:04:05Z", "temperature": None, "humidity": 40}
     (humidity,) = readings(spec(readings=CLIMATE), document)
     assert humidity.event_id == uuid5(EVENT_BYTES, "0/humidity")
@@ -263,7 +263,7 @@ def test_a_missing_identity_rejects_only_readings_that_are_there() -> None:
     assert refused(spec(readings=CLIMATE), {"id": EVENT})[0] == "empty"
 
 
-def test_a_part_that_is_no_reading_leaves_the_others() -> None:
+def test_a_rejected_part_does_not_affect_the_others() -> None:
     listed = spec(each="items", readings=(ReadingSpec(path("name"), path("v")),), **OF_MESSAGE)
     first, second, third = parts(
         listed, message(items=[{"name": "a", "v": 1}, {"name": "b", "v": [1]}, {"name": "c", "v": "x"}])
@@ -274,7 +274,7 @@ def test_a_part_that_is_no_reading_leaves_the_others() -> None:
     assert third.event_id == uuid5(EVENT_BYTES, "2/c")
 
 
-def test_a_part_is_named_by_its_metric_or_by_its_place_where_that_cannot_be_told() -> None:
+def test_a_part_is_named_by_its_metric_or_by_its_place_where_that_is_unknown() -> None:
     listed = spec(each="items", readings=(ReadingSpec(path("name"), path("v"), path("u")),), **OF_MESSAGE)
     first, second = parts(listed, message(items=[{"name": "a", "v": 1, "u": 5}, {"name": [], "v": 1, "u": 5}]))
     assert isinstance(first, Rejected)
@@ -305,12 +305,12 @@ def test_an_array_gives_its_elements_and_an_object_its_members() -> None:
     assert [json.loads(found.payload) for found in members] == [{"key": "a", "value": 1}, {"key": "b", "value": 2}]
 
 
-def test_what_each_gives_must_have_elements() -> None:
+def test_the_result_of_each_must_have_elements() -> None:
     elements = spec(each="value", readings=CLIMATE)
     assert refused(elements, message()) == ("mapping", "each: value is a number, not an array or an object")
 
 
-def test_where_passes_over_elements_and_changes_no_id() -> None:
+def test_where_skips_elements_and_changes_no_id() -> None:
     assert each("items", where="@ > `1`") == each("items")[1:]
 
 
@@ -351,20 +351,20 @@ def test_payload_has_the_element_the_message_or_nothing() -> None:
     assert kept == {"element": '{"temperature":1}', "message": json.dumps(document), "nothing": "{}"}
 
 
-def test_a_payload_of_another_format_is_kept_as_json() -> None:
+def test_a_payload_of_another_format_is_stored_as_json() -> None:
     bare = single(path("@"), format=FormatSpec("value"), missing_id="payload", missing_ts="epoch")
     assert one(bare, b"231.7").payload == "231.7"
     assert one(bare, b"on").payload == '"on"'
 
 
-def test_a_message_of_another_format_is_kept_whole_with_each_of_its_rows() -> None:
+def test_a_message_of_another_format_is_stored_whole_with_each_row() -> None:
     csv = spec(format=FormatSpec("csv"), readings=(reading("t", "t"),), missing_id="payload", keep="message")
     found = readings(csv, b"ts,t\n2026-01-02T03:04:05Z,1\n2026-01-02T03:04:06Z,2\n")
     assert found[0].payload == found[1].payload
     assert [record["t"] for record in json.loads(found[0].payload)] == ["1", "2"]
 
 
-def test_an_element_that_each_nests_too_deep_is_a_fault() -> None:
+def test_an_element_nested_too_deep_by_each_is_rejected() -> None:
     deep: object = 1
     for _ in range(30):
         deep = [deep]
@@ -385,7 +385,7 @@ def test_too_many_rows_reject_the_whole_message() -> None:
     assert len(readings(elements, message(items=[1] * (MAX_ROWS // 2)))) == MAX_ROWS
 
 
-def test_rows_that_keep_too_much_reject_the_whole_message() -> None:
+def test_too_large_payload_columns_reject_the_whole_message() -> None:
     elements = spec(each="items", readings=(reading("a", "@"),), keep="message", **OF_MESSAGE)
     padded = message(items=[1] * 100, padding="x" * (MAX_PAYLOAD_COLUMN_BYTES // 100))
     reason, said = refused(elements, padded)

@@ -1,4 +1,4 @@
-"""Sources: taken, looked up, made the type, converted, in this order; and refused at once where they cannot work."""
+"""Sources: a value is taken, looked up, converted to the type and to the unit, in this order. Impossible ones are refused at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANY: dict[str, Any] = {"missing_id": "payload", "missing_ts": "epoch"}
 
 
 def value(source: Source, document: Any = None, **changes: Any) -> object:
-    """What a column gets that has this source."""
+    """Return the value of a column that has this source."""
     found = row(table({"k": constant("k"), "c": source}, ("k",)), {"v": document}, **changes)
     return found.values[1]
 
@@ -43,7 +43,7 @@ def why(source: Source, document: Any = None, **changes: Any) -> str:
 
 
 def wrong(source: Source, **changes: Any) -> MappingError:
-    """The mistake in a reading's value that has this source."""
+    """Return the mistake in the value of a reading that has this source."""
     with pytest.raises(MappingError) as caught:
         Mapping(single(source, **changes))
     return caught.value
@@ -70,13 +70,13 @@ def test_a_value_comes_from_a_property_of_the_packet() -> None:
     assert value(Source(content_type=True)) is None
 
 
-def test_a_property_that_was_too_large_to_keep_is_not_taken_for_absent() -> None:
+def test_a_property_that_was_too_large_is_not_treated_as_absent() -> None:
     left_out = {"left_out": "the properties are more than the 8192 bytes that are kept"}
     assert why(Source(property="site"), properties=left_out).startswith("column c is not known: the properties")
     assert why(Source(content_type=True), properties=left_out).startswith("column c is not known: the properties")
 
 
-def test_root_looks_at_the_whole_message_from_every_element() -> None:
+def test_root_searches_the_whole_message_from_every_element() -> None:
     from_root = spec(
         each="items",
         device_id=Source(root="device"),
@@ -180,7 +180,7 @@ def test_a_value_is_made_its_type(kind: Any, found: object, expected: object) ->
 
 
 @pytest.mark.parametrize("kind", ["number", "integer", "boolean", "text", "time", "json", "id", None])
-def test_what_is_absent_stays_absent(kind: Any) -> None:
+def test_an_absent_value_stays_absent(kind: Any) -> None:
     assert value(path("v", type=kind), None) is None
 
 
@@ -206,7 +206,7 @@ def test_what_is_absent_stays_absent(kind: Any) -> None:
         (None, [], "column c is an array; a number, a boolean or a text is expected"),
     ],
 )
-def test_what_cannot_be_made_the_type_is_rejected(kind: Any, found: object, said: str | None) -> None:
+def test_a_value_that_cannot_be_converted_to_the_type_is_rejected(kind: Any, found: object, said: str | None) -> None:
     assert why(path("v", type=kind), found) == (said or f"column c is {'9' * 40!r}, not a number")
 
 
@@ -221,7 +221,7 @@ def test_a_number_that_an_expression_makes_is_finite() -> None:
     assert refused(single(path("to_number(v)")), message(v="9" * 400))[0] == "value"
 
 
-def test_what_an_expression_makes_is_kept_as_json_if_it_is_any() -> None:
+def test_the_result_of_an_expression_is_stored_as_json_if_json_has_it() -> None:
     made = path("{a: to_number(v)}", type="json")
     assert value(made, "9" * 30) == f'{{"a":{"9" * 30}}}'
     assert value(made, "nan") == '{"a":null}'
@@ -298,7 +298,7 @@ def test_a_source_that_cannot_work_is_refused_with_its_place(source: Source, key
     assert str(found) == f"{key}: {found.message}"
 
 
-def test_a_wrong_expression_is_told_with_its_column() -> None:
+def test_a_wrong_expression_is_reported_with_its_column() -> None:
     assert wrong(path("a..b")).column == 2
     assert wrong(constant("x", type="number")).column is None
 
@@ -349,6 +349,6 @@ def test_the_value_format_has_no_members() -> None:
     ("payload", "expected"),
     [(b" 1.10\n", "1.10"), (b"12345678901234567890123", "12345678901234567890123"), (b'"on"', "on"), (b"ON", "ON")],
 )
-def test_a_bare_number_stays_as_it_was_written_where_a_text_is_wanted(payload: bytes, expected: str) -> None:
+def test_a_bare_number_stays_as_it_was_written_where_a_text_is_needed(payload: bytes, expected: str) -> None:
     for source in (path("@", type="text"), Source(root="@", type="text")):
         assert one(single(source, format=FormatSpec("value"), **ANY), payload).value_text == expected

@@ -1,4 +1,4 @@
-"""Own tables: every element is a row, whose key never depends on the clock of arrival."""
+"""Target tables: every element is a row, whose key never depends on the time of arrival."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_every_column_has_one_source() -> None:
 
 
 @pytest.mark.parametrize("machine", ["a ", "a  ", " "])
-def test_a_key_with_a_blank_at_its_end_is_no_row_as_a_collation_that_pads_would_merge_two(machine: str) -> None:
+def test_a_key_with_a_blank_at_its_end_is_rejected_because_a_padding_collation_would_merge_two(machine: str) -> None:
     mapped = table({"machine": path("machine"), "note": path("note")}, ("machine",))
     assert refused(mapped, message(machine=machine)) == (
         "value",
@@ -165,7 +165,7 @@ def test_a_key_with_a_blank_at_its_end_is_no_row_as_a_collation_that_pads_would_
 
 
 @pytest.mark.parametrize("digits", [89490200001234567890, -(2**63) - 1])
-def test_a_number_whose_digits_are_gone_is_no_text_as_two_would_be_the_same(digits: int) -> None:
+def test_a_number_that_lost_digits_is_not_a_text_because_two_would_be_the_same(digits: int) -> None:
     mapped = table({"sim": path("sim", type="text"), "note": path("note")}, ("sim",))
     reason, said = refused(mapped, message(sim=digits))
     assert reason == "value"

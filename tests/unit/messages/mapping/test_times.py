@@ -1,4 +1,4 @@
-"""Times as devices write them: exact to the microsecond, in UTC, and of a zone that is known."""
+"""Times as devices write them: exact to the microsecond, in UTC, and of a known zone."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_a_time_becomes_utc_of_26_characters(form: str, zone: str | None, value:
         ("%Y-%m-%d", "Asia/Tokyo", "0001-01-01"),
     ],
 )
-def test_what_is_no_time_is_a_fault(form: str, zone: str | None, value: object) -> None:
+def test_an_invalid_time_is_a_decode_error(form: str, zone: str | None, value: object) -> None:
     with pytest.raises(DecodeError) as caught:
         time_parser(form, zone)(value, NOW)
     assert caught.value.rejection.reason == "ts"
 
 
-def test_a_text_of_any_length_costs_nothing() -> None:
+def test_a_time_of_any_length_is_rejected_quickly() -> None:
     with pytest.raises(DecodeError, match="too long"):
         time_parser("%Y-%m-%d", "UTC")("2" * 100_000, NOW)
 
@@ -143,7 +143,7 @@ def test_a_zone_gives_what_zoneinfo_gives(moment: datetime, zone: str) -> None:
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2),
     st.booleans(),
 )
-def test_any_value_is_a_time_or_a_fault(form: str, value: object, arrival: bool) -> None:
+def test_any_value_is_a_time_or_a_decode_error(form: str, value: object, arrival: bool) -> None:
     try:
         found = time_parser(form, relative_to_arrival=arrival)(value, NOW)
     except DecodeError:

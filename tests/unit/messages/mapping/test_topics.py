@@ -77,7 +77,7 @@ def test_a_pattern_matches_what_its_filter_covers(text: str, topic: str) -> None
         ("a/b#", "# must be the last"),
     ],
 )
-def test_what_is_no_filter_is_told_in_a_sentence(text: str, said: str) -> None:
+def test_an_invalid_filter_is_reported_in_a_sentence(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said.replace("$", r"\$").replace("+", r"\+")):
         TopicPattern(text)
 

@@ -42,7 +42,7 @@ def test_a_value_is_converted_by_a_factor_and_an_offset(
         ("dBm", "mW", "dBm"),
     ],
 )
-def test_what_cannot_be_converted_is_told_in_a_sentence(from_unit: str, to_unit: str, said: str) -> None:
+def test_an_impossible_conversion_is_reported_in_a_sentence(from_unit: str, to_unit: str, said: str) -> None:
     with pytest.raises(ValueError) as caught:
         unit_conversion(from_unit, to_unit)
     assert said in str(caught.value)
@@ -54,6 +54,6 @@ def test_units_that_differ_by_a_curve_are_refused(monkeypatch: pytest.MonkeyPatc
         unit_conversion("a", "b")
 
 
-def test_who_converts_nothing_does_not_load_pint() -> None:
+def test_pint_is_not_loaded_without_a_conversion() -> None:
     code = "import sys, sensorsync.messages.mapping.mappings; sys.exit('pint' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

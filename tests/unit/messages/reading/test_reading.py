@@ -1,4 +1,4 @@
-"""DESIGN: a payload is a reading, or it is rejected with a reason; its key does not depend on the clock of arrival."""
+"""DESIGN: a payload is a reading, or it is rejected with a reason; its key does not depend on the time of arrival."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_ordinary_reading_becomes_a_row_with_its_whole_text() -> None:
         (b'"text"', "type"),
     ],
 )
-def test_what_is_no_json_object_is_rejected_with_its_reason(raw: bytes, expected: str) -> None:
+def test_a_payload_that_is_not_a_json_object_is_rejected_with_its_reason(raw: bytes, expected: str) -> None:
     assert reason(raw) == expected
 
 
@@ -195,7 +195,7 @@ def test_nesting_is_taken_as_deep_as_the_databases_take_it(opening: str, closing
     assert reason(nested(2000)) == "nesting"
 
 
-def test_brackets_in_texts_are_no_nesting() -> None:
+def test_brackets_in_texts_do_not_count_as_nesting() -> None:
     assert reading(payload(note="[{" * 100)).value == 21.5
 
 
@@ -311,7 +311,7 @@ def test_rfc_3339_becomes_utc_with_six_digits(ts: str, stored: str) -> None:
         "yesterday" * 100,
     ],
 )
-def test_a_time_that_is_no_rfc_3339_time_with_a_zone_within_datetime_is_rejected(ts: str) -> None:
+def test_a_time_that_is_not_rfc_3339_with_a_zone_within_datetime_is_rejected(ts: str) -> None:
     assert reason(payload(ts=ts)) == "ts"
 
 
@@ -415,7 +415,7 @@ def test_no_bytes_at_all_make_it_raise(raw: bytes, topic: str) -> None:
 
 
 @given(nearly, st.text(max_size=20), rules)
-def test_what_is_nearly_a_reading_never_makes_it_raise_and_never_breaks_a_bound(
+def test_a_payload_close_to_a_reading_never_makes_it_raise_and_never_breaks_a_bound(
     message: dict[str, object], topic: str, chosen: ReadingRules
 ) -> None:
     found = ReadingDecoder(chosen).decode(json.dumps({**GOOD, **message}).encode(), topic, 0.0)

@@ -105,7 +105,9 @@ def reads_of_at_most(size: int, chunks: list[bytes]) -> Iterator[list[bytes]]:
 
 
 @given(st.integers(0, 255), st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=5))
-def test_whatever_is_huge_nothing_is_raised_and_it_is_no_whole_packet(first: int, rest: bytes, cuts: list[int]) -> None:
+def test_for_any_huge_packet_nothing_is_raised_and_it_is_not_a_whole_packet(
+    first: int, rest: bytes, cuts: list[int]
+) -> None:
     with bound(32):
         owner, _, _ = feed([CONNACK, *split(bytes([first]) + HUGEST + rest, cuts)])
 
@@ -131,7 +133,7 @@ def test_nothing_but_a_message_may_be_huge(what: str, first: int) -> None:
     assert "a packet of 268435460 bytes that is no message" in str(owner.lost[0])
 
 
-def test_a_connack_that_says_it_is_huge_is_not_waited_for() -> None:
+def test_a_connack_that_states_a_huge_length_is_not_waited_for() -> None:
     owner, wire, made = feed([b"\x20" + HUGEST + b"\x00\x00"])
 
     assert wire.aborted

@@ -38,7 +38,7 @@ def test_every_failure_that_the_codec_knows_has_words_of_its_own() -> None:
 @pytest.mark.parametrize(
     "cause", [one for one in ALL if one.section is not GuideSection.CODES], ids=lambda one: one.key
 )
-def test_every_cause_of_a_chapter_says_what_helps(cause: object) -> None:
+def test_every_cause_of_a_chapter_has_a_remedy(cause: object) -> None:
     assert getattr(cause, "hint", None)
 
 
@@ -124,7 +124,7 @@ def test_errors_of_the_certificate(code: int, key: str) -> None:
         (b"\x00", "not_mqtt"),
     ],
 )
-def test_first_bytes_that_are_no_mqtt_5(data: bytes, key: str) -> None:
+def test_first_bytes_that_are_not_mqtt_5(data: bytes, key: str) -> None:
     cause = cause_of_first_bytes(data)
     assert cause is not None
     assert cause.key == key

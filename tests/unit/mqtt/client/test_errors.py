@@ -54,7 +54,7 @@ def test_a_session_taken_over_is_a_second_instance() -> None:
     assert error.exit_code == 6
 
 
-def test_no_shared_subscriptions_says_so() -> None:
+def test_missing_shared_subscriptions_are_reported() -> None:
     broker = ConnectOptions(host="b", port=1, client_id="me")
 
     error = suback_error(broker, "$share/g/t", mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED)

@@ -155,7 +155,7 @@ def test_one_flipped_bit_raises_nothing(packets: list[mqtt5.PublishPacket], data
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @given(st.binary(max_size=100))
-def test_a_peer_that_is_no_broker_never_makes_us_ready(data: bytes) -> None:
+def test_a_peer_that_is_not_a_broker_never_makes_us_ready(data: bytes) -> None:
     if data[:1] == b"\x20":
         data = b"\x30" + data[1:]
 
@@ -165,7 +165,7 @@ def test_a_peer_that_is_no_broker_never_makes_us_ready(data: bytes) -> None:
     assert owner.packets == []
 
 
-def test_a_disconnect_is_told_in_words_after_what_came_before_it() -> None:
+def test_a_disconnect_is_reported_after_the_packets_before_it() -> None:
     message = mqtt5.PublishPacket("t", b"x", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1)
     taken = mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER)
 
@@ -176,7 +176,7 @@ def test_a_disconnect_is_told_in_words_after_what_came_before_it() -> None:
     assert isinstance(owner.lost[0], SessionTakenOver)
 
 
-def test_without_an_answer_to_connect_the_owner_hears_nothing() -> None:
+def test_without_an_answer_to_connect_the_owner_is_not_called() -> None:
     owner, _, connection = feed([])
 
     assert owner.lost == []
@@ -192,7 +192,7 @@ def test_without_an_answer_to_connect_the_owner_hears_nothing() -> None:
         (b"SSH-2.0-x", BrokerUnavailable, "not MQTT"),
     ],
 )
-def test_an_answer_that_is_no_mqtt_5_ends_the_handshake_at_once_with_its_cause(
+def test_an_answer_that_is_not_mqtt_5_ends_the_handshake_at_once_with_its_cause(
     answer: bytes, kind: type[SensorsyncError], words: str
 ) -> None:
     owner, wire, connection = feed([answer])
@@ -205,7 +205,7 @@ def test_an_answer_that_is_no_mqtt_5_ends_the_handshake_at_once_with_its_cause(
     assert owner.lost == []
 
 
-def test_a_disconnect_before_connack_tells_its_reason() -> None:
+def test_a_disconnect_before_connack_reports_its_reason() -> None:
     goodbye = mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.CONNECTION_RATE_EXCEEDED)
 
     _, _, connection = feed([goodbye.write()])
@@ -213,7 +213,7 @@ def test_a_disconnect_before_connack_tells_its_reason() -> None:
     assert "connection rate exceeded" in str(connection.handshake.exception())
 
 
-def test_the_answer_to_an_earlier_ping_does_not_say_that_the_broker_has_read_all_that_was_sent_since() -> None:
+def test_the_answer_to_an_earlier_ping_does_not_prove_that_the_broker_has_read_all_that_was_sent_since() -> None:
     async def scenario() -> None:
         connection = NativeConnection(OPTIONS, Owner())
         connection.connection_made(Wire())

@@ -98,6 +98,6 @@ def test_alpn_names_are_offered(names: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "with space", "ü", "x" * 256])
-def test_what_is_no_alpn_name_is_refused(name: str) -> None:
+def test_an_invalid_alpn_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="alpn"):
         context(alpn=[name])

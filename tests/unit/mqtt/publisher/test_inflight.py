@@ -23,7 +23,7 @@ def ack(packet_id: int, code: PubAckReasonCode = PubAckReasonCode.SUCCESS) -> Pu
     return PubAckPacket(packet_id, reason_code=code)
 
 
-def test_new_messages_leave_as_qos_1_with_ids_of_their_own() -> None:
+def test_new_messages_are_published_as_qos_1_with_ids_of_their_own() -> None:
     made, stats = outbox()
     sent = made.publish([b"a", b"b"], repeat(0.0))
     assert [(p.topic, bytes(p.payload), p.packet_id, p.duplicate) for p in sent] == [
@@ -42,7 +42,7 @@ def test_an_ack_makes_room_and_its_id_is_used_again_after_the_unused_ones_that_w
     assert [p.packet_id for p in made.publish([b"d", b"e", b"f"], repeat(1.0))] == [2, 1, 4]
 
 
-def test_answers_are_counted_by_what_they_say() -> None:
+def test_acknowledgements_are_counted_by_reason_code() -> None:
     made, stats = outbox()
     made.publish([b"a", b"b", b"c", b"d"], repeat(0.0))
     codes = (PubAckReasonCode.NO_MATCHING_SUBSCRIBERS, PubAckReasonCode.NOT_AUTHORIZED, PubAckReasonCode.QUOTA_EXCEEDED)
@@ -52,7 +52,7 @@ def test_answers_are_counted_by_what_they_say() -> None:
     assert made.empty
 
 
-def test_an_ack_that_nobody_waits_for_is_ignored() -> None:
+def test_an_ack_with_an_unknown_id_is_ignored() -> None:
     made, stats = outbox()
     made.publish([b"a"], repeat(0.0))
     made.receive_acks([ack(9), ack(1), ack(1)], 0.5)
@@ -137,7 +137,7 @@ def test_a_second_loss_keeps_the_first_order() -> None:
     assert [bytes(p.payload) for p in made.resend(10)] == [b"a", b"b", b"c", b"d"]
 
 
-def test_a_probe_without_a_subscriber_comes_back_uncounted() -> None:
+def test_a_message_without_a_subscriber_is_returned_uncounted_while_awaiting_one() -> None:
     made, stats = outbox()
     made.awaiting_subscriber = True
     made.publish([b"a"], repeat(0.0))

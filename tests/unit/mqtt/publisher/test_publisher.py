@@ -136,7 +136,7 @@ def test_a_broker_that_is_away_for_a_while_gets_everything_in_the_end() -> None:
     run(scenario())
 
 
-def test_a_probe_is_the_first_message_and_is_stored_once() -> None:
+def test_waiting_for_a_subscriber_sends_the_first_message_and_it_is_stored_once() -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, publisher(broker, 10) as made:
             await made.connect()
@@ -180,7 +180,7 @@ def test_a_refused_connection_is_an_error_at_the_start() -> None:
     run(scenario())
 
 
-def test_a_refusal_in_the_middle_ends_the_work_and_is_told() -> None:
+def test_a_refusal_in_the_middle_ends_the_work_and_is_reported() -> None:
     async def scenario() -> None:
         async with FakeBroker(withhold_publisher_acks=True) as broker, publisher(broker, 3) as made:
             await made.connect()
@@ -194,7 +194,7 @@ def test_a_refusal_in_the_middle_ends_the_work_and_is_told() -> None:
     run(scenario())
 
 
-def test_a_refusal_during_the_probe_ends_it() -> None:
+def test_a_refusal_while_waiting_for_a_subscriber_ends_it() -> None:
     async def scenario() -> None:
         async with FakeBroker() as broker, publisher(broker, 3) as made:
             await made.connect()
@@ -234,7 +234,7 @@ def test_a_stop_sends_nothing_new_and_takes_the_answers_to_what_is_under_way() -
     run(scenario())
 
 
-def test_in_an_open_loop_messages_leave_when_they_are_due_and_a_backlog_counts_from_then() -> None:
+def test_in_an_open_loop_messages_are_sent_when_they_are_due_and_a_backlog_counts_from_then() -> None:
     async def scenario() -> None:
         pace = Schedule(4, 400.0)
         broker = FakeBroker(withhold_publisher_acks=True, puback_code=everybody_gets_it, receive_max=5)
@@ -257,7 +257,7 @@ def test_in_an_open_loop_messages_leave_when_they_are_due_and_a_backlog_counts_f
     run(scenario())
 
 
-def test_each_of_thousands_of_clients_that_end_does_not_look_at_all_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_ends_does_not_check_all_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regression: 2,000 clients that ended one after another stood still for more than a second."""
     looks = 0
 

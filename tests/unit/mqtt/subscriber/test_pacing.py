@@ -19,11 +19,11 @@ def starts_of(pace: Pace, asked: list[float]) -> list[float]:
     return starts
 
 
-def test_those_who_come_together_start_in_groups_that_stand_a_gap_apart() -> None:
+def test_connections_that_arrive_together_start_in_groups_a_gap_apart() -> None:
     assert starts_of(Pace(4, 2.0), [10.0] * 10) == [10.0] * 4 + [12.0] * 4 + [14.0] * 2
 
 
-def test_who_comes_alone_does_not_wait() -> None:
+def test_a_connection_that_arrives_alone_does_not_wait() -> None:
     assert starts_of(Pace(1, 2.0), [0.0, 2.0, 5.0]) == [0.0, 2.0, 5.0]
 
 
@@ -32,7 +32,7 @@ def test_sixty_four_take_fifteen_gaps() -> None:
 
 
 @given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 5), st.integers(1, 10))
-def test_for_any_arrivals_no_gap_has_more_starts_than_allowed_and_nobody_waits_longer_than_that_takes(
+def test_for_any_arrivals_no_gap_has_more_starts_than_allowed_and_none_waits_longer_than_that_takes(
     asked: list[int], most: int, gap: int
 ) -> None:
     asked.sort()

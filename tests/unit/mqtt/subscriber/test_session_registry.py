@@ -26,7 +26,7 @@ from sensorsync.mqtt.subscriber.session_registry import (
 RECORD = SessionRecord(("$share/g/t/#",))
 
 
-def test_what_was_remembered_is_there_for_the_next_process(tmp_path: Path) -> None:
+def test_saved_sessions_are_there_for_the_next_process(tmp_path: Path) -> None:
     with SessionRegistry(tmp_path, "me@broker") as registry:
         registry.save({"me-0": RECORD})
         registry.save({"me-1": RECORD})
@@ -38,7 +38,7 @@ def test_what_was_remembered_is_there_for_the_next_process(tmp_path: Path) -> No
         assert registry.get("me-1") is None
 
 
-def test_it_is_on_disk_before_remember_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_on_disk_before_save_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
     real = os.fsync
 
@@ -106,12 +106,12 @@ def test_an_instance_runs_once_and_beside_other_instances_and_brokers(tmp_path: 
             pass
 
 
-def test_what_leaves_no_session_needs_not_be_alone(tmp_path: Path) -> None:
+def test_an_ephemeral_instance_needs_no_instance_lock(tmp_path: Path) -> None:
     with instance_lock(settings_of(tmp_path, ephemeral=True)), instance_lock(settings_of(tmp_path, ephemeral=True)):
         pass
 
 
-def test_the_processes_on_record_are_those_of_this_instance_at_this_broker(tmp_path: Path) -> None:
+def test_the_registered_processes_are_those_of_this_instance_at_this_broker(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     assert registered_process_numbers(settings) == []
     for other in (
@@ -149,7 +149,7 @@ def test_the_sessions_of_all_instances_are_counted_and_damaged_files_left_to_the
     }
 
 
-def test_whoever_looks_whether_an_instance_runs_is_not_in_the_way_of_its_start(tmp_path: Path) -> None:
+def test_checking_whether_an_instance_runs_does_not_block_its_start(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     with instance_lock(settings):
         assert is_instance_running(settings)

@@ -59,7 +59,7 @@ def test_a_small_count_that_does_not_refill_at_once_is_an_idle_link() -> None:
     assert estimate.window == 65535
 
 
-def test_single_messages_are_a_slow_stream_and_no_window() -> None:
+def test_single_messages_are_a_slow_stream_and_not_a_window() -> None:
     estimate = WindowEstimate(65535)
 
     assert not any(estimate.record_ack(0, in_flight=1, refilled_at_once=True) for _ in range(100))

@@ -6,8 +6,8 @@ from sensorsync.pipeline.counters import ConnectionPoolCounters, PipelineCounter
 from sensorsync.service.metrics.process_report import ProcessReport, process_report
 
 
-def meter(messages: int = 0, *, links: int = 1) -> PipelineCounters:
-    """One that has received and stored so many messages, in one batch, within 30 ms."""
+def sample_counters(messages: int = 0, *, links: int = 1) -> PipelineCounters:
+    """Return the counters of a process that has received and stored `messages`, in one batch, within 30 ms."""
     made = PipelineCounters(0.0)
     made.links = links
     if messages:
@@ -26,6 +26,6 @@ def meter(messages: int = 0, *, links: int = 1) -> PipelineCounters:
     return made
 
 
-def picture(messages: int = 0, *, links: int = 1) -> ProcessReport:
-    """A healthy process with a pool."""
-    return process_report(meter(messages, links=links), ConnectionPoolCounters(20), 11.0, stall_after=60.0)
+def sample_report(messages: int = 0, *, links: int = 1) -> ProcessReport:
+    """Return the report of a healthy process with a connection pool."""
+    return process_report(sample_counters(messages, links=links), ConnectionPoolCounters(20), 11.0, stall_after=60.0)

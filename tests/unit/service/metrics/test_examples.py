@@ -1,4 +1,4 @@
-"""The examples for Prometheus and Grafana ask only for what exists, and their queries are PromQL."""
+"""The examples for Prometheus and Grafana query only metrics that exist, and their queries are PromQL."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_panels_do_not_overlap_and_have_numbers_of_their_own() -> None:
         cells |= mine
 
 
-def test_the_dashboard_shows_every_metric_of_ours() -> None:
+def test_the_dashboard_shows_every_metric_of_sensorsync() -> None:
     shown = {
         node.name
         for panel in PANELS
@@ -123,7 +123,7 @@ def test_the_dashboard_shows_every_metric_of_ours() -> None:
     assert missing == ["sensorsync_reading_paused"]  # its counter is there
 
 
-def test_every_alert_is_explained_in_the_guide_and_says_where() -> None:
+def test_every_alert_links_to_its_section_of_the_guide() -> None:
     guide = (ROOT / "docs/how-to/monitor.md").read_text()
     assert re.findall(r"^\| `(Sensorsync\w+)` \|", guide, re.MULTILINE) == [
         *dict.fromkeys(re.findall(r"^\| `(Sensorsync\w+)` \|", guide, re.MULTILINE))
@@ -134,7 +134,7 @@ def test_every_alert_is_explained_in_the_guide_and_says_where() -> None:
         assert "{{ $labels.instance }}" in rule["annotations"]["summary"]
 
 
-def test_prometheus_scrapes_the_job_that_the_alerts_ask_for() -> None:
+def test_prometheus_scrapes_the_job_that_the_alerts_query() -> None:
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     assert job["job_name"] == "sensorsync"

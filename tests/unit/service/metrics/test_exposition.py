@@ -1,4 +1,4 @@
-"""What Prometheus reads: its own parsers accept it, and it is what the table of definitions says."""
+"""The exposition: Prometheus's own parsers accept it, and it matches the definitions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from sensorsync.service.metrics.aggregator import MetricsAggregator
 from sensorsync.service.metrics.definitions import METRICS, PROCESS_METRICS, MetricKind
 from sensorsync.service.metrics.exposition import exposition
-from tests.unit.service.metrics.process_reports import picture
+from tests.unit.service.metrics.process_reports import sample_report
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
-def board() -> MetricsAggregator:
+def aggregator() -> MetricsAggregator:
     made = MetricsAggregator(2)
-    made.update(0, picture(10))
-    made.update(1, picture(5))
+    made.update(0, sample_report(10))
+    made.update(1, sample_report(5))
     return made
 
 
@@ -29,11 +29,11 @@ def board() -> MetricsAggregator:
     [(OPENMETRICS, parse_openmetrics, "application/openmetrics-text"), ("", parse_text, "text/plain")],
 )
 def test_prometheus_own_parser_accepts_every_family(accept: str, parse: object, kind: str) -> None:
-    body, content_type = exposition(board(), accept)
+    body, content_type = exposition(aggregator(), accept)
     families = {family.name: family for family in parse(body.decode())}  # type: ignore[operator]
     assert content_type.startswith(kind)
     seen = {sample.name for family in families.values() for sample in family.samples}
-    # These are there once there is something to tell.
+    # These exist only once there is a value.
     later = {
         "sensorsync_batches_kept_total",
         "sensorsync_window_messages",
@@ -49,7 +49,7 @@ def test_prometheus_own_parser_accepts_every_family(accept: str, parse: object, 
 
 
 def test_each_process_has_its_standard_metrics_and_the_supervisor_has_its_own() -> None:
-    body, _ = exposition(board(), "")
+    body, _ = exposition(aggregator(), "")
     found = {
         (sample.name, sample.labels["process"])
         for family in parse_text(body.decode())
@@ -59,12 +59,12 @@ def test_each_process_has_its_standard_metrics_and_the_supervisor_has_its_own() 
     assert found == {(name, process) for name in PROCESS_METRICS for process in ("supervisor", "0", "1")}
 
 
-def test_a_process_that_is_just_gone_has_none_and_breaks_nothing() -> None:
+def test_a_process_that_has_just_ended_has_no_metrics_and_causes_no_error() -> None:
     pid = os.fork()
     if pid == 0:
         os._exit(0)
-    gone = board()
-    gone.update(1, {**picture(5), "pid": pid})
+    gone = aggregator()
+    gone.update(1, {**sample_report(5), "pid": pid})
     exposition(gone, "")  # it may be a zombie
     os.waitpid(pid, 0)
     body, _ = exposition(gone, "")
@@ -84,6 +84,6 @@ def test_names_follow_prometheus_conventions(name: str) -> None:
         assert metric.kind is MetricKind.HISTOGRAM
 
 
-def test_a_version_that_is_no_number_gets_the_text_format() -> None:
-    _, content_type = exposition(board(), "application/openmetrics-text; version=abc")
+def test_a_version_that_is_not_a_number_gets_the_text_format() -> None:
+    _, content_type = exposition(aggregator(), "application/openmetrics-text; version=abc")
     assert content_type.startswith("text/plain")

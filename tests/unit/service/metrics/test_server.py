@@ -1,4 +1,4 @@
-"""The endpoint: what it answers, to whom it does not listen, and that nobody can hold it up."""
+"""The HTTP server: its responses, the requests that it rejects, and slow clients."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sensorsync.errors import ConfigurationError, ExitCode
 from sensorsync.service.metrics import server
 from sensorsync.service.metrics.aggregator import MetricsAggregator
 from tests.services.process import free_port
-from tests.unit.service.metrics.process_reports import picture
+from tests.unit.service.metrics.process_reports import sample_report
 
 Story = Callable[[int, MetricsAggregator], Awaitable[None]]
 
 
 def play(story: Story) -> None:
-    """Serve a board of one healthy process, and run the story."""
+    """Serve the aggregator of one healthy process, and run the story."""
 
     async def scene() -> None:
-        board, port = MetricsAggregator(1), free_port()
-        board.update(0, picture(10))
-        async with server.metrics_server(f"127.0.0.1:{port}", board):
-            await story(port, board)
+        aggregator, port = MetricsAggregator(1), free_port()
+        aggregator.update(0, sample_report(10))
+        async with server.metrics_server(f"127.0.0.1:{port}", aggregator):
+            await story(port, aggregator)
 
     asyncio.run(scene())
 
@@ -51,7 +51,7 @@ async def ask(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_it_serves_metrics_health_and_readiness() -> None:
-    async def story(port: int, board: MetricsAggregator) -> None:
+    async def story(port: int, aggregator: MetricsAggregator) -> None:
         status, headers, body = await ask(port, b"GET /metrics HTTP/1.1\r\nHost: x")
         assert (status, headers["Content-Length"]) == (200, str(len(body)))
         assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -65,7 +65,7 @@ def test_it_serves_metrics_health_and_readiness() -> None:
 
         status, headers, body = await ask(port, b"GET /readyz HTTP/1.1")
         assert (status, headers["Content-Type"], json.loads(body)["ready"]) == (200, "application/json", True)
-        board.update(0, picture(links=0))
+        aggregator.update(0, sample_report(links=0))
         status, _, body = await ask(port, b"GET /readyz HTTP/1.1")
         assert (status, json.loads(body)["ready"]) == (503, False)
         assert json.loads(body)["checks"]["broker"] == "no connection to the broker"
@@ -75,9 +75,9 @@ def test_it_serves_metrics_health_and_readiness() -> None:
     play(story)
 
 
-def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
-    async def story(port: int, board: MetricsAggregator) -> None:
-        board.request_report = lambda: board.update(0, picture(77))
+def test_a_process_that_serves_its_own_metrics_reports_at_each_request() -> None:
+    async def story(port: int, aggregator: MetricsAggregator) -> None:
+        aggregator.request_report = lambda: aggregator.update(0, sample_report(77))
         assert b"\nsensorsync_rows_stored_total 77.0\n" in (await ask(port, b"GET /metrics HTTP/1.1"))[2]
 
     play(story)
@@ -95,7 +95,7 @@ def test_a_process_that_serves_its_own_numbers_reports_at_each_look() -> None:
         (b"GET /metrics HTTP/1.1\r\n" + b"\r\n".join([b"A: b"] * 200), 400),
     ],
 )
-def test_other_requests_are_refused(request_line: bytes, status: int) -> None:
+def test_other_requests_are_rejected(request_line: bytes, status: int) -> None:
     async def story(port: int, _: MetricsAggregator) -> None:
         assert (await ask(port, request_line))[0] == status
 
@@ -109,7 +109,7 @@ def test_head_is_answered_without_a_body() -> None:
     play(story)
 
 
-def test_a_request_without_end_is_dropped() -> None:
+def test_a_request_without_end_is_disconnected() -> None:
     async def story(port: int, _: MetricsAggregator) -> None:
         async with asyncio.timeout(5), connected(port) as (reader, writer):
             writer.write(b"GET /" + b"x" * 100_000)
@@ -119,7 +119,7 @@ def test_a_request_without_end_is_dropped() -> None:
     play(story)
 
 
-def test_slow_clients_are_dropped_and_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_are_disconnected_and_do_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "REQUEST_TIMEOUT", 1.0)
 
     async def story(port: int, _board: MetricsAggregator) -> None:
@@ -137,7 +137,7 @@ def test_slow_clients_are_dropped_and_nobody_waits_for_them(monkeypatch: pytest.
     play(story)
 
 
-def test_more_connections_than_it_has_room_for_are_closed_at_once() -> None:
+def test_connections_above_the_maximum_are_closed_at_once() -> None:
     async def story(port: int, _board: MetricsAggregator) -> None:
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(server.MAX_CONNECTIONS)]
         async with asyncio.timeout(5), connected(port) as (refused, _):
@@ -158,7 +158,7 @@ async def _is_let_in(port: int) -> bool:
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the end, be it a rude one."""
+    """Read until the end of the connection, even if it is reset."""
     try:
         return await reader.read()
     except ConnectionResetError:
@@ -166,9 +166,9 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_a_port_that_is_taken_is_a_configuration_error_that_names_the_setting() -> None:
-    async def story(port: int, board: MetricsAggregator) -> None:
+    async def story(port: int, aggregator: MetricsAggregator) -> None:
         with pytest.raises(ConfigurationError, match=f"metrics.listen: cannot listen on 127.0.0.1:{port}") as caught:
-            async with server.metrics_server(f"127.0.0.1:{port}", board):
+            async with server.metrics_server(f"127.0.0.1:{port}", aggregator):
                 pass
         assert "another program has this port" in str(caught.value)
         assert caught.value.exit_code is ExitCode.USAGE
@@ -176,7 +176,7 @@ def test_a_port_that_is_taken_is_a_configuration_error_that_names_the_setting() 
     play(story)
 
 
-def test_an_address_that_is_not_ours_is_a_configuration_error() -> None:
+def test_an_address_of_another_machine_is_a_configuration_error() -> None:
     async def scene() -> None:
         with pytest.raises(ConfigurationError, match=r"cannot listen on 192\.0\.2\.1"):
             async with server.metrics_server("192.0.2.1:9464", MetricsAggregator(1)):
@@ -199,6 +199,6 @@ def test_an_address_may_be_short(text: str, address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "host:", "host:0", "70000", "a b:1", "::1:9464", "http://x:1"])
-def test_what_is_no_address_is_told(text: str) -> None:
+def test_an_invalid_address_is_reported(text: str) -> None:
     with pytest.raises(ValueError, match="must be HOST:PORT"):
         parse_listen_address(text)

@@ -1,4 +1,4 @@
-"""The handover: a process gets the very settings of its supervisor, by a pipe that also tells it when that is gone."""
+"""The configuration of a child process: it gets the settings of its supervisor by a pipe, and exits when the pipe is closed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ threading.Event().wait(60)
 
 
 @pytest.mark.parametrize("document", [{}, EVERYTHING])
-def test_the_settings_arrive_as_they_were_secrets_included(document: dict[str, object]) -> None:
+def test_the_settings_are_received_unchanged_including_secrets(document: dict[str, object]) -> None:
     settings = Settings.model_validate(document)
     line = ProcessConfig(settings, 17, 2.5).to_json_line()
     assert line.count(b"\n") == 1
@@ -55,13 +55,13 @@ def test_the_settings_arrive_as_they_were_secrets_included(document: dict[str, o
 
 
 @pytest.mark.parametrize("line", [b"", b"hello\n", b"[]\n", b"{}\n", b'{"settings": {"mqtt": 3}, "parent": 1}\n'])
-def test_anything_else_on_standard_input_is_a_mistake_of_the_user(line: bytes) -> None:
+def test_any_other_standard_input_is_a_usage_error(line: bytes) -> None:
     with pytest.raises(UsageError, match="not for people"):
         receive_config(BytesIO(line))
 
 
-def test_the_end_of_the_pipe_is_the_end_of_the_process() -> None:
-    """Where the kernel knows no parent-death signal, too: here the parent lives on."""
+def test_the_process_exits_when_the_pipe_is_closed() -> None:
+    """Test the systems without a parent-death signal: here the parent continues to run."""
     with subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

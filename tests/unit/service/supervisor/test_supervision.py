@@ -1,4 +1,4 @@
-"""Supervisor: who is started again, what ends them all, and how. The processes are scripts that only pretend."""
+"""The supervisor: which processes are restarted, and what stops all of them. The processes are scripts that play their part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ life = len([n for n in os.listdir(folder) if n.startswith(f"life-{number}-")])
 open(f"{folder}/life-{number}-{life}", "w").close()
 def say(event, level="INFO", message="words", **more):
     record = {"ts": "2026-01-02T03:04:05.678Z", "level": level, "logger": "sensorsync.x", "message": message, "event": event, **more}
-    # Not print: a signal handler says something, too, maybe while the main program is within the same buffered stream.
+    # Not print: a signal handler writes, too, maybe while the main program is writing to the same buffered stream.
     os.write(2, f"{json.dumps(record)}\\n".encode())
 def serve(code=0, stopped_by="SIGTERM", first=lambda: None):
     def end(*_):
@@ -110,14 +110,14 @@ def named(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecor
     return [record for record in caplog.records if getattr(record, "event", None) == event]
 
 
-def test_all_run_until_they_are_asked_and_then_end_softly(tmp_path: Path) -> None:
+def test_all_processes_run_until_shutdown_is_requested(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve()", processes=3)
     verdict, reason = stage.play(stage.all_connected)
     assert verdict == SupervisionResult(ExitCode.OK, (), 0, failed=False)
     assert reason == "test"
 
 
-def test_a_machine_that_has_no_process_left_at_the_moment_is_asked_again_and_the_others_go_on(
+def test_a_process_that_cannot_be_started_is_retried_and_the_others_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # That ended the whole instance.
@@ -140,14 +140,14 @@ def test_a_machine_that_has_no_process_left_at_the_moment_is_asked_again_and_the
     assert "it could not be started: [Errno 11]" in named(caplog, "process_died")[-1].getMessage()
 
 
-def test_all_ending_by_themselves_is_the_end(tmp_path: Path) -> None:
+def test_the_supervision_ends_when_all_processes_end_by_themselves(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "say('connected'); say('stopped', stopped_by='idle')", until_idle=1.0)
     verdict, reason = stage.play()
     assert (verdict.exit_code, reason) == (ExitCode.OK, "idle")
     assert (stage.lives(0), stage.lives(1)) == (1, 1)
 
 
-def test_a_killed_process_is_started_again_and_the_other_never_notices(
+def test_a_killed_process_is_restarted_and_the_other_continues(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Stage(tmp_path, "serve()")
@@ -156,33 +156,33 @@ def test_a_killed_process_is_started_again_and_the_other_never_notices(
     )
     assert (verdict.exit_code, verdict.restarts) == (ExitCode.OK, 1)
     assert stage.lives(0) == 1
-    assert "process 1 was ended by SIGKILL; it is started again in" in named(caplog, "process_died")[0].getMessage()
+    assert "process 1 was terminated by SIGKILL; restart in" in named(caplog, "process_died")[0].getMessage()
 
 
-def test_a_process_that_somebody_else_stopped_is_started_again(tmp_path: Path) -> None:
+def test_a_process_that_was_stopped_from_outside_is_restarted(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if life else (say('connected'), say('stopped', stopped_by='SIGTERM'))")
     verdict, _ = stage.play(lambda: stage.lives(0) == stage.lives(1) == 2 and stage.all_connected())
     assert (verdict.exit_code, verdict.restarts) == (ExitCode.OK, 2)
 
 
-def test_a_crash_loop_is_loud_and_goes_on_with_what_the_process_said_last(
+def test_a_crash_loop_is_logged_as_critical_with_the_last_log_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 else sys.exit('Segmentation fault, or so')")
     verdict, _ = stage.play(lambda: stage.lives(1) >= 5)
-    assert verdict.exit_code in {ExitCode.OK, ExitCode.INCOMPLETE}  # it may have been in the middle of a life
+    assert verdict.exit_code in {ExitCode.OK, ExitCode.INCOMPLETE}  # it may have been running at the stop
     assert stage.lives(0) == 1
     loop = named(caplog, "crash_loop")[0]
     assert loop.levelno == logging.CRITICAL
     assert (
-        "keeps crashing, 3 times in a row; it ended with 1: Segmentation fault, or so; the others go on"
+        "crashed 3 times in a row; it exited with code 1: Segmentation fault, or so; the other processes continue"
         in loop.getMessage()
     )
     assert "[P1] Segmentation fault, or so" in caplog.text
 
 
 @pytest.mark.parametrize("code", [ExitCode.USAGE, ExitCode.BROKER, ExitCode.DATABASE, ExitCode.ALREADY_RUNNING])
-def test_a_fault_at_the_first_start_ends_all_and_is_told_once(tmp_path: Path, code: ExitCode) -> None:
+def test_a_permanent_failure_at_the_first_start_ends_all_and_is_reported_once(tmp_path: Path, code: ExitCode) -> None:
     script = f"say('problem', message='It is wrong.', code='c', hint='Mend it.'); sys.exit({int(code)})"
     stage = Stage(tmp_path, script, processes=3)
     verdict, reason = stage.play()
@@ -193,13 +193,13 @@ def test_a_fault_at_the_first_start_ends_all_and_is_told_once(tmp_path: Path, co
     assert max(stage.lives(number) for number in range(3)) == 1
 
 
-def test_a_fault_at_the_first_start_of_one_ends_those_that_run(tmp_path: Path) -> None:
+def test_a_permanent_failure_at_the_first_start_of_one_ends_the_running_ones(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 else sys.exit(4)")
     verdict, _ = stage.play()
     assert (verdict.exit_code, verdict.failed) == (ExitCode.DATABASE, True)
 
 
-def test_a_fault_later_on_is_tried_again_as_long_as_another_one_works(tmp_path: Path) -> None:
+def test_a_later_failure_is_retried_while_another_process_runs(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 or life not in (1, 2) else sys.exit(4)")
     verdict, _ = stage.play(
         stage.all_connected, lambda: stage.kill(1), lambda: stage.lives(1) == 4 and stage.all_connected()
@@ -207,34 +207,34 @@ def test_a_fault_later_on_is_tried_again_as_long_as_another_one_works(tmp_path: 
     assert (verdict.exit_code, verdict.restarts) == (ExitCode.OK, 3)
 
 
-def test_when_the_last_one_fails_for_the_configuration_all_is_over(tmp_path: Path) -> None:
+def test_when_the_last_process_has_a_permanent_failure_the_supervision_ends(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "say('connected'); say('problem', message='no table', code='database'); sys.exit(4)")
     verdict, _ = stage.play()
     assert (verdict.exit_code, verdict.failed, verdict.problems[0].message) == (ExitCode.DATABASE, True, "no table")
 
 
-def test_a_session_that_was_taken_over_ends_all_at_any_time(tmp_path: Path) -> None:
+def test_a_session_taken_over_stops_all_processes_at_any_time(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve() if number == 0 else (say('connected'), time.sleep(0.3), sys.exit(6))")
     verdict, _ = stage.play()
     assert (verdict.exit_code, verdict.failed, stage.lives(1)) == (ExitCode.ALREADY_RUNNING, True, 1)
 
 
-def test_processes_that_never_work_at_all_are_not_tried_for_ever(tmp_path: Path) -> None:
+def test_processes_that_never_connect_are_not_restarted_for_ever(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "sys.exit(1)")
     verdict, _ = stage.play()
     assert (verdict.exit_code, verdict.failed) == (ExitCode.UNEXPECTED, True)
 
 
-def test_a_run_that_is_meant_to_end_gives_up_a_process_that_only_crashes(tmp_path: Path) -> None:
+def test_a_run_until_idle_gives_up_a_process_in_a_crash_loop(tmp_path: Path) -> None:
     script = "sys.exit(1) if number else (say('connected'), say('stopped', stopped_by='idle'))"
     stage = Stage(tmp_path, script, until_idle=1.0)
     verdict, _ = stage.play()
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert "process 1 ended with 1" in verdict.problems[0].message
+    assert "process 1 exited with code 1" in verdict.problems[0].message
     assert stage.lives(1) == 3
 
 
-def test_one_that_does_not_end_is_killed_after_the_deadline(
+def test_a_process_that_does_not_stop_is_killed_after_the_deadline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "KILL_DELAY", 1.0)
@@ -242,11 +242,11 @@ def test_one_that_does_not_end_is_killed_after_the_deadline(
     stage = Stage(tmp_path, script + " if number else serve()")
     verdict, _ = stage.play(stage.all_connected)
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert "process 1 was ended by SIGKILL" in verdict.problems[0].message
+    assert "process 1 was terminated by SIGKILL" in verdict.problems[0].message
     assert len(named(caplog, "process_killed")) == 1
 
 
-def test_one_that_leaves_for_good_is_given_its_time(
+def test_a_process_that_ends_its_sessions_is_not_killed_at_the_deadline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervision, "KILL_DELAY", -2.0)  # one second after the request, if it were to stop
@@ -265,8 +265,8 @@ time.sleep(60)
     assert named(caplog, "process_killed") == []
 
 
-def test_one_that_is_just_failing_when_all_are_to_leave_has_one_life_more_to_leave(tmp_path: Path) -> None:
-    # That was exit code 5, and sessions that stayed, for what had been mended a moment before.
+def test_a_process_that_fails_during_shutdown_is_started_once_more_to_end_its_sessions(tmp_path: Path) -> None:
+    # That was exit code 5, and sessions that were not ended, although the cause had been fixed a moment before.
     script = """
 while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
     time.sleep(0.01)
@@ -279,12 +279,12 @@ serve()
         stage.all_connected,
         lambda: stage.kill(1),
         lambda: stage.lives(1) == 2,
-        lambda: (tmp_path / "asked").write_text("x"),  # it is asked before it can see this
+        lambda: (tmp_path / "asked").write_text("x"),  # it is requested to stop before it can see this
     )
     assert (verdict.exit_code, stage.lives(1)) == (ExitCode.OK, 3)
 
 
-def test_one_that_fails_again_when_all_are_to_leave_is_given_up(tmp_path: Path) -> None:
+def test_a_process_that_fails_twice_during_shutdown_is_given_up(tmp_path: Path) -> None:
     script = """
 while number == 1 and life == 1 and not os.path.exists(f"{folder}/asked"):
     time.sleep(0.01)
@@ -302,21 +302,21 @@ serve()
     assert (verdict.exit_code, stage.lives(1)) == (ExitCode.INCOMPLETE, 3)
 
 
-def test_messages_left_behind_by_one_make_the_whole_incomplete(tmp_path: Path) -> None:
+def test_unacknowledged_messages_of_one_process_make_the_result_incomplete(tmp_path: Path) -> None:
     stage = Stage(tmp_path, "serve(code=5 * number)")
     verdict, _ = stage.play(stage.all_connected)
     assert verdict.exit_code == ExitCode.INCOMPLETE
-    assert verdict.problems[0].message.startswith("process 1 ended with 5")
+    assert verdict.problems[0].message.startswith("process 1 exited with code 5")
 
 
-def test_enough_messages_of_all_together_end_all(tmp_path: Path) -> None:
+def test_max_messages_counts_the_messages_of_all_processes(tmp_path: Path) -> None:
     status = {**asdict(PipelineCounters(0.0).snapshot(1.0)), "received": 6, "settled": 6}
     stage = Stage(tmp_path, f"serve(first=lambda: say('status', **{status}))", max_messages=10)
     verdict, reason = stage.play()
     assert (verdict.exit_code, reason, stage.totals.settled) == (ExitCode.OK, "max-messages", 12)
 
 
-def test_log_lines_come_through_with_their_level_time_fields_and_number(
+def test_log_records_are_forwarded_with_level_time_fields_and_process_number(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = f"""

@@ -1,4 +1,4 @@
-"""Totals: the counts of processes, over all their lives, as one status."""
+"""The totals: the counts of all processes, restarts included, as one status."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def test_two_processes_add_up() -> None:
     assert totals.settled == 12
 
 
-def test_what_a_dead_process_did_stays_and_what_it_held_is_the_brokers() -> None:
+def test_the_counts_of_an_ended_process_stay_but_not_its_queue() -> None:
     totals = ProcessTotals(0.0)
     totals.update(0, record(received=10, landed=7, settled=7, queue_depth=3, links=2))
     totals.process_ended(0)
     totals.update(0, record(received=4, landed=4, settled=4, links=2, parked_by_reason={"json": 1}))
-    totals.process_ended(1)  # it had said nothing yet
+    totals.process_ended(1)  # it had not reported yet
 
     status = totals.snapshot(1.0)
     assert (status.received, status.landed, status.queue_depth, status.links) == (14, 11, 0, 2)
     assert status.parked_by_reason == {"json": 1}
 
 
-def test_what_is_under_way_is_that_of_the_processes_that_run() -> None:
+def test_queue_depth_and_links_are_those_of_the_running_processes() -> None:
     totals = ProcessTotals(0.0)
     totals.update(0, record(landed=7, in_flight=3, window=40))
     totals.update(1, record(landed=4, in_flight=2, window=20))
@@ -62,7 +62,7 @@ def test_a_report_begins_a_new_interval() -> None:
     assert totals.snapshot(13.0).latency == 0.2
 
 
-def test_the_overall_rate_is_from_the_first_arrival_anywhere_to_the_last_commit_anywhere() -> None:
+def test_the_overall_rate_is_from_the_first_arrival_to_the_last_commit_of_all_processes() -> None:
     totals = ProcessTotals(0.0)
     assert totals.snapshot(1.0).overall_rate == 0.0
     totals.update(0, record(landed=100, first_arrival=12.0, last_settled=14.0))

@@ -15,11 +15,11 @@ from sensorsync.storage.mysql.connect import sink_error
 from sensorsync.storage.mysql.diagnosis import Phase, blames_other_table, diagnose_error, is_row_too_large
 from sensorsync.storage.mysql.faults import ERROR_RULES, ErrorAction
 
-RETRY = {1205, 1213, 1317, 1412, 1969, 3024, 3101, 8002, 8005, 8022, 8028, 8147, 8229, 9004, 9007}
+RETRY = {1205, 1213, 1317, 1412, 1969, 3024, 3101, 8002, 8005, 8022, 8028, 8147, 8229, 9004, 9006, 9007}
 OUTAGE = {
     3, 167, 1015, 1016, 1021, 1026, 1030, 1034, 1036, 1040, 1047, 1053, 1114, 1129, 1203, 1226, 1290, 1297, 1467, 1637, 1792, 1812,
     1814, 1836, 1874, 1877, 1881, 2003, 2006, 2013, 3032, 3168, 3185, 3796, 3797, 3798, 3799, 4031, 8020, 8027, 8120, 8176, 8251,
-    8252, 8253, 8254, 9001, 9002, 9003, 9005, 9006, 9008, 9010, 9011,
+    8252, 8253, 8254, 9001, 9002, 9003, 9005, 9008, 9010, 9011,
 }  # fmt: skip
 REJECT = {
     1048, 1118, 1153, 1241, 1264, 1265, 1292, 1366, 1367, 1406, 1452, 1526, 3140, 3144, 3157, 3819, 4025, 8025, 8129, 8178,
@@ -51,7 +51,7 @@ def test_every_number_seen_on_a_real_server_has_an_action(errno: int, action: Er
 
 
 @pytest.mark.parametrize("errno", sorted(known_numbers()))
-def test_every_fault_says_what_it_means_and_a_config_fault_what_to_do(errno: int) -> None:
+def test_every_rule_has_a_meaning_and_a_config_rule_has_a_hint(errno: int) -> None:
     fault = find_rule(errno, "")
     assert fault is not None
     assert fault.meaning
@@ -76,8 +76,8 @@ def test_an_unknown_number_is_unknown_in_a_statement_and_an_outage_while_connect
 
 def test_no_row_is_blamed_for_a_connect_that_failed() -> None:
     for errno in known_numbers():
-        fate = diagnose_error(pymysql.OperationalError(errno, "x"), Phase.CONNECT).rule.action
-        assert fate not in {ErrorAction.REJECT, ErrorAction.UNKNOWN}
+        action = diagnose_error(pymysql.OperationalError(errno, "x"), Phase.CONNECT).rule.action
+        assert action not in {ErrorAction.REJECT, ErrorAction.UNKNOWN}
 
 
 @pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.BEGIN, Phase.COMMIT])
@@ -129,8 +129,8 @@ def test_a_number_that_two_products_use_never_blames_a_row() -> None:
     proxied = diagnose_error(locked, product="8.0.36")
     assert proxied.rule.action is ErrorAction.CONFIG
     assert "mysql-set_query_lock_on_hostgroup" in (proxied.rule.hint or "")
-    assert diagnose_error(locked, product="8.0.11-TiDB-v8.5.0").rule.action is ErrorAction.OUTAGE
-    assert diagnose_error(pymysql.OperationalError(9006, "GC life time is shorter")).rule.action is ErrorAction.OUTAGE
+    assert diagnose_error(locked, product="8.0.11-TiDB-v8.5.0").rule.action is ErrorAction.RETRY
+    assert diagnose_error(pymysql.OperationalError(9006, "GC life time is shorter")).rule.action is ErrorAction.RETRY
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
         (IndexError("a driver that tripped over an answer"), False, ErrorAction.OUTAGE),
     ],
 )
-def test_errors_without_a_number_have_a_fate_too(error: Exception, connecting: bool, fate: ErrorAction) -> None:
+def test_errors_without_a_number_have_an_action_too(error: Exception, connecting: bool, action: ErrorAction) -> None:
     diagnosis = diagnose_error(error, Phase.CONNECT if connecting else Phase.STATEMENT)
-    assert diagnosis.rule.action is fate
+    assert diagnosis.rule.action is action
     assert diagnosis.errno is None
 
 

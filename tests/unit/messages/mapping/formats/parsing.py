@@ -1,4 +1,4 @@
-"""What the tests of the formats ask of a payload."""
+"""Helpers of the tests of the formats: parse a payload and check the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorsync.messages.reading.model import DecodeError
 
 
 def parse(spec: FormatSpec, payload: bytes | str) -> Any:
-    """The document of a payload, or why there is none."""
+    """Return the document of a payload, or the reason why there is none."""
     try:
         return create_format(spec).parse(payload.encode() if isinstance(payload, str) else payload)
     except DecodeError as fault:
@@ -22,14 +22,14 @@ def parse(spec: FormatSpec, payload: bytes | str) -> Any:
 
 
 def rejected(spec: FormatSpec, payload: bytes | str) -> Rejected:
-    """Why there is no document."""
+    """Return the reason why there is no document."""
     outcome = parse(spec, payload)
     assert isinstance(outcome, Rejected), outcome
     return outcome
 
 
 def check_outcome(spec: FormatSpec, payload: bytes) -> None:
-    """What holds for every payload there is."""
+    """Check the properties of every payload."""
     outcome = parse(spec, payload)
     if isinstance(outcome, Rejected):
         assert outcome.reason in REJECTION_REASONS

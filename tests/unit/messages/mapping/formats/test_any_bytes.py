@@ -1,4 +1,4 @@
-"""Any payload at all: a document of JSON's types or a Fault, within bounds, in whatever format it is read."""
+"""Any payload gives a document of JSON's types or a DecodeError, within bounds, in every format."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _PIECES = [
 @each_format
 @pytest.mark.parametrize("piece", _PIECES)
 def test_the_largest_payloads_take_time_in_proportion(spec: FormatSpec, piece: str) -> None:
-    # Quadratic work would take minutes, which the time limit of a test does not give.
+    # Quadratic work would take minutes and exceed the time limit of a test.
     for start in _STARTS:
         check_outcome(spec, (start + piece * LARGEST)[:LARGEST].encode())
 

@@ -39,12 +39,12 @@ def test_quoted_fields_may_have_delimiters_quotation_marks_and_line_breaks() -> 
     assert parse(NAMED, '"a, ""b""\n2", 5\r\n') == [{"time": 'a, "b"\n2', "celsius": "5"}]
 
 
-def test_blanks_around_fields_and_empty_lines_are_passed_over() -> None:
+def test_blanks_around_fields_and_empty_lines_are_ignored() -> None:
     assert parse(HEADED, "\n a , b\r\n\r\n1 ,\t2\n  \n") == [{"a": "1", "b": "2"}]
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
-def test_lines_end_as_they_like(line_break: str) -> None:
+def test_lines_may_have_any_line_ending(line_break: str) -> None:
     assert parse(HEADED, line_break.join(["a", "1", "2"])) == [{"a": "1"}, {"a": "2"}]
 
 
@@ -65,11 +65,11 @@ def test_a_line_of_empty_fields_is_a_record() -> None:
         (" \n\n", "the payload is empty"),
     ],
 )
-def test_what_is_no_csv_is_refused_and_the_line_is_named(payload: str, message: str) -> None:
+def test_invalid_csv_is_refused_and_the_line_is_named(payload: str, message: str) -> None:
     assert rejected(HEADED, payload) == ("format", message)
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     assert rejected(HEADED, b"a\n\xff").reason == "encoding"
 
 
@@ -86,7 +86,7 @@ def test_there_are_as_many_records_as_a_message_may_have_and_no_more() -> None:
 
 
 @given(st.lists(st.tuples(_fields, _fields), min_size=1))
-def test_what_was_written_as_csv_is_read_again(lines: list[tuple[str, str]]) -> None:
+def test_written_csv_is_read_again(lines: list[tuple[str, str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows(lines)
 

@@ -152,7 +152,7 @@ def test_times_are_nanoseconds_whatever_they_are_written_in(precision: Any, writ
         ),
     ],
 )
-def test_what_is_no_line_protocol_is_refused_and_the_line_is_named(line: str, message: str) -> None:
+def test_invalid_line_protocol_is_refused_and_the_line_is_named(line: str, message: str) -> None:
     assert fault(f"# first\nm v=1\n{line}\n") == f"line 3: {message}"
 
 
@@ -169,7 +169,7 @@ def test_a_number_beyond_a_double_is_refused() -> None:
     assert rejected(INFLUX, "m v=1e400") == ("nan", "line 1: the field 'v' is beyond the range of a double")
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     assert rejected(INFLUX, b'm v="\xff"').reason == "encoding"
 
 
@@ -208,7 +208,7 @@ def starts_a_line(measurement: str) -> bool:
     st.dictionaries(_name, _scalar, min_size=1),
     _time,
 )
-def test_what_was_written_as_a_line_is_read_again(
+def test_a_written_line_is_read_again(
     measurement: str, tags: dict[str, str], fields: dict[str, Scalar], time: int | None
 ) -> None:
     line = written_name(measurement, ", ")

@@ -30,7 +30,7 @@ def test_a_document_is_of_any_type(document: Any) -> None:
 
 
 @given(_documents)
-def test_what_was_written_as_json_is_read_again(document: Any) -> None:
+def test_written_json_is_read_again(document: Any) -> None:
     assert parse(JSON, json.dumps(document, ensure_ascii=False)) == document
 
 
@@ -59,14 +59,14 @@ def test_an_integer_beyond_64_bits_becomes_the_nearest_double() -> None:
         (b"[" * 5000, "nesting"),
     ],
 )
-def test_what_is_no_json_has_the_same_reason_as_in_a_plain_reading(payload: bytes, reason: str) -> None:
+def test_invalid_json_has_the_same_reason_as_in_a_plain_reading(payload: bytes, reason: str) -> None:
     found = rejected(JSON, payload)
 
     assert found.reason == reason
     assert found == ReadingDecoder().decode(payload, "t", 0)
 
 
-def test_the_fault_names_the_byte_that_is_not_utf8() -> None:
+def test_the_decode_error_names_the_byte_that_is_not_utf8() -> None:
     assert rejected(JSON, b'{"a": "\xff"}').message == "the payload is not UTF-8 (byte 7)"
 
 

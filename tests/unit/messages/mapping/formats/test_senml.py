@@ -79,7 +79,7 @@ def test_a_record_may_have_no_name_of_its_own() -> None:  # 5.1.2, the third, wh
     ]
 
 
-def test_multiple_measurements_resolve_to_what_the_rfc_says() -> None:  # 5.1.3 and 5.1.4
+def test_multiple_measurements_resolve_as_in_the_rfc() -> None:  # 5.1.3 and 5.1.4
     pack: list[dict[str, Any]] = [
         {"bn": DEVICE, "bt": 1.320067464e09, "bu": "%RH", "v": 20},
         {"u": "lon", "v": 24.30621},
@@ -108,7 +108,7 @@ def test_multiple_measurements_resolve_to_what_the_rfc_says() -> None:  # 5.1.3 
     ]
 
 
-def test_what_is_resolved_already_resolves_to_itself() -> None:  # 5.1.4
+def test_a_resolved_pack_resolves_to_itself() -> None:  # 5.1.4
     pack = [
         {"n": DEVICE, "u": "%RH", "t": 1.320067464e09, "v": 20},
         {"n": DEVICE, "u": "lon", "t": 1.320067464e09, "v": 24.30621},
@@ -245,7 +245,7 @@ def test_a_long_base_name_cannot_be_multiplied() -> None:
         (1, "it is a number, not an object"),
     ],
 )
-def test_what_is_no_record_is_refused_and_its_place_is_named(record: Any, message: str) -> None:
+def test_an_invalid_record_is_refused_and_its_place_is_named(record: Any, message: str) -> None:
     assert fault({"n": "a", "v": 1}, record) == f"record 1 (counted from 0): {message}"
 
 
@@ -258,7 +258,7 @@ def test_what_is_no_record_is_refused_and_its_place_is_named(record: Any, messag
         ("1", "a SenML pack is an array of records, not a number"),
     ],
 )
-def test_what_is_no_pack_is_refused(payload: str, message: str) -> None:
+def test_an_invalid_pack_is_refused(payload: str, message: str) -> None:
     assert rejected(SENML, payload) == ("format", message)
 
 

@@ -1,4 +1,4 @@
-"""`senml`: RFC 8428 in CBOR, and what CBOR could do besides."""
+"""`senml`: RFC 8428 in CBOR, and the features of CBOR that are refused."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_numbers_may_be_decimal_fractions() -> None:
     assert parse(SENML, in_cbor([{"n": "a", "v": Decimal("273.15")}]))[0]["value"] == 273.15
 
 
-def test_the_array_may_be_of_indefinite_length_and_say_that_it_is_cbor() -> None:
+def test_the_array_may_be_of_indefinite_length_and_marked_as_cbor() -> None:
     payload = bytes.fromhex("d9d9f7") + b"\x9f" + cbor2.dumps({0: "a", 2: 1}) + b"\xff"
 
     assert parse(SENML, payload) == [{"name": "a", "n": "a", "t": 0, "v": 1, "value": 1}]
@@ -126,7 +126,7 @@ def test_fields_of_another_type_are_refused(item: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["f97e00", "f97c00", "faff800000", "c4821a7fffffff01"])
-def test_a_number_that_is_none_or_infinite_is_refused(number: str) -> None:
+def test_a_number_that_is_nan_or_infinite_is_refused(number: str) -> None:
     assert rejected(SENML, bytes.fromhex("81a200616102" + number)).reason == "nan"
 
 
@@ -180,7 +180,7 @@ def test_a_map_as_a_label_is_as_deep_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("head", ["9b", "bb", "815b", "817b", "9f9b", "815f5b", "817f7b"])
-def test_a_length_that_is_only_claimed_takes_no_memory(head: str) -> None:
+def test_a_length_that_is_only_claimed_allocates_no_memory(head: str) -> None:
     payload = bytes.fromhex(head + "00ffffffffffffff") + b"\0" * 1000
     tracemalloc.start()
     try:

@@ -58,7 +58,7 @@ def test_blanks_within_a_text_stay() -> None:
 
 
 @pytest.mark.parametrize("payload", ["", " ", "\r\n\t", "\0"])
-def test_nothing_but_blanks_is_no_value(payload: str) -> None:
+def test_a_payload_of_blanks_is_not_a_value(payload: str) -> None:
     assert rejected(VALUE, payload) == ("format", "the payload is empty")
 
 
@@ -67,7 +67,7 @@ def test_a_number_beyond_a_double_is_refused(payload: str) -> None:
     assert rejected(VALUE, payload).reason == "nan"
 
 
-def test_bytes_that_are_no_text_are_refused() -> None:
+def test_bytes_that_are_not_text_are_refused() -> None:
     assert rejected(VALUE, b"21.5\xb0C") == ("encoding", "the payload is not UTF-8 (byte 4)")
 
 

@@ -1,4 +1,4 @@
-"""Ways to get past a signature or an encryption that are no damage to a token: other forms, other places, other keys."""
+"""Attacks on signatures and encryption with tokens of other forms, with moved parts and with other keys."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_no_spelling_of_none_is_an_algorithm(alg: object, signed: bool) -> None:
     assert "but the key is for HS256" in refusal(signing_input + b"." + signature, SIGNER)
 
 
-def test_an_unencoded_payload_is_no_payload() -> None:
-    """RFC 7797 has to be asked for with `crit`; without it `b64` says nothing, and the payload is base64url as ever."""
+def test_an_unencoded_payload_is_refused() -> None:
+    """RFC 7797 requires `crit`. Without it, `b64` has no effect and the payload is base64url."""
     critical = head(alg="HS256", kid=SIGNER.id, b64=False, crit=["b64"]) + b"." + b64(MESSAGE)
     assert "critical" in refusal(critical + b"." + SIGNER.signature.sign(critical), SIGNER)
     silent = head(alg="HS256", kid=SIGNER.id, b64=False) + b"." + b64(MESSAGE)
@@ -108,11 +108,11 @@ def test_the_parts_of_two_encrypted_messages_are_never_one_message() -> None:
         assert isinstance(envelope.verify_and_decrypt(b".".join([*first[:2], *tail])), Rejected), choice
 
 
-def test_a_signed_head_in_front_of_an_encrypted_body_is_no_message_and_the_other_way_round() -> None:
+def test_a_signed_head_before_an_encrypted_body_is_not_a_message_and_the_other_way_round() -> None:
     signed, encrypted = Signer(SIGNER).sign(MESSAGE).split(b"."), Encrypter(CONTENT).encrypt(MESSAGE).split(b".")
     envelope = EnvelopeDecoder([SIGNER, CONTENT], signatures="required")
     for whole in (signed, encrypted):
-        envelope.verify_and_decrypt(b".".join(whole))  # both headers are known and found good
+        envelope.verify_and_decrypt(b".".join(whole))  # both headers are now in the cache of valid headers
     assert isinstance(envelope.verify_and_decrypt(b".".join([signed[0], *encrypted[1:]])), Rejected)
     assert isinstance(envelope.verify_and_decrypt(b".".join([encrypted[0], *signed[1:]])), Rejected)
 
@@ -121,8 +121,8 @@ def test_a_signed_head_in_front_of_an_encrypted_body_is_no_message_and_the_other
 
 
 @pytest.mark.parametrize("algorithm", PAIRS)
-def test_what_everybody_knows_of_a_pair_signs_nothing(algorithm: str) -> None:
-    """The public key in every form in which somebody might have it, used as a shared secret under the pair's own name."""
+def test_the_public_key_of_a_pair_signs_nothing(algorithm: str) -> None:
+    """The public key, in every form that an attacker may have, is used as a shared secret under the pair's own name."""
     half = public(key(algorithm))
     pem = half.material
     body = b"".join(pem.splitlines()[1:-1])
@@ -141,15 +141,15 @@ def test_what_everybody_knows_of_a_pair_signs_nothing(algorithm: str) -> None:
 
 @pytest.mark.parametrize("before", [b"", b"\n\n", b"\xef\xbb\xbf", b"Bag Attributes\n    friendlyName: device\n"])
 @pytest.mark.parametrize("kind", ["public", "private"])
-def test_a_pem_is_no_shared_secret_whatever_stands_before_it(before: bytes, kind: str) -> None:
+def test_a_pem_is_not_a_shared_secret_with_any_text_before_it(before: bytes, kind: str) -> None:
     whole = key("EdDSA")
     pem = whole.material if kind == "private" else public(whole).material
     with pytest.raises(ValueError, match="PEM is no secret"):
         Key("a", before + pem, "HS256")
 
 
-def test_an_encryption_key_does_not_stand_for_a_signature() -> None:
-    """Whoever can encrypt can write what is inside; with `signatures: required` that is not enough."""
+def test_an_encryption_key_does_not_replace_a_signature() -> None:
+    """A sender who can encrypt can write any content. With `signatures: required` that is not enough."""
     inside = head(alg="HS256", kid=CONTENT.id) + b"." + b64(READING)
     forged = inside + b"." + b64(hmac.digest(CONTENT.material, inside, "sha256"))
     for content in (READING, forged, Encrypter(CONTENT).encrypt(READING)):
@@ -160,7 +160,7 @@ def test_an_encryption_key_does_not_stand_for_a_signature() -> None:
         )
 
 
-def test_a_message_in_two_envelopes_of_one_kind_is_no_message() -> None:
+def test_two_envelopes_of_one_kind_are_refused() -> None:
     twice = Signer(SIGNER).sign(Signer(SIGNER).sign(READING))
     settings = Settings.model_validate(
         {"security": {"signatures": "required", "keys": [{"id": SIGNER.id, "secret": SIGNER.material.decode()}]}}
@@ -194,7 +194,7 @@ def test_a_message_in_two_envelopes_of_one_kind_is_no_message() -> None:
     ],
     ids=range(13),
 )
-def test_no_token_costs_more_than_a_look_at_it(raw: bytes) -> None:
+def test_no_token_is_expensive_to_refuse(raw: bytes) -> None:
     refused = EnvelopeDecoder([SIGNER, CONTENT], signatures="required").verify_and_decrypt(raw)
     assert isinstance(refused, Rejected)
     assert len(refused.message) < 1000
@@ -216,11 +216,11 @@ def test_no_arrangement_of_right_parts_without_a_key_is_a_message(pieces: list[b
 
 
 def test_the_longest_chain_of_envelopes_ends_after_two() -> None:
-    seal = envelope_encoder(SIGNER, CONTENT)
-    assert seal is not None
+    encode_message = envelope_encoder(SIGNER, CONTENT)
+    assert encode_message is not None
     message = READING
     for _ in range(5):
-        message = seal(message)
+        message = encode_message(message)
     assert (
         EnvelopeDecoder([SIGNER, CONTENT], signatures="required", encryption="required").verify_and_decrypt(message)
         != READING

@@ -1,4 +1,4 @@
-"""Which mapping decides about a message, and why the others do not: as `Mappings.decode` has it."""
+"""The mapping that decides about a message, and the reasons against the others, as in `Mappings.decode`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def spec(name: str, topic: str = "a/#", when: str | None = None, format_name: Fo
     )
 
 
-def test_the_first_mapping_whose_condition_holds_takes_it() -> None:
+def test_the_first_mapping_whose_condition_holds_is_chosen() -> None:
     mappings = Mappings([spec("one", "b"), spec("two", when="type == 'up'"), spec("three"), spec("four")])
     taken = explain_choice(mappings, b'{"type": "join"}', "a/b")
     assert taken.mapping == "three"
@@ -52,13 +52,13 @@ def test_the_first_mapping_whose_condition_holds_takes_it() -> None:
         ),
     ],
 )
-def test_a_condition_that_does_not_hold_is_told_with_what_could_be_asked_for(payload: bytes, said: str) -> None:
+def test_a_false_condition_is_reported_with_the_available_members(payload: bytes, said: str) -> None:
     explained = explain_choice(Mappings([spec("one", when="up")]), payload, "a")
     assert explained.mapping is None
     assert explained.passed_over == (PassedOver("one", "when", said),)
 
 
-def test_a_payload_of_another_format_is_left_to_the_next_one_only_where_there_is_a_condition() -> None:
+def test_a_payload_of_another_format_is_for_the_next_mapping_only_where_there_is_a_condition() -> None:
     explained = explain_choice(Mappings([spec("one", when="up"), spec("two", format_name="value")]), b"not json", "a")
     assert explained.mapping == "two"
     assert [passed.reason for passed in explained.passed_over] == ["format"]
@@ -91,7 +91,7 @@ DOCUMENTS = st.sampled_from(
     DOCUMENTS,
     st.sampled_from(["a", "b", "c", "$a"]),
 )
-def test_it_names_the_mapping_that_decode_asks(
+def test_it_names_the_mapping_that_decode_chooses(
     asked: list[tuple[str | None, str, FormatName]], payload: bytes, topic: str
 ) -> None:
     mappings = Mappings([spec(f"m{n}", pattern, when, name) for n, (when, pattern, name) in enumerate(asked)])
