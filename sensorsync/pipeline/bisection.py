@@ -125,6 +125,9 @@ class Bisection:
         spans = self._spans(0, len(indices))
         while spans:
             low, high = spans.pop()
+            if len(parts := self._spans(low, high)) > 1:  # the size was found to be too large since the span was made
+                spans += parts
+                continue
             row = indices[low]
             try:
                 outcomes.new += commit(
