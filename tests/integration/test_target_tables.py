@@ -65,7 +65,7 @@ def opened(database: Database) -> Iterator[Open]:
     "create",
     [
         f"CREATE TABLE t ({COLUMNS}, PRIMARY KEY (k, at))",
-        f"CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, {COLUMNS}, UNIQUE KEY u (at, k))",
+        f"CREATE TABLE t (id BIGINT AUTO_INCREMENT PRIMARY KEY, {COLUMNS}, UNIQUE KEY u (at, k))",
         f"CREATE TABLE t (id CHAR(36) NOT NULL DEFAULT (UUID()) PRIMARY KEY, {COLUMNS}, UNIQUE KEY (k, at))",
         f"CREATE TABLE t ({COLUMNS}, day DATE AS (CAST(at AS DATE)) STORED, PRIMARY KEY (k, at, n), UNIQUE (k, at))",
         f"CREATE TABLE t ({COLUMNS}, note VARCHAR(9) UNIQUE, e VARCHAR(9) NOT NULL DEFAULT '', PRIMARY KEY (k, at))",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from sensorsync.messages.reading import Reading, TableRow
@@ -54,16 +55,22 @@ def rows_like(row: Row, accepted: Row | None) -> Iterator[Row]:
         yield _with_key_of(accepted, _with_new_key(row))
 
 
-def accepted_again(row: Row, accepted: Row | None) -> Iterator[Row]:
-    """Yield rows that the table accepts unless it refuses all: contents that were accepted lately, with their own device id."""
+def accepted_again(row: Row, accepted: Row | None, *, same_key: bool) -> Iterator[Row]:
+    """Yield rows that the table accepts unless it refuses all: the contents that were accepted last, with their own device id.
+
+    `same_key`: also with their own key, where a new one can meet another unique key.
+    """
     if isinstance(row, Reading):
-        yield (
-            _new_reading(accepted)
-            if isinstance(accepted, Reading)
-            else _new_reading(row, value=0.0, value_text=None, unit=None, payload="{}")
-        )
+        if isinstance(accepted, Reading):
+            yield _new_reading(accepted)
+        else:
+            arrival = datetime.fromtimestamp(row.received_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            names = {"device_id": "sensorsync", "metric": "comparison", "topic": "sensorsync"}
+            yield _new_reading(row, **names, ts=arrival, value=0.0, value_text=None, unit=None, payload="{}")
     elif isinstance(accepted, TableRow):
         yield _with_new_key(accepted)
+        if same_key:
+            yield accepted
 
 
 def _new_reading(row: Reading, **changes: object) -> Reading:

@@ -223,7 +223,9 @@ class MySqlSink:
     def _raise_row_error(self, row: Row, diagnosis: ErrorDiagnosis, error: Exception) -> NoReturn:
         """Raise the outcome for one row that was refused: it is at fault only if the table accepts others."""
         errno, message = diagnosis.errno, diagnosis.message
-        if errno == NO_PARTITION and may_get_partition(self._acquire_lease(), row):
+        if errno == NO_PARTITION:
+            if not may_get_partition(self._acquire_lease(), row):
+                raise BatchRejected(message, errno=errno) from error
             # The time is a likely one: somebody has to add its partition.
             outage = diagnosis._replace(rule=diagnosis.rule._replace(action=ErrorAction.OUTAGE))
             raise sink_error(outage, self._pool.connector.address) from error
@@ -232,7 +234,7 @@ class MySqlSink:
             message += _KEY_CONFLICT_NOTE if not self._upserts.only_readings else ""
         accepted = self._accepted_rows.last(row)
         if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, table_of(row)):
-            others = list(accepted_again(row, accepted))
+            others = list(accepted_again(row, accepted, same_key=errno in _KEY_CONFLICT_ERRNOS))
             if not others or self._accepts_one_of(others):
                 raise BatchRejected(message, errno=errno) from error
             raise RowSuspected(message, errno=errno, other_row_accepted=False) from error
