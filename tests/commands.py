@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.services import eventually
+from tests.services.process import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Background:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def logged(self, text: str, seconds: float = 20.0) -> None:
+    def logged(self, text: str, seconds: float = PATIENCE) -> None:
         """Return once the log holds `text`."""
         eventually(lambda: text in self.log.read_text() or not self.running, f"{text!r} in {self.log}", seconds)
         assert text in self.log.read_text(), f"ended without {text!r}:\n{self.log.read_text()}"
@@ -101,7 +102,7 @@ class Background:
         """Send it a signal."""
         self._process.send_signal(number)
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = PATIENCE) -> int:
         """SIGTERM, and the exit code of the soft stop."""
         self.send(signal.SIGTERM)
         return self._process.wait(timeout)

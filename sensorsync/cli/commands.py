@@ -1,7 +1,7 @@
-"""The commands: one short function each.
+"""The commands, one short function each.
 
-A command maps its flags to settings, hands the loaded settings to its function in `sensorsync/commands/`, and `console.execution`
-shows what comes back. Heavy imports are inside the functions, so that `--help` is quick.
+A command maps its flags to settings and passes the loaded settings to its function in `sensorsync/commands/`. The
+module `console.execution` shows the result. Heavy imports are inside the functions, so that `--help` is fast.
 """
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
@@ -223,12 +223,12 @@ def init_db(
             return command.grants(loaded.settings, flavor=flavor, host=host)
         if sql:
             return command.sql(loaded.settings)
-        keep = command.MaintenanceOptions.from_flags(
+        maintenance = command.MaintenanceOptions.from_flags(
             loaded.settings, partitions=partitions, retain=parse_duration_flag("--retain", retain)
         )
         if check:
-            return command.check(loaded.settings, keep)
-        return command.run(loaded.settings, keep, lambda cost: yes or _confirm_cost(cost))
+            return command.check(loaded.settings, maintenance)
+        return command.run(loaded.settings, maintenance, lambda cost: yes or _confirm_cost(cost))
 
     run(context, command.COMMAND, work, as_json=json)
 
@@ -248,7 +248,7 @@ def config_show(context: typer.Context, json: Json = False) -> None:
 
 @config_app.command("check")
 def config_check(context: typer.Context, json: Json = False) -> None:
-    """Validate the configuration, without any network. The files that it names are looked at, too."""
+    """Validate the configuration, without any network. The files that it names are checked, too."""
     from sensorsync.commands import config
 
     run(context, "config check", config.check, as_json=json)

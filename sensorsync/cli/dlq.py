@@ -1,4 +1,4 @@
-"""The commands of the dead-letter box: `sensorsync dlq ...`."""
+"""The commands of the dead-letter box, `sensorsync dlq ...`."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def dlq_purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete letters for good. Asks first; without a terminal it wants --yes."""
+    """Delete letters for good. Asks first; without a terminal it needs --yes."""
     from sensorsync.commands import dlq as command
 
     def work(loaded: LoadedSettings) -> CommandResult:

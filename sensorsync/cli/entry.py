@@ -1,4 +1,4 @@
-"""The entry point: arguments in, exit code out, whatever the arguments are."""
+"""The entry point, which returns an exit code whatever the arguments are."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sensorsync.cli.dlq
 import sensorsync.cli.keys
 import sensorsync.cli.load
 import sensorsync.cli.map
-import sensorsync.cli.tune_db  # noqa: F401 - the same
+import sensorsync.cli.tune_db  # noqa: F401 - the imports register the commands
 from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from sensorsync.console.execution import ResultOrCoroutine
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""What every error of the command line derives from. typer has its own copy of click or uses the package: this finds it in both."""
+"""The base class of every error of the command line.
+
+typer has its own copy of click or uses the package. This finds the class in both cases.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

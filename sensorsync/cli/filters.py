@@ -1,4 +1,4 @@
-"""The flags that say which dead letters are meant: the same ones, with the same meaning, on every `dlq` command."""
+"""The flags that select dead letters, the same on every `dlq` command and with the same meaning."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ State = Literal["parked", "quarantined"]
 
 @dataclass(frozen=True)
 class Filters:
-    """What was given of them. A flag is a field here, and nothing more."""
+    """The values of the filter flags. A field is all that a flag needs here."""
 
     reason: Annotated[str | None, typer.Option("--reason", help="Only letters with this reason.", metavar="REASON")] = (
         None
@@ -55,7 +55,10 @@ class Filters:
     state: Annotated[str | None, typer.Option("--state", help="parked or quarantined.", metavar="STATE")] = None
 
     def criteria(self, *, older_than: str | None = None) -> Criteria:
-        """The letters that all of them mean; `older_than`: and whose latest arrival is longer ago than that. Raises UsageError."""
+        """Return the criteria of all filter flags together. Raises UsageError.
+
+        With `older_than`, the latest arrival of a letter must also be longer ago than that.
+        """
         from sensorsync.deadletters import Criteria
         from sensorsync.messages.topics import check_filter
 
@@ -79,9 +82,9 @@ class Filters:
 
 
 def with_filter_options(*, state: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a command of a function with a parameter `filters`: on the command line, all the flags stand in its place.
+    """Turn a function with a parameter `filters` into a command that has all the flags in its place.
 
-    `state`: whether --state is one of them. typer reads flags off a signature, and a dataclass has one.
+    `state` is True when --state is one of them. typer reads flags from a signature, and a dataclass has one.
     """
     flags = inspect.signature(Filters, eval_str=True).parameters
     chosen = [flag for name, flag in flags.items() if state or name != "state"]

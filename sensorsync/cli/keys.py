@@ -1,4 +1,4 @@
-"""`keys`: make and look at the keys that messages are signed and encrypted with."""
+"""The `keys` commands on the command line, for the keys that sign and encrypt messages."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A load on the command line, and what became of it: `stress-publish` and `audit`."""
+"""The commands `stress-publish` and `audit` on the command line."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations

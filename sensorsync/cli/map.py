@@ -1,4 +1,4 @@
-"""What becomes of a message: `sensorsync map`."""
+"""The command `map` on the command line."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def map_messages(
         if payload_file is not None:
             content = command.read_payload(None if str(payload_file) == "-" else payload_file, sys.stdin.buffer)
         else:
-            content = (payload or "").encode(errors="surrogateescape")  # bytes of the command line that are no UTF-8
+            content = (payload or "").encode(errors="surrogateescape")  # bytes of the command line that are not UTF-8
         pairs = tuple(_parse_property(text) for text in user_properties or ())
         return command.map_message(settings, command.InputMessage(topics[0], content, pairs, content_type))
 

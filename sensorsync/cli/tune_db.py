@@ -1,4 +1,4 @@
-"""`tune-db` on the command line."""
+"""The command `tune-db` on the command line."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every command of the command line is wired with: the typer app, the global options, and `run`."""
+"""The parts that every command uses: the typer app, the global options, and `run`."""
 # ruff: noqa: PLC0415 - imports are inside the functions for speed
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ app = typer.Typer(
     help="A sensor pipeline from MQTT to MySQL that acknowledges a message only after it is stored.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: drawn by rich, it takes three times as long to come
+    rich_markup_mode=None,  # plain help, because rich takes three times as long
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
@@ -35,7 +35,7 @@ dlq_app = typer.Typer(no_args_is_help=True, help="Look into the dead-letter box,
 app.add_typer(dlq_app, name="dlq")
 
 Engine = Literal["native", "paho"]
-"""See `mqtt.client`."""
+"""The engines of `mqtt.client`."""
 Client = Annotated[
     Engine | None, typer.Option("--client", help="The engine that speaks to the broker.", show_default=False)
 ]
@@ -45,7 +45,7 @@ Plain = Annotated[bool, typer.Option("--plain", help="Log lines alone, no live p
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """What stands before the command."""
+    """The options before the command."""
 
     config: Path | None
     log_level: str | None
@@ -88,13 +88,14 @@ def run(
     settings: Mapping[str, object] | None = None,
     flags: Mapping[str, str] | None = None,
 ) -> None:
-    """Load the settings, run one command, show its result, leave with its exit code.
+    """Load the settings, run one command, show its result and exit with its exit code.
 
-    `command` is its name as typed, `work` gets the loaded settings and returns a CommandResult (or a coroutine of one). `settings` are
-    the command's flags by dotted key, None where not given; `flags` names a flag that isn't called like the last part of its key:
+    `command` is its name as typed. `work` gets the loaded settings and returns a CommandResult (or a coroutine of one).
+    `settings` are the command's flags by dotted key, None where not given. `flags` names a flag that is not called like
+    the last part of its key. An example:
 
         run(context, "subscribe", lambda loaded: subscribe.run(loaded.settings, until_idle=until_idle),
-            settings={"pipeline.batch_size": batch_size, "mqtt.on_stop": "leave" if leave else None},
+            settings={"pipeline.batch_size": batch_size, "mqtt.on_stop": "leave" if end_sessions else None},
             flags={"mqtt.on_stop": "--leave"})
     """
     from sensorsync.console.execution import execute
@@ -116,7 +117,7 @@ def run(
 
 
 def run_supervised_process(context: typer.Context, number: int) -> NoReturn:
-    """Be one process of `subscribe --processes`, with what the supervisor hands over on standard input."""
+    """Run one process of `subscribe --processes`, with the configuration that the supervisor sends on standard input."""
     from sensorsync.console.execution import execute
 
     def receive_and_work() -> ResultOrCoroutine:
@@ -124,30 +125,30 @@ def run_supervised_process(context: typer.Context, number: int) -> NoReturn:
         from sensorsync.console import logs
         from sensorsync.service.supervisor import receive_config
 
-        handover = receive_config(sys.stdin.buffer)
-        logs.configure(handover.settings.log.level, handover.settings.log.format)
-        return subscribe.run_supervised(handover.settings, process=number, until_idle=handover.until_idle)
+        config = receive_config(sys.stdin.buffer)
+        logs.configure(config.settings.log.level, config.settings.log.format)
+        return subscribe.run_supervised(config.settings, process=number, until_idle=config.until_idle)
 
     configure_initial_logging(context.obj)
     raise typer.Exit(execute("subscribe", receive_and_work, as_json=False))
 
 
 def configure_initial_logging(options: GlobalOptions) -> None:
-    """Until the settings are known, logs go by the flags alone."""
+    """Configure logging by the flags alone, until the settings are known."""
     from sensorsync.console import logs
 
     logs.configure(options.log_level or "INFO", options.log_format or "text")
 
 
 def parse_duration_flag(flag: str, text: str | None) -> float | None:
-    """A flag that is no setting, in seconds. Raises UsageError."""
+    """Return the seconds of a flag that is not a setting. Raises UsageError."""
     from sensorsync.config.sections.units import parse_duration
 
     return _parse_flag(parse_duration, flag, text)
 
 
 def parse_size_flag(flag: str, text: str | None) -> int | None:
-    """A flag that is no setting, in bytes. Raises UsageError."""
+    """Return the bytes of a flag that is not a setting. Raises UsageError."""
     from sensorsync.config.sections.units import parse_size
 
     return _parse_flag(parse_size, flag, text)
@@ -161,14 +162,17 @@ def _parse_flag(parse: Callable[[str], T], flag: str, text: str | None) -> T | N
 
 
 def confirm(question: str, *, no_terminal_message: str, hint: str) -> bool:
-    """Ask. Raises UsageError, saying `unasked`, where nobody can be asked."""
+    """Ask for confirmation. Raises UsageError with `no_terminal_message` when stdin is not a terminal."""
     if not sys.stdin.isatty():
         raise UsageError(no_terminal_message, hint=hint)
     return typer.confirm(question, err=True)
 
 
 def parse_time_flag(flag: str, text: str | None) -> float | None:
-    """A time as a flag has it, RFC 3339 or so long ago (`2h`), as Unix time in seconds. Raises UsageError."""
+    """Return the Unix time in seconds of a flag. Raises UsageError.
+
+    The text is an RFC 3339 time or a duration before now, such as `2h`.
+    """
     from sensorsync.config.sections.units import parse_duration
 
     if text is None:
@@ -178,7 +182,7 @@ def parse_time_flag(flag: str, text: str | None) -> float | None:
     except ValueError:
         pass
     else:
-        return when.timestamp()  # without a zone: the local one
+        return when.timestamp()  # without a zone it is local time
     try:
         return time.time() - parse_duration(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What each command does: settings and collaborators in, a frozen CommandResult out. Nothing here prints."""
+"""The commands: functions that take settings and collaborators, and return a frozen CommandResult. Nothing here prints."""

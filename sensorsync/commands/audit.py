@@ -1,4 +1,4 @@
-"""`audit`: which messages of a `stress-publish` run are in the database, and which are not."""
+"""The `audit` command, which finds the messages of a `stress-publish` run that are stored and those that are missing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ COMMAND = "audit"
 
 
 def run(settings: Settings, run_id: str, *, clean: bool = False) -> CommandResult:
-    """Audit a run; with `clean`, delete its rows afterwards. Exit code 5 when a message is missing or a row corrupt.
+    """Audit a run, and with `clean` delete its rows afterwards.
 
-    Raises UsageError, DatabaseError.
+    Exit code 5 when a message is missing or a row is corrupt. Raises UsageError, DatabaseError.
     """
     if not is_run_id(run_id):
         raise UsageError(
@@ -29,7 +29,7 @@ def run(settings: Settings, run_id: str, *, clean: bool = False) -> CommandResul
             deleted = store.delete_run_rows(run_id) if clean else None
         finally:
             store.close()
-    # Redeliveries change no row, so only the subscriber that counted them knows how many there were.
+    # Redeliveries change no row, so only the subscriber that counted them knows their number.
     data = {**report.as_data(), "redelivered": None, "deleted": deleted}
     if report.complete:
         return CommandResult(COMMAND, data)

@@ -1,4 +1,4 @@
-"""`check-cloud`: whether the broker can be reached, lets us in, and does what the pipeline needs."""
+"""The `check-cloud` command, which checks that the broker can be reached, lets us in and does what the pipeline needs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ __all__ = ["COMMAND", "CheckOptions", "run"]
 
 
 async def run(settings: Settings, options: CheckOptions, on_step: StepCallback = lambda _: None) -> CommandResult:
-    """All steps that can be done; `show` is told when one begins. Only the broker is checked, never the database.
+    """Run all steps that can be run; `on_step` is called when one begins.
 
-    Exit code 3 when a step failed, 5 when the broker lets us in but something is lost or not enough. Raises ConfigurationError.
+    Only the broker is checked, never the database. Exit code 3 when a step failed, 5 when the broker lets us in but
+    something is lost or not enough. Raises UsageError for an invalid topic, ConfigurationError.
     """
     try:
         check_name(options.topic)

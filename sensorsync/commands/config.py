@@ -1,4 +1,4 @@
-"""`config show`, `config check` and `config schema`: the configuration, looked at without any network."""
+"""The `config show`, `config check` and `config schema` commands, which use no network."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ from sensorsync.wiring import envelope, load_key
 
 
 def show(loaded: LoadedSettings) -> CommandResult:
-    """Every key's effective value and origin. A secret is `***`, or `(unset)`."""
+    """Return the effective value and the origin of every key. A secret is shown as `***` or `(unset)`."""
     values = _effective_values(loaded.settings)
     entries = {name: {"value": values[name], "origin": loaded.origins[name]} for name in setting_keys()}
     return CommandResult("config show", {"file": _file(loaded), "settings": entries})
 
 
 def check(loaded: LoadedSettings) -> CommandResult:
-    """The values are valid by now (they were loaded); what is left are the files that they name, and doubtful choices."""
+    """Check the files that the settings name, and warn about doubtful choices.
+
+    The values themselves are valid by now, because they were loaded.
+    """
     problems = tuple(_unreadable_files(loaded)) or tuple(_invalid_keys(loaded))
     data = {"file": _file(loaded), "valid": not problems, "warnings": list(_warnings(loaded))}
     return CommandResult("config check", data, ExitCode.USAGE if problems else ExitCode.OK, problems)
 
 
 def schema() -> CommandResult:
-    """The JSON Schema (2020-12) of the configuration file."""
+    """Return the JSON Schema (2020-12) of the configuration file."""
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}
     return CommandResult("config schema", document)
 
@@ -43,7 +46,7 @@ def _file(loaded: LoadedSettings) -> str | None:
 
 
 def _effective_values(settings: Settings) -> dict[str, Any]:
-    """JSON values by dotted key; what follows from other keys is worked out."""
+    """Return JSON values by dotted key. Values that follow from other keys are computed."""
     tree = settings.model_dump(mode="json")
     values = {name: _value_at(tree, name) for name in setting_keys()}
     for name, key in setting_keys().items():
@@ -57,7 +60,7 @@ def _effective_values(settings: Settings) -> dict[str, Any]:
 
 
 def _with_unset(values: Mapping[str, Any], key_infos: Mapping[str, SettingKey]) -> dict[str, Any]:
-    """A secret that is None is said to be unset, the same as an empty one."""
+    """Return `values` with a secret that is None shown as unset, the same as an empty one."""
     return {name: UNSET if key_infos[name].secret and value is None else value for name, value in values.items()}
 
 
@@ -69,7 +72,7 @@ def _value_at(tree: Mapping[str, Any], name: str) -> Any:
 
 
 def _unreadable_files(loaded: LoadedSettings) -> Iterator[Problem]:
-    """One problem for each file that must be there and can't be read."""
+    """Yield one problem for each file that must exist and cannot be read."""
     for name, path, origin in _files_to_read(loaded):
         if not path.is_file() or not os.access(path, os.R_OK):
             reason = "can't be read" if path.exists() else "does not exist"
@@ -98,7 +101,7 @@ def _files_to_read(loaded: LoadedSettings) -> Iterator[tuple[str, Path, str]]:
 
 
 def _invalid_keys(loaded: LoadedSettings) -> Iterator[Problem]:
-    """One problem for each key that is not what it is said to be, else the first of what contradicts itself."""
+    """Yield one problem for each key that is not what its settings declare, else the first contradiction between the settings."""
     problems = []
     for key in loaded.settings.security.keys:
         try:
@@ -115,7 +118,7 @@ def _invalid_keys(loaded: LoadedSettings) -> Iterator[Problem]:
 
 def _warnings(loaded: LoadedSettings) -> Iterator[str]:
     for key in loaded.settings.security.keys:
-        with suppress(ConfigurationError):  # it is among the problems
+        with suppress(ConfigurationError):  # `_invalid_keys` reports it
             if weakness := load_key(key).weakness:
                 yield f"The {weakness}."
     for kind, secret_file in _secret_files(loaded.settings):

@@ -1,7 +1,7 @@
-"""`demo`: everything on this machine with nothing installed. A private broker and database, a signed load, and the audit of it.
+"""The `demo` command, which runs a private broker and database, a signed load and its audit, with nothing installed.
 
-The commands that a person would type run as children, with a configuration file of their own in a temporary folder; none of the user's
-settings reaches them. What they log (JSON) is what the live view counts.
+The commands that a person would type run as children, with a configuration file of their own in a temporary folder.
+None of the user's settings reaches them. The live view gets its counts from their JSON logs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Broker = Literal["embedded", "mosquitto"]
 
 
 def parse_broker(name: str) -> Broker:
-    """The broker that a person named. Raises UsageError."""
+    """Return the broker that a person named. Raises UsageError."""
     for broker in get_args(Broker):
         if broker == name:
             return cast(Broker, broker)
@@ -48,42 +48,42 @@ def parse_broker(name: str) -> Broker:
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     messages: int = 50_000
     broker: Broker = "embedded"
     mysql: bool = False
-    """A private MariaDB or MySQL instead of SQLite."""
+    """True for a private MariaDB or MySQL instead of SQLite."""
     file: Path | None = None
-    """A recording (JSON lines) to publish instead of made-up readings."""
+    """A recording (JSON lines) to publish instead of generated readings."""
     keep: bool = False
-    """Leave the folder where it is."""
+    """True to leave the folder in place at the end."""
     drill: bool = False
-    """Break things under load."""
+    """True to inject faults under load."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoProgress:
-    """Where the demo is. Counts of messages."""
+    """The progress of the demo, in counts of messages."""
 
     stage: str
-    """What is being done, in words."""
+    """The current step, in words."""
     total: int
     acked: int = 0
-    """Acknowledged to the publishers."""
+    """Messages that were acknowledged to the publishers."""
     stored: int = 0
     parked: int = 0
     rate: float = 0.0
-    """Stored per second, lately."""
+    """Messages stored per second, as of the last report."""
     fault: str | None = None
-    """What was broken last."""
+    """The latest fault that was injected."""
 
 
 async def run(options: DemoOptions, on_progress: Callable[[DemoProgress], None] = lambda _: None) -> CommandResult:
-    """Run the whole demo and return its outcome; `show` gets every change, on the event loop.
+    """Run the whole demo and return its result; `on_progress` is called with every change, on the event loop.
 
-    Raises ConfigurationError when something is not installed or the recording can't be read, InterruptedByUser, and BrokerError or
-    DatabaseError when a service doesn't start.
+    Raises ConfigurationError when something is not installed or the recording cannot be read, InterruptedByUser, and
+    BrokerError or DatabaseError when a service does not start.
     """
     if options.drill and options.file is not None:
         raise UsageError("--drill makes its own load: an audit must know every message.", hint="Leave out --file.")
@@ -101,7 +101,7 @@ async def run(options: DemoOptions, on_progress: Callable[[DemoProgress], None] 
 
 
 async def _run_unless_stopped(work: Coroutine[Any, Any, T], stop: GracefulShutdown) -> T:
-    """The result of `work`, or InterruptedByUser once somebody asked to stop."""
+    """Return the result of `work`. Raises InterruptedByUser when a stop is requested before it ends."""
     task, asked = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +115,7 @@ async def _run_unless_stopped(work: Coroutine[Any, Any, T], stop: GracefulShutdo
 
 
 async def _run_both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, S]) -> tuple[T, S]:
-    """The results of both; when one fails the other is given up."""
+    """Return the results of both coroutines; when one fails, cancel the other."""
     one, two = asyncio.create_task(first), asyncio.create_task(second)
     try:
         return await asyncio.gather(one, two)
@@ -135,8 +135,8 @@ class _Demo:
         self._problems: list[Problem] = []
         self._started_at = 0.0
         self._progress = DemoProgress("starting", self._total)
-        # rumqttd's router panics when the last member of a group goes away with something unacknowledged: so there are two of them.
-        # With two links, one that is killed would lose what one of them held: so it has one.
+        # rumqttd's router panics when the last member of a group disconnects with unacknowledged messages, so there are
+        # two members. A member with two links that is killed would lose what one of them held, so it has one link.
         self._drills_embedded_broker = options.drill and options.broker == "embedded"
         instances = ["one", "two"] if self._drills_embedded_broker else ["demo"]
         self._subscribers = Subscribers(sandbox, instances, self._on_subscriber_status)
@@ -146,7 +146,7 @@ class _Demo:
         self._database_server = MysqlServer(sandbox.folder / "database") if options.mysql else None
 
     async def run(self) -> CommandResult:
-        """The story, from top to bottom."""
+        """Run the steps of the demo from first to last."""
         sandbox, loop = self._sandbox, asyncio.get_running_loop()
         await self._start_services()
         self._update_progress(stage="making the table")
@@ -159,7 +159,8 @@ class _Demo:
         self._started_at = loop.time()
         published = await (self._publish_with_faults() if self._options.drill else self._publish())
         seconds = loop.time() - self._started_at
-        # The subscriber first, so that its counters are final; the broker must still be there for its last acknowledgements.
+        # The subscriber stops first, so that its counters are final. The broker must still run for its last
+        # acknowledgements.
         self._update_progress(stage="stopping the subscriber")
         await self._subscribers.stop()
 
@@ -172,7 +173,7 @@ class _Demo:
         )
 
     async def _publish(self) -> JsonObject:
-        """Return once everything is published and stored; what the publisher reports."""
+        """Publish everything, wait until it is stored, and return the report of the publisher."""
         report: JsonObject = (
             await self._run_command("stress-publish", *self._publish_arguments(), on_record=self._on_publisher_record)
         )["data"]
@@ -182,11 +183,11 @@ class _Demo:
         return report
 
     async def _publish_with_faults(self) -> JsonObject:
-        """The same, while things are broken."""
+        """Publish as `_publish` does, while faults are injected."""
         run = f"drill-{secrets.token_hex(4)}"
         database = DatabaseSettings.model_validate(self._settings()["database"])
         services: dict[str, Service] = {} if self._database_server is None else {"database": self._database_server}
-        if isinstance(self._broker, MosquittoBroker):  # the embedded one keeps nothing
+        if isinstance(self._broker, MosquittoBroker):  # the embedded one keeps nothing over a restart
             services["broker"] = self._broker
         published = asyncio.Event()
 
@@ -197,7 +198,7 @@ class _Demo:
             self._update_progress(acked=envelope["data"]["acked"])
             return envelope
 
-        drill = self._fault_injection = FaultInjection(
+        injection = self._fault_injection = FaultInjection(
             self._sandbox,
             self._subscribers,
             database,
@@ -208,9 +209,9 @@ class _Demo:
             embedded_broker=self._drills_embedded_broker,
             on_fault=lambda fault: self._update_progress(stage=fault, fault=fault),
         )
-        envelope, _ = await _run_both(publish(), self._sandbox.run_while_monitored(drill.run()))
-        if drill.skipped:
-            words = f"the load was over before the drill had all its faults: {', '.join(drill.skipped)}"
+        envelope, _ = await _run_both(publish(), self._sandbox.run_while_monitored(injection.run()))
+        if injection.skipped:
+            words = f"the load was over before the drill had all its faults: {', '.join(injection.skipped)}"
             self._problems.append(Problem(IncompleteError.code, words, "Use more --messages."))
         report: JsonObject = envelope["data"]
         return report
@@ -224,9 +225,10 @@ class _Demo:
         self._sandbox.configure(self._settings())
 
     def _settings(self) -> dict[str, Any]:
-        """The configuration that all children read."""
+        """Return the configuration that all children read."""
         folder, server = self._sandbox.folder, self._database_server
-        # In small steps, so that a fault meets many batches under way, and the load is not over before the last one.
+        # The steps are small, so that a fault hits many batches in flight and the load does not end before the last
+        # fault.
         pace = {"batch_size": 20, "workers": 1} if self._options.drill else {}
         links = {"connections": 1} if self._drills_embedded_broker else {}
         database: dict[str, Any] = {"driver": "sqlite", "path": str(self._sqlite_file)}
@@ -250,12 +252,12 @@ class _Demo:
         return ["--file", str(file.resolve())] if file else ["--messages", str(self._total)]
 
     async def _audit(self, publish_report: JsonObject) -> JsonObject:
-        """How many messages are stored and how many are missing."""
+        """Return the numbers of stored and of missing messages."""
         self._update_progress(stage="auditing")
         if self._recording is None:
             report: JsonObject = (await self._run_command("audit", publish_report["run"]))["data"]
             return report
-        # Made-up readings say of which run they are, recorded ones do not. But the database told which rows were new.
+        # Generated readings contain the id of their run, recorded ones do not. But the subscriber counted the new rows.
         parked = self._subscribers.parked
         missing = max(0, self._recording.distinct_keys - self._subscribers.new_rows - parked)
         if missing:
@@ -266,7 +268,10 @@ class _Demo:
     async def _run_command(
         self, command: str, *arguments: str, on_record: Callable[[JsonObject], None] | None = None
     ) -> JsonObject:
-        """The envelope of a command that did its work, though it may have ended incomplete. Raises CommandFailed."""
+        """Run a command and return its envelope, also when it ended incomplete.
+
+        Raises CommandFailed when it did not do its work.
+        """
         envelope = await self._sandbox.run(command, *arguments, on_record=on_record)
         if not envelope["data"] or envelope["exit_code"] not in {ExitCode.OK, ExitCode.INCOMPLETE}:
             raise failure_from_envelope(envelope)
@@ -297,7 +302,7 @@ class _Demo:
 
     def _on_publisher_record(self, record: JsonObject) -> None:
         if record.get("event") == "progress":
-            if not record["sent"]:  # its processes are only starting and connecting
+            if not record["sent"]:  # its processes are still starting and connecting
                 self._started_at = asyncio.get_running_loop().time()
             self._update_progress(acked=record["acked"])
 

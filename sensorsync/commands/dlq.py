@@ -1,4 +1,4 @@
-"""`dlq inspect`, `show`, `release` and `purge`: look into the dead-letter box, and say what shall become of letters."""
+"""The `dlq inspect`, `show`, `release` and `purge` commands, which show the dead-letter box and change its letters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from sensorsync.deadletters import Criteria, DeadLetters, StoredLetter
 from sensorsync.errors import IncompleteError, InterruptedByUser, UsageError
 
 PREVIEW_BYTES: Final = 200
-"""How much of a payload a list shows."""
+"""Bytes of a payload that a list shows, at most."""
 
 
 def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> CommandResult:
-    """Counts by reason, and the latest `limit` letters. A box that does not exist yet is empty, and is not created.
+    """Return the counts by reason and the latest `limit` letters.
 
-    Raises DeadLetterBoxError when the file can't be read or is no box.
+    A box that does not exist yet is empty, and is not created. Raises DeadLetterBoxError when the file cannot be read
+    or is not a dead-letter box.
     """
     box = DeadLetters.from_settings(settings)
     exists = box.open_read_only()
@@ -43,7 +44,7 @@ def inspect(settings: Settings, criteria: Criteria, *, limit: int = 20) -> Comma
 
 
 def show(settings: Settings, letter_id: int) -> CommandResult:
-    """One letter whole. Raises IncompleteError when there is none of this number, DeadLetterBoxError."""
+    """Return one whole letter. Raises IncompleteError when there is none with this id, DeadLetterBoxError."""
     box = DeadLetters.from_settings(settings)
     exists = box.open_read_only()
     with closing(box):
@@ -62,7 +63,7 @@ def show(settings: Settings, letter_id: int) -> CommandResult:
 
 
 def release(settings: Settings, criteria: Criteria) -> CommandResult:
-    """Make parked letters of quarantined ones, with all their attempts before them. Raises DeadLetterBoxError."""
+    """Turn quarantined letters into parked ones, which have all their attempts again. Raises DeadLetterBoxError."""
     box = DeadLetters.from_settings(settings)
     exists = box.open_for_changes()
     with closing(box):
@@ -71,9 +72,10 @@ def release(settings: Settings, criteria: Criteria) -> CommandResult:
 
 
 def purge(settings: Settings, criteria: Criteria, *, everything: bool, confirm: Callable[[int], bool]) -> CommandResult:
-    """Delete letters for good, once `confirm` (it is told how many) says yes.
+    """Delete letters permanently, if `confirm` returns True for their number.
 
-    Raises UsageError without any criterion, unless `everything`; InterruptedByUser when `confirm` says no; DeadLetterBoxError.
+    Raises UsageError without any criterion, unless `everything` is set. Raises InterruptedByUser when `confirm` returns
+    False, and DeadLetterBoxError.
     """
     if criteria.is_empty and not everything:
         raise UsageError(
@@ -99,7 +101,7 @@ def _preview(letter: StoredLetter) -> dict[str, Any]:
 
 
 def _letter_as_json(letter: StoredLetter) -> dict[str, Any]:
-    """Times in RFC 3339, and the payload as text (bytes that are no UTF-8 as escapes)."""
+    """Return the letter with times in RFC 3339 and the payload as text. Bytes that are not UTF-8 become escapes."""
     shown: dict[str, Any] = letter._asdict()
     for name in ("first_seen", "last_seen", "refused_at"):
         shown[name] = _rfc3339(shown[name])

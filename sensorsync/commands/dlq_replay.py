@@ -1,4 +1,7 @@
-"""`dlq replay`: dead letters once more through the decoder and the writer of `subscribe`. Made for cron."""
+"""The `dlq replay` command, which passes dead letters to the decoder and the writer of `subscribe` again.
+
+Made for cron.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +34,26 @@ COMMAND: Final = "dlq replay"
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What is replayed, and how."""
+    """The letters to replay, and the limits of the replay."""
 
     criteria: Criteria = field(default_factory=Criteria)
     max_letters: int | None = None
-    """Letters at most."""
+    """Maximum number of letters."""
     rate: float | None = None
-    """Letters a second at most."""
+    """Maximum number of letters per second."""
     due_only: bool = True
-    """Leave letters alone until their `next_retry_at`."""
+    """True to skip letters until their `next_retry_at`."""
     dry_run: bool = False
-    """Only decode, and change nothing."""
+    """True to decode only, and change nothing."""
     wait: bool = False
-    """Wait for another replay of the same box to end."""
+    """True to wait until another replay of the same box ends."""
 
 
 async def run(settings: Settings, options: ReplayOptions) -> CommandResult:
     """Replay the letters that are due, the oldest first. A box that does not exist yet has none, and is not created.
 
-    The exit code is OK when all that were taken are stored, INCOMPLETE when some were refused again or it was stopped, DATABASE when
-    the database became unavailable: then the letters that were under way are as they were.
+    The exit code is OK when all selected letters are stored, INCOMPLETE when some were refused again or the replay was
+    stopped, and DATABASE when the database became unavailable. In that case the letters in flight are unchanged.
 
     Raises AlreadyRunningError, DatabaseError, DeadLetterBoxError, ConfigurationError.
     """
@@ -68,7 +71,7 @@ async def run(settings: Settings, options: ReplayOptions) -> CommandResult:
 
 
 class _ReplayRun:
-    """One run, and what became of it."""
+    """One replay and its result."""
 
     def __init__(self, settings: Settings, options: ReplayOptions, box: DeadLetters, stop: GracefulShutdown) -> None:
         self._settings = settings
@@ -83,7 +86,7 @@ class _ReplayRun:
 
     @property
     def remaining(self) -> int:
-        """Letters that were due and that nothing became of."""
+        """Letters that were due and were not attempted."""
         return len(self._letter_ids) - self._tally.attempted
 
     def _select_letters(self) -> None:
@@ -93,8 +96,8 @@ class _ReplayRun:
         self.selected = True
 
     async def replay(self) -> None:
-        """Replay in as many threads as `subscribe` has writers."""
-        if self._stop.requested:  # while another replay was waited for
+        """Replay the letters, in as many threads as `subscribe` has writers."""
+        if self._stop.requested:  # while another replay held the lock
             return
         await asyncio.to_thread(self._select_letters)
         if not self._letter_ids:
@@ -133,9 +136,7 @@ class _ReplayRun:
             self._decode,
             backoff=Backoff(pipeline.backoff_min, pipeline.backoff_max),
             pause=replay.wait_before_retry,
-            breaker=RejectionBreaker(
-                sys.maxsize
-            ),  # never systemic: what is refused stays in the box, whatever the cause
+            breaker=RejectionBreaker(sys.maxsize),  # never opens: a refused letter stays in the box, whatever the cause
         )
         try:
             await asyncio.to_thread(replay.run_worker, writer)
@@ -143,7 +144,7 @@ class _ReplayRun:
             writer.close()
 
     def count_decodable(self) -> None:
-        """Count what would be decoded. What the database would say to it nobody knows."""
+        """Count the letters that can be decoded. It is not known then if the database would accept them."""
         self._select_letters()
         size = self._settings.pipeline.batch_size
         for place in range(0, len(self._letter_ids), size):
@@ -157,7 +158,10 @@ class _ReplayRun:
             self._tally.reasons.update(letter.reason for letter in again)
 
     def result(self, stop_reason: str | None, seconds: float) -> CommandResult:
-        """What there is to say in the end; `stopped`: by which signal, when that left something undone."""
+        """Return the result of the command.
+
+        `stop_reason` is the signal that stopped it, if letters are left because of that.
+        """
         tally = self._tally
         data = {
             "path": str(self._box.path),
@@ -198,7 +202,7 @@ async def _stop_replay_on_signal(stop: GracefulShutdown, replay: Replay) -> None
 
 
 def _database_error_from(errors: Iterable[BaseException]) -> DatabaseError | None:
-    """Why it ended early, if the database is why; what else ended it is raised."""
+    """Return the error of the database that ended the replay early, or None. Any other error is raised."""
     found: BatchKept | SinkMisconfigured | None = None
     for error in errors:
         if not isinstance(error, BatchKept | SinkMisconfigured):

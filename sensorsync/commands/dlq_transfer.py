@@ -1,4 +1,4 @@
-"""`dlq export` and `dlq import`: letters out of a box and into one, as lines of JSON."""
+"""The `dlq export` and `dlq import` commands, which write letters as JSON lines and read them into a box."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _IMPORT_BATCH_SIZE: Final = 1000
 def export(
     settings: Settings, criteria: Criteria, file: Path | None, stdout: BinaryIO, *, force: bool = False
 ) -> CommandResult:
-    """Write letters as lines of JSON, the first parked first, into a file that appears when it is whole; None: to `stdout`.
+    """Write letters as JSON lines, the first parked first, to a file or, when it is None, to `stdout`.
 
-    Raises UsageError when the file is there (unless `force`) or can't be written, BrokenPipeError when nobody reads `stdout` any more,
-    DeadLetterBoxError.
+    The file appears when it is complete. Raises UsageError when it exists already (unless `force`) or cannot be
+    written, BrokenPipeError when the reader of `stdout` is gone, DeadLetterBoxError.
     """
     if file is None:
         written = _write_letters(settings, criteria, stdout)
@@ -51,9 +51,10 @@ def export(
 
 
 def import_letters(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
-    """Put exported letters into the box, as they were; letters that are there already stay as they are. None: from `stdin`.
+    """Put exported letters into the box, unchanged, from a file or, when it is None, from `stdin`.
 
-    Raises UsageError at the first line that is none (those before it may be in the box then), DeadLetterBoxError.
+    Letters that are already in the box stay as they are. Raises UsageError at the first line that is not a letter;
+    those before it may be in the box then. Raises DeadLetterBoxError.
     """
     box = DeadLetters.from_settings(settings)
     read = new = 0

@@ -1,4 +1,7 @@
-"""`init-db`: the database and its tables, created, brought up to date, kept in order, compared or printed; and the accounts for it."""
+"""The `init-db` command, which creates, migrates, maintains, compares or prints the database and its tables.
+
+It also prints the statements for the accounts.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from sensorsync.storage.target_table import TARGET_TABLE_HINT
 COMMAND = "init-db"
 
 Confirm = Callable[[str], bool]
-"""Told what an answer of yes costs."""
+"""A function that asks for confirmation. Its argument states the cost of a yes."""
 
 _DAY_SECONDS = 86_400
 _EPOCH_WARNING = (
@@ -28,16 +31,19 @@ _EPOCH_WARNING = (
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceOptions:
-    """What is to be done about old readings; by default nothing."""
+    """The maintenance of old readings; by default there is none."""
 
     partitions: bool = False
-    """Make partitions by day, if there are none, and add those of the days to come."""
+    """True to create partitions by day, if there are none, and to add those of the days to come."""
     retain: timedelta | None = None
-    """Readings whose `ts` is older are removed. None: all are kept."""
+    """Age of `ts` from which on readings are removed. None removes none."""
 
     @classmethod
     def from_flags(cls, settings: Settings, *, partitions: bool, retain: float | None) -> MaintenanceOptions:
-        """From the command line; `retain` in seconds. UsageError for less than a day, ConfigurationError for partitions of SQLite."""
+        """Return the options for the flags of the command line; `retain` is in seconds.
+
+        Raises UsageError for less than a day, ConfigurationError for partitions of SQLite.
+        """
         if partitions and settings.database.driver == "sqlite":
             raise ConfigurationError(
                 "SQLite has no partitions.", hint="use --retain alone, which deletes, or set database.driver to mysql"
@@ -50,11 +56,11 @@ class MaintenanceOptions:
 
     @property
     def requested(self) -> bool:
-        """Whether anything is to be done."""
+        """True when there is any maintenance to do."""
         return self.partitions or self.retain is not None
 
     def maintain(self, store: Store, *, dry_run: bool) -> MaintenanceReport:
-        """See `store.Store.upkeep`."""
+        """Maintain the table, see `Store.maintain`."""
         return store.maintain(self.retain, partitions=self.partitions, dry_run=dry_run)
 
 
@@ -64,12 +70,13 @@ NO_MAINTENANCE = MaintenanceOptions()
 def run(
     settings: Settings, maintenance: MaintenanceOptions = NO_MAINTENANCE, confirm: Confirm = lambda _: True
 ) -> CommandResult:
-    """Create the database where it is missing, apply the migrations that are pending, `keep` the table. Again: nothing is left to do.
+    """Create the database where it is missing, apply the pending migrations and maintain the table.
 
-    `confirm` is asked before what takes long or loses more than one might think. InterruptedByUser when it says no; DatabaseError when
-    the server is not to be reached or refuses; what `store.Store.upkeep` raises.
+    A second run finds nothing to do. `confirm` is called before a change that takes long or removes more than one might
+    expect. Raises InterruptedByUser when it returns False, DatabaseError when the server cannot be reached or refuses,
+    and the errors of `Store.maintain`.
     """
-    upkeep = None
+    report = None
     with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.target_tables)) as store:
         done = store.migrate()
         warnings = store.durability_warnings()
@@ -77,7 +84,7 @@ def run(
             for cost in _confirmation_messages(settings, maintenance, maintenance.maintain(store, dry_run=True)):
                 if not confirm(cost):
                     raise InterruptedByUser("the partitions were left as they are, and no reading was removed")
-            upkeep = maintenance.maintain(store, dry_run=False)
+            report = maintenance.maintain(store, dry_run=False)
     data = {
         "database": store.label,
         "created": done.database_created,
@@ -85,22 +92,22 @@ def run(
         "differences": [*done.state.differences, *done.state.target_table_differences],
         "warnings": warnings,
         "ready": done.state.ready,
-        "upkeep": asdict(upkeep) if upkeep else None,
+        "upkeep": asdict(report) if report else None,
     }
     return _result(data, done.state)
 
 
 def check(settings: Settings, maintenance: MaintenanceOptions = NO_MAINTENANCE) -> CommandResult:
-    """Say what `run` would do and where the tables differ from what this version writes to; change nothing."""
-    upkeep = None
+    """Report what `run` would do and where the tables differ from what this version writes to; change nothing."""
+    report = None
     with drivers.database_errors(), closing(drivers.open_store(settings.database, settings.target_tables)) as store:
         state = store.schema_state()
         warnings = store.durability_warnings() if state.database_exists else []
         if maintenance.requested and state.ready:
-            upkeep = maintenance.maintain(store, dry_run=True)
+            report = maintenance.maintain(store, dry_run=True)
             warnings += [
                 f"Asks first, or wants --yes: {cost.rstrip('.')}"
-                for cost in _confirmation_messages(settings, maintenance, upkeep)
+                for cost in _confirmation_messages(settings, maintenance, report)
             ]
     data = {
         "database": store.label,
@@ -110,24 +117,24 @@ def check(settings: Settings, maintenance: MaintenanceOptions = NO_MAINTENANCE) 
         "pending": list(state.pending_migrations),
         "differences": [*state.differences, *state.target_table_differences],
         "warnings": warnings,
-        "upkeep": asdict(upkeep) if upkeep else None,
+        "upkeep": asdict(report) if report else None,
     }
-    if upkeep and upkeep.change_count:
+    if report and report.change_count:
         problem = Problem("upkeep", "The table is to be kept in order.", "Run the same without --check.")
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE, (problem,))
     return _result(data, state)
 
 
 def sql(settings: Settings) -> CommandResult:
-    """The SQL that `run` would send to an empty server, for somebody who applies it by hand."""
+    """Return the SQL that `run` would send to an empty server, for an administrator who applies it by hand."""
     return CommandResult(COMMAND, {"sql": drivers.schema_sql(settings.database)})
 
 
 def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") -> CommandResult:
-    """The statements that make the accounts of our commands, for an administrator; nothing is sent to the server.
+    """Return the statements that create the accounts of our commands, for an administrator. The server is not changed.
 
-    `flavor`: `mysql` or `mariadb`; None: the server is asked, DatabaseError when it does not answer. UsageError for a `host` that
-    is none, ConfigurationError for SQLite.
+    `flavor` is `mysql` or `mariadb`. With None the server is asked for it, and DatabaseError is raised when it does not
+    answer. Raises UsageError for an invalid `host`, ConfigurationError for SQLite.
     """
     with drivers.database_errors():
         mariadb, accounts = drivers.accounts(
@@ -146,11 +153,11 @@ def grants(settings: Settings, *, flavor: str | None = None, host: str = "%") ->
 
 
 def _confirmation_messages(settings: Settings, maintenance: MaintenanceOptions, report: MaintenanceReport) -> list[str]:
-    """Sentences: why a person should agree."""
-    said = [report.costs] if report.costs else []
+    """Return the reasons to ask for a confirmation, as sentences."""
+    reasons = [report.costs] if report.costs else []
     if maintenance.retain is not None and settings.reading.missing_ts == "epoch":
-        said.append(_EPOCH_WARNING)
-    return said
+        reasons.append(_EPOCH_WARNING)
+    return reasons
 
 
 def _result(data: dict[str, object], state: SchemaState) -> CommandResult:

@@ -1,4 +1,4 @@
-"""`keys generate`, `keys list` and `keys show-public`: the keys of `security.keys`. No secret is ever part of a result."""
+"""The `keys generate`, `keys list` and `keys show-public` commands for `security.keys`. No secret is part of a result."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _KEY_USES = {
 
 
 def generate(key_id: str, algorithm: str, out: Path | None = None) -> CommandResult:
-    """Make a new key and write it: its secret, and for a pair its public half beside it.
+    """Generate a key and write its secret to a file, and the public half of a key pair beside it.
 
-    `out` is the file of the secret, or a folder, by default the working folder. Raises UsageError when the id or the algorithm can't
-    be, ConfigurationError when a file is there already or can't be written.
+    `out` is the file of the secret, or a folder, by default the working folder. Raises UsageError when the id or the
+    algorithm is invalid, ConfigurationError when a file exists already or cannot be written.
     """
     if not _KEY_ID_PATTERN.fullmatch(key_id):
         raise UsageError(
@@ -61,7 +61,10 @@ def generate(key_id: str, algorithm: str, out: Path | None = None) -> CommandRes
 
 
 def show(loaded: LoadedSettings) -> CommandResult:
-    """Every configured key: id, algorithm, use, where it is from, fingerprint. A key that can't be read is a problem of the result."""
+    """Return every configured key with its id, algorithm, use, origin and fingerprint.
+
+    A key that cannot be read is a problem of the result.
+    """
     security = loaded.settings.security
     problems, entries = [], []
     for index, settings in enumerate(security.keys):
@@ -90,7 +93,10 @@ def show(loaded: LoadedSettings) -> CommandResult:
 
 
 def show_public(loaded: LoadedSettings, key_id: str) -> CommandResult:
-    """The public half of a configured key, in PEM. Raises UsageError when there is none, ConfigurationError when it can't be read."""
+    """Return the public half of a configured key in PEM.
+
+    Raises UsageError when there is none, ConfigurationError when the key cannot be read.
+    """
     found = next((key for key in loaded.settings.security.keys if key.id == key_id), None)
     if found is None:
         known = ", ".join(key.id for key in loaded.settings.security.keys) or "none"
@@ -132,7 +138,7 @@ def _secret_file(key: Key, out: Path | None) -> Path:
 
 
 def _write_new_files(files: dict[Path, bytes]) -> None:
-    """Write all of them or none, readable for their owner alone; what is there is never overwritten."""
+    """Write all of the files or none, readable only for their owner. An existing file is never overwritten."""
     with ExitStack() as undo:
         for path, content in files.items():
             try:

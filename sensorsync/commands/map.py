@@ -1,4 +1,7 @@
-"""`map`: what would become of a message under the configured mappings. Nothing is stored, and nothing taken away from anybody."""
+"""The `map` command, which shows the rows that the configured mappings make of a message.
+
+Nothing is stored, and no message is taken away from another subscriber.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 COMMAND: Final = "map"
 PREVIEW_BYTES: Final = 200
-"""How much of a payload is shown."""
+"""Bytes of a payload that are shown, at most."""
 MAX_PAYLOAD_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of a payload that are read from a file. No larger message is kept whole when it arrives."""
+"""Bytes of a payload that are read from a file, at most. No larger message is held whole when it arrives."""
 _MAX_NAMED_LINES: Final = 20
-"""Bad lines that are named."""
+"""Bad lines that are listed, at most."""
 _READINGS_TABLE: Final = "sensor_readings"
 
 
 @dataclass(frozen=True, slots=True)
 class InputMessage:
-    """One message, as the command line gives it."""
+    """One message from the command line."""
 
     topic: str
     payload: bytes
@@ -50,21 +53,21 @@ class InputMessage:
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """Messages from the broker: so many, and no longer than so many seconds."""
+    """The number of messages to take from the broker, and the time limit."""
 
     messages: int
     topics: tuple[str, ...] = ()
-    """Topic filters; none: those of the subscription."""
+    """Topic filters; when there are none, those of the subscription."""
     timeout: float = 30.0
-    """Seconds."""
+    """Time limit in seconds."""
 
 
 CountCallback = Callable[[int], None]
-"""Told how many messages have come."""
+"""A function that is called with the number of messages received."""
 
 
 def map_message(settings: Settings, input_message: InputMessage) -> CommandResult:
-    """What becomes of this message. Raises UsageError for a topic that is none, ConfigurationError."""
+    """Map one message and return its rows or rejections. Raises UsageError for an invalid topic, ConfigurationError."""
     try:
         check_name(input_message.topic)
     except ValueError as error:
@@ -76,10 +79,11 @@ def map_message(settings: Settings, input_message: InputMessage) -> CommandResul
 
 
 def map_file(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandResult:
-    """What becomes of the messages of a file (None: of `stdin`), one JSON object a line, see `sensorsync.commands.map_samples`.
+    """Map the messages of a file, or of `stdin` when it is None. It has one JSON object per line.
 
-    A line that is no sample is named, and the others are shown all the same. Exit code 5 for such a line, and for a file without any
-    message. Raises UsageError when the file cannot be read, ConfigurationError.
+    The format is described in `sensorsync.commands.map_samples`. A line that is not a sample is reported, and the other
+    lines are still mapped. Exit code 5 for such a line, and for a file without any message. Raises UsageError when the
+    file cannot be read, ConfigurationError.
     """
     report = _Report(settings)
     if file is None:
@@ -95,7 +99,7 @@ def map_file(settings: Settings, file: Path | None, stdin: BinaryIO) -> CommandR
 
 
 def read_payload(file: Path | None, stdin: BinaryIO) -> bytes:
-    """The payload in a file (None: what `stdin` holds). Raises UsageError."""
+    """Return the payload in a file, or in `stdin` when the file is None. Raises UsageError."""
     try:
         payload = stdin.read(MAX_PAYLOAD_BYTES + 1) if file is None else _read_limited(file)
     except OSError as error:
@@ -108,9 +112,10 @@ def read_payload(file: Path | None, stdin: BinaryIO) -> bytes:
 
 
 async def map_live(settings: Settings, options: LiveOptions, on_count: CountCallback = lambda _: None) -> CommandResult:
-    """What becomes of the next messages of the broker, until there are enough, the time is over or somebody stops it.
+    """Map the next messages of the broker, until there are enough, the time is over or a stop is requested.
 
-    Exit code 5 when not one came, or it was stopped before the end. Raises UsageError, BrokerError, ConfigurationError.
+    Exit code 5 when no message came, or when it was stopped before the end. Raises UsageError, BrokerError,
+    ConfigurationError.
     """
     topics = options.topics or tuple(settings.mqtt.topics)
     for topic in topics:
@@ -122,14 +127,14 @@ async def map_live(settings: Settings, options: LiveOptions, on_count: CountCall
         logger.warning("%s", warning, extra={"event": "clear_text"})
     report = _Report(settings)
     with GracefulShutdown() as stop:
-        hearing = asyncio.create_task(_sample_messages(settings, topics, options, report, on_count))
+        sampling = asyncio.create_task(_sample_messages(settings, topics, options, report, on_count))
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({hearing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sampling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        hearing.cancel()
-        await asyncio.wait({hearing})  # it takes leave of the broker
-        if not hearing.cancelled():
-            hearing.result()
+        sampling.cancel()
+        await asyncio.wait({sampling})  # it disconnects from the broker
+        if not sampling.cancelled():
+            sampling.result()
     seconds = time.monotonic() - report.started_at
     listened = {"topics": list(topics), "wanted": options.messages, "seconds": round(seconds, 3)}
     return report.result(listened, _sampling_problems(report, topics, seconds, stopped=stop.requested))
@@ -138,15 +143,15 @@ async def map_live(settings: Settings, options: LiveOptions, on_count: CountCall
 async def _sample_messages(
     settings: Settings, topics: Sequence[str], options: LiveOptions, report: _Report, on_count: CountCallback
 ) -> None:
-    async with sample_messages(settings, topics, options.messages) as listener:
-        words = "listening to %s: %d messages, %g s at most"
+    async with sample_messages(settings, topics, options.messages) as sampler:
+        words = "subscribed to %s: waiting for %d messages, %g s at most"
         logger.info(words, ", ".join(topics), options.messages, options.timeout, extra={"event": "listening"})
         report.started_at = time.monotonic()
         on_count(0)
         with suppress(TimeoutError):
             async with asyncio.timeout(options.timeout):
                 for number in range(1, options.messages + 1):
-                    report.add(await listener.next())
+                    report.add(await sampler.next())
                     logger.debug("%d of %d messages", number, options.messages, extra={"event": "heard"})
                     on_count(number)
 
@@ -168,22 +173,22 @@ def _read_limited(file: Path) -> bytes:
 
 @dataclass(slots=True)
 class _Report:
-    """What became of the messages so far."""
+    """The results of the messages so far."""
 
     settings: Settings
     messages: list[dict[str, Any]] = field(default_factory=list)
     bad_lines: list[BadSampleLine] = field(default_factory=list)
     started_at: float = field(default_factory=time.monotonic)
-    """When it began to listen, if it did."""
+    """Start of the sampling, where there is one (`time.monotonic()`)."""
     _first_rows: dict[tuple[object, ...], dict[str, int]] = field(default_factory=dict)
-    """Key of a row -> where it was first."""
+    """First position of each row key."""
     _dry_run: DryRun = field(init=False)
 
     def __post_init__(self) -> None:
         self._dry_run = DryRun(self.settings)
 
     def add_lines(self, lines: Iterable[Sample | BadSampleLine]) -> None:
-        """Take in what a file holds."""
+        """Add the samples and the bad lines of a file."""
         for one in lines:
             if isinstance(one, BadSampleLine):
                 self.bad_lines.append(one)
@@ -191,7 +196,7 @@ class _Report:
                 self.add(one.delivery, one.line)
 
     def add(self, delivery: Delivery, line: int | None = None) -> None:
-        """Take in one message."""
+        """Map one message and add its result."""
         payload = delivery.payload
         self.messages.append(
             {
@@ -220,13 +225,16 @@ class _Report:
         }
 
     def _earlier_row(self, row: Row, index: int) -> dict[str, int] | None:
-        """The earlier row with the same key, if there is one: in the database the two are one row."""
+        """Return the position of an earlier row with the same key, if there is one.
+
+        In the database the two are one row.
+        """
         here = {"message": len(self.messages), "index": index}
         earlier = self._first_rows.setdefault(_row_key(row), here)
         return None if earlier is here else earlier
 
     def result(self, live_summary: dict[str, Any] | None = None, problems: Sequence[Problem] = ()) -> CommandResult:
-        """What the command hands back; `problems` are those of the place where the messages are from."""
+        """Return the result of the command; `problems` are those of the source of the messages."""
         parked = [one for one in self.messages if one["rejected"]]
         data = {
             "mappings": self._dry_run.mapping_names,
@@ -288,7 +296,7 @@ def _target_columns(row: TableRow) -> dict[str, Any]:
 
 
 def _rfc3339(stored: str) -> str:
-    """`2026-01-02 03:04:05.500000` -> `2026-01-02T03:04:05.5Z`."""
+    """Return `2026-01-02T03:04:05.5Z` for `2026-01-02 03:04:05.500000`."""
     return stored.replace(" ", "T").rstrip("0").removesuffix(".") + "Z"
 
 

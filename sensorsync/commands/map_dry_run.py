@@ -1,4 +1,4 @@
-"""A message tried out: what it would become, and who decides that. Nothing is stored."""
+"""A dry run of one message: its rows or rejections, and the choice of its mapping. Nothing is stored."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from sensorsync.wiring import envelope, mappings, message_decoder
 
 @dataclass(frozen=True, slots=True)
 class DryRunResult:
-    """What becomes of one message."""
+    """The result of one message."""
 
     decoded: Row | FanOut | Rejected
     mapping: str | None = None
-    """Name of the mapping that took it; None: it is taken as a plain reading, or is rejected before that."""
+    """Name of the mapping that was used. None: the message is a plain reading, or it was rejected before that choice.
+    """
     passed_over: tuple[PassedOver, ...] = ()
 
 
 class DryRun:
-    """Tries messages by these settings, with the decoder of `subscribe`. Raises ConfigurationError for keys that cannot be read."""
+    """The dry run of messages with these settings and the decoder of `subscribe`.
+
+    Raises ConfigurationError for keys that cannot be read.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._decode = message_decoder(settings)
         self._verify_and_decrypt = envelope(settings.security).verify_and_decrypt
         self._mappings = mappings(settings)
         self.mapping_names = [mapping.name for mapping in settings.mappings]
-        """The configured mappings, in their order."""
+        """The names of the configured mappings, in their order."""
 
     def run(self, delivery: Delivery) -> DryRunResult:
-        """What becomes of this message."""
+        """Decode one message and explain the choice of its mapping."""
         if delivery.packet_error is not None:
             return DryRunResult(Rejected("mqtt", delivery.packet_error))
         decoded = self._decode(delivery)

@@ -1,15 +1,15 @@
-"""Sample messages, one JSON object a line, as `sensorsync map --file` reads them.
+"""Sample messages, one JSON object per line, as `sensorsync map --file` reads them.
 
-| key               | what                                                                                                   |
+| key               | meaning                                                                                                |
 |-------------------|--------------------------------------------------------------------------------------------------------|
-| `topic`           | the topic's name                                                                                       |
+| `topic`           | the name of the topic                                                                                  |
 | `payload`         | a text stands for its UTF-8 bytes, any other value (object, array, number, ...) for its JSON text      |
 | `payload_base64`  | the bytes themselves, instead of `payload`                                                             |
 | `user_properties` | MQTT 5 user properties: an object, or an array of [name, value] where a name comes twice; optional     |
 | `content_type`    | the MQTT 5 content type; optional                                                                      |
-| `received_at`     | when it arrived, RFC 3339 with a zone; by default now                                                  |
+| `received_at`     | the time of arrival, RFC 3339 with a zone; by default now                                              |
 
-The lines of `sensorsync dlq export` are samples, too: a dead letter came just so.
+The lines of `sensorsync dlq export` are samples, too: a dead letter holds the message as it arrived.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sensorsync.messages.topics import check_name
 from sensorsync.pipeline.contract import Delivery
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
-"""Bytes. A longer line is bad, and is skipped without being held in memory."""
+"""Bytes of a line, at most. A longer line is bad, and is skipped without being held in memory."""
 _SAMPLE_KEYS = ("topic", "payload", "payload_base64", "user_properties", "content_type", "received_at")
 
 
@@ -35,19 +35,19 @@ class Sample(NamedTuple):
     """A message of a file."""
 
     line: int
-    """Counted from 1."""
+    """Number of the line, counted from 1."""
     delivery: Delivery
 
 
 class BadSampleLine(NamedTuple):
-    """A line that is no sample, and why."""
+    """A line that is not a sample, and the reason."""
 
     line: int
     message: str
 
 
 def read_samples(stream: BinaryIO) -> Iterator[Sample | BadSampleLine]:
-    """The samples of a file in their order; empty lines are passed over. Raises OSError when it cannot be read."""
+    """Yield the samples of a file in their order. Empty lines are skipped. Raises OSError when the file cannot be read."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -65,7 +65,7 @@ def read_samples(stream: BinaryIO) -> Iterator[Sample | BadSampleLine]:
 
 
 def parse_sample(line: bytes) -> Delivery:
-    """The message that a line stands for. Raises ValueError with a sentence."""
+    """Return the message that a line describes. Raises ValueError with a sentence."""
     try:
         document = json.loads(line, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
@@ -86,7 +86,7 @@ def parse_sample(line: bytes) -> Delivery:
 
 
 def message_properties(pairs: Sequence[tuple[str, str]], content_type: str | None) -> Mapping[str, object] | None:
-    """MQTT 5 properties as a delivery has them: user properties and content type; None when there are none."""
+    """Return the MQTT 5 properties of a delivery (user properties and content type); None when there are none."""
     properties: dict[str, object] = {}
     if pairs:
         properties["user_properties"] = [list(pair) for pair in pairs]

@@ -1,4 +1,4 @@
-"""What a command hands back: one frozen object from which both the human text and the JSON envelope are rendered."""
+"""The result of a command: one frozen object from which both the human text and the JSON envelope are rendered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 from sensorsync.errors import ExitCode, Problem
 
 ENVELOPE_VERSION = 1
-"""The `sensorsync` key of the JSON envelope. It changes only when a reader of the old envelope would misread the new."""
+"""Value of the envelope's `sensorsync` key.
+
+It changes only when a reader of the old envelope would misread the new one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """The outcome of one command.
+    """The result of one command.
 
     `data` is the command's own part of the envelope (JSON types only). `exit_code` decides `ok`.
     """
@@ -25,7 +28,7 @@ class CommandResult:
     problems: tuple[Problem, ...] = ()
 
     def envelope(self) -> dict[str, Any]:
-        """The versioned JSON document that `--json` prints."""
+        """Return the versioned JSON document that `--json` prints."""
         return {
             "sensorsync": ENVELOPE_VERSION,
             "command": self.command,

@@ -1,4 +1,4 @@
-"""`stress-publish`: a load on a broker, from many clients in many processes, every message counted by what became of it."""
+"""The `stress-publish` command: a load from many clients in many processes, with the outcome of every message counted."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ from sensorsync.wiring import message_encoder, signing_key
 COMMAND = "stress-publish"
 logger = logging.getLogger(__name__)
 _START_DELAY_SECONDS = 0.1
-"""What the schedule of an open loop begins later, so that every process knows it in time."""
+"""Delay of an open loop's schedule in seconds, so that every process receives it in time."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class StressPublishOptions:
-    """What the command line asks for, beyond the settings."""
+    """The options of the command line that are not settings."""
 
     verify: bool = False
-    """Wait for a subscriber, publish, wait for the rows, audit them."""
+    """True to wait for a subscriber, publish, wait for the rows and audit them."""
     file: Path | None = None
-    """A recording (one reading a line) instead of made-up readings."""
+    """A recording (one reading per line) to publish instead of generated readings."""
     speed: float | None = None
-    """Factor to the recording's own pace; None as fast as it goes."""
+    """Factor to the recording's own pace; None for as fast as possible."""
     run: str | None = None
-    """The run's id; None makes one."""
+    """The id of the run; with None a new one is generated."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishProgress:
-    """Where it is."""
+    """The progress of a run."""
 
     stage: str
-    """What is being done, in words."""
+    """The current step, in words."""
     run: str
     total: int | None
-    """Messages to publish; None when nobody knows (a recording)."""
+    """Messages to publish; None when the number is not known (a recording)."""
     sent: int = 0
     acked: int = 0
     not_acked: int = 0
-    """Answered, but without a subscriber or with a failure."""
+    """Messages that were answered, but without a subscriber or with a failure."""
     rate: float = 0.0
-    """Answered per second, since the beginning."""
+    """Messages answered per second, since the start."""
     stored: int | None = None
     """Rows in the database, while `--verify` waits for them."""
     counts: PublishCounts = field(default_factory=PublishCounts)
-    """Everything that is counted, of all processes together."""
+    """All counts, of all processes together."""
     processes: tuple[PublishCounts, ...] = ()
-    """Of each process."""
+    """The counts of each process."""
 
 
 ProgressCallback = Callable[[PublishProgress], None]
@@ -75,10 +75,10 @@ ProgressCallback = Callable[[PublishProgress], None]
 async def run(
     settings: Settings, options: StressPublishOptions, on_progress: ProgressCallback = lambda _: None
 ) -> CommandResult:
-    """Publish, and return what became of it; `show` gets every change, on the event loop.
+    """Publish the load and return its outcome; `on_progress` is called with every change, on the event loop.
 
-    Raises ConfigurationError, BrokerError when no client could connect, DatabaseError (`verify`), InterruptedByUser before the first
-    message is sent.
+    Raises ConfigurationError, BrokerError when no client could connect, DatabaseError (with `verify`), and
+    InterruptedByUser before the first message is sent.
     """
     if options.file is not None and options.verify:
         raise UsageError("--verify audits made-up readings, and --file publishes recorded ones.", hint="Leave one out.")
@@ -94,7 +94,7 @@ async def run(
     ):
         logger.warning("%s", warning, extra={"event": "clear_text"})
     if options.verify and settings.mqtt.protocol == "3.1.1":
-        words = "MQTT 3.1.1 does not tell whether somebody is subscribed: --verify does not wait for a subscriber"
+        words = "MQTT 3.1.1 does not report whether a topic has subscribers: --verify does not wait for one"
         logger.warning("%s", words, extra={"event": "no_probe"})
     return await _StressPublish(settings, options, on_progress).run()
 
@@ -115,10 +115,10 @@ class _StressPublish:
         store = await self._open_store() if self._options.verify else None
         try:
             self._update_progress()
-            async with PublisherProcesses(self._settings, self._tasks) as fleet:
+            async with PublisherProcesses(self._settings, self._tasks) as publishers:
                 with GracefulShutdown() as stop:
-                    await self._publish(fleet, stop)
-                    counts, problems = fleet.counts, [Problem.from_error(error) for error in fleet.errors]
+                    await self._publish(publishers, stop)
+                    counts, problems = publishers.counts, [Problem.from_error(error) for error in publishers.errors]
                     report = await self._verify(store, counts, stop) if store and not self._interrupted else None
             return self._result(counts, problems, report)
         finally:
@@ -186,7 +186,7 @@ class _StressPublish:
             "run": None if self._options.file else self._run.id,
             "messages": messages,
             "processes": len(self._tasks),
-            "clients": sum(len(job.clients) for job in self._tasks),
+            "clients": sum(len(task.clients) for task in self._tasks),
             "topic": publish.topic,
             "topics": publish.topics,
             "devices": self._run.devices,
@@ -225,7 +225,10 @@ class _StressPublish:
         return CommandResult(COMMAND, data, ExitCode.INCOMPLETE if problems else ExitCode.OK, tuple(problems))
 
     def _achieved_rate(self, counts: PublishCounts) -> float | None:
-        """Messages per second that left in an open loop: as many intervals as messages but one, until the last was sent."""
+        """Return the messages per second that were sent in an open loop; None for a closed one.
+
+        Up to the last message there is one interval less than there are messages.
+        """
         seconds = counts.last_sent - self._schedule_start
         return round((counts.sent - 1) / seconds, 1) if self._settings.publish.rate and seconds > 0 else None
 
@@ -266,7 +269,7 @@ class _StressPublish:
 
 
 def _make_tasks(settings: Settings, options: StressPublishOptions) -> list[PublisherTask]:
-    """The clients, dealt out among the processes. Raises UsageError for a run that can't be."""
+    """Divide the clients among the processes. Raises UsageError for an impossible run."""
     publish = settings.publish
     run_id = options.run or new_run_id()
     try:
@@ -284,13 +287,13 @@ def _make_tasks(settings: Settings, options: StressPublishOptions) -> list[Publi
 
 
 def _generated_only_settings(settings: Settings) -> list[str]:
-    """Settings that are set and that a recording has no use for."""
+    """Return the names of settings that are set and that a recording cannot use."""
     names = ("rate", "ramp", "payload_size", "topics", "devices")
     return [f"publish.{name}" for name in names if getattr(settings.publish, name)]
 
 
 def _check_keys(settings: Settings) -> None:
-    """Raises ConfigurationError when a key cannot be read or is wrong, before any process is started."""
+    """Load the keys before any process is started. Raises ConfigurationError when one cannot be read or is wrong."""
     message_encoder(settings.security)
     key = signing_key(settings.security)
     if key is not None and key.weakness is not None:
@@ -298,7 +301,7 @@ def _check_keys(settings: Settings) -> None:
 
 
 async def _run_until_stop(work: Coroutine[Any, Any, T] | asyncio.Future[T], stop: GracefulShutdown) -> T | None:
-    """The result of `work`, or None once somebody asked to stop."""
+    """Return the result of `work`, or None when a stop is requested before it ends."""
     task, asked = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""`subscribe`: the pipeline, in one process or several, until it is asked to stop."""
+"""The `subscribe` command: the pipeline, in one process or several, until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -30,30 +30,36 @@ async def run(
     max_messages: int | None = None,
     on_update: ShowLiveStatus | None = None,
 ) -> CommandResult:
-    """Store what arrives until a signal, or for `until_idle` seconds nothing arrived, or `max_messages` are settled.
+    """Store messages until a signal, until none came for `until_idle` seconds, or until `max_messages` are settled.
 
-    With `pipeline.processes` above 1, in so many processes: each ends by itself when nothing arrived for it; and once all of them have
-    settled `max_messages` they are stopped, which may settle some more. `show` gets a picture several times a second.
+    With `pipeline.processes` above 1, each process ends by itself when nothing arrived for it. Once all of them
+    together have settled `max_messages` they are stopped, which may settle some more. `on_update` is called with a live
+    status several times a second.
 
-    Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError; nothing unsettled is acknowledged then.
+    Raises BrokerError, DatabaseError, DeadLetterBoxError, AlreadyRunningError. No unsettled message is acknowledged
+    then.
     """
     for warning in (*broker_cleartext_credentials(settings), *database_cleartext_credentials(settings)):
         logger.warning("%s", warning, extra={"event": "clear_text"})
     for warning in unreachable_mappings(settings):
         logger.warning("%s", warning, extra={"event": "idle_mapping"})
     with instance_lock(settings):
-        async with metrics_endpoint(settings) as board:
+        async with metrics_endpoint(settings) as aggregator:
             if settings.pipeline.processes == 1:
                 return _to_result(
                     await run_process(
-                        settings, until_idle=until_idle, max_messages=max_messages, show=on_update, aggregator=board
+                        settings,
+                        until_idle=until_idle,
+                        max_messages=max_messages,
+                        show=on_update,
+                        aggregator=aggregator,
                     )
                 )
-            return await _supervise(settings, until_idle, max_messages, on_update, board)
+            return await _supervise(settings, until_idle, max_messages, on_update, aggregator)
 
 
 async def run_supervised(settings: Settings, *, process: int, until_idle: float | None) -> CommandResult:
-    """Run one of several processes; its supervisor has checked the settings and holds the instance's lock."""
+    """Run one of several processes. Its supervisor has checked the settings and holds the instance's lock."""
     return _to_result(await run_process(settings, process=process, supervised=True, until_idle=until_idle))
 
 
@@ -80,24 +86,24 @@ async def _supervise(
         tickers = [loop.create_task(status.report_periodically())]
         if on_update is not None:
             tickers.append(loop.create_task(refresh_live_status(settings, totals, on_update, totals.running_snapshots)))
-        everybody = settings.pipeline.processes
+        processes = settings.pipeline.processes
         tickers += start_systemd_notifier(
-            stop, lambda: totals.snapshot(loop.time()), lambda: supervisor.running == everybody
+            stop, lambda: totals.snapshot(loop.time()), lambda: supervisor.running == processes
         )
         try:
-            verdict = await supervisor.run(stop)
+            supervision = await supervisor.run(stop)
         finally:
             for ticker in tickers:
                 ticker.cancel()
-    if verdict.failed:
-        return CommandResult("subscribe", {}, verdict.exit_code, verdict.problems)
-    more = {"processes": settings.pipeline.processes, "restarts": verdict.restarts}
-    ended = PipelineResult(totals.snapshot(loop.time()), stop.reason, loop.time() - began, verdict.problems)
+    if supervision.failed:
+        return CommandResult("subscribe", {}, supervision.exit_code, supervision.problems)
+    more = {"processes": settings.pipeline.processes, "restarts": supervision.restarts}
+    ended = PipelineResult(totals.snapshot(loop.time()), stop.reason, loop.time() - began, supervision.problems)
     return _to_result(ended, **more)
 
 
 def _to_result(pipeline_result: PipelineResult, **more: Any) -> CommandResult:
-    """Return the command's result for what the pipeline reported, and log it."""
+    """Return the command's result for that of the pipeline, and log it."""
     status = pipeline_result.snapshot
     data = {
         "received": status.received,
@@ -117,7 +123,8 @@ def _to_result(pipeline_result: PipelineResult, **more: Any) -> CommandResult:
         **more,
     }
     logger.info(
-        "stopped (%s): %s stored (%s/s), %s redelivered, %s parked, %s left to the broker",
+        "stopped (%s): %s rows stored (%s/s), %s redelivered, %s parked, "
+        "%s unacknowledged (the broker delivers them again)",
         pipeline_result.stopped_by,
         f"{status.landed:,}",
         f"{status.overall_rate:,.0f}",

@@ -1,4 +1,4 @@
-"""`tune-db`: what the database server could be set to for our workload; setting it, measuring it, and taking it back."""
+"""The `tune-db` command, which advises on the variables of the database server, and sets, measures and reverts them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sensorsync.storage.mysql.tuning import (
     UndoFile,
     VariableResult,
     VariableStatus,
+    host_memory,
 )
-from sensorsync.storage.mysql.tuning import host_memory as machine
 from sensorsync.storage.open import database_errors
 
 COMMAND = "tune-db"
 logger = logging.getLogger(__name__)
 
 StageCallback = Callable[[str], None]
-"""Told what is under way."""
+"""A function that is called with the step that begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class TuneOptions:
-    """What is to be done; by default only a report."""
+    """The actions to take; by default only a report."""
 
     profile: str = "durable"
     memory: int | None = None
-    """Bytes of memory of the server's machine; None: this machine's, if the server runs on it."""
+    """Memory of the server's host in bytes. None for that of this host, if the server runs on it."""
     apply: bool = False
     persist: bool = False
     accept_data_loss: bool = False
@@ -45,15 +45,16 @@ class TuneOptions:
     revert: bool = False
     measure: bool = False
     seconds: float = 5.0
-    """How long one measurement lasts."""
+    """Length of one measurement in seconds."""
 
 
 def run(settings: Settings, options: TuneOptions, on_stage: StageCallback = lambda _: None) -> CommandResult:
-    """Report, and set, measure or revert as `options` say.
+    """Report on the server, and set, measure or revert as the options require.
 
-    Exit code 5 when a variable could not be set or restored, or nothing could be measured; each is a problem of its own, and the
-    rest goes on. UsageError for options that do not go together, DatabaseError when the server is not to be reached, IncompleteError
-    when there is nothing to revert, AlreadyRunningError when another tune-db is at work on the server.
+    Exit code 5 when a variable could not be set or restored, or nothing could be measured. Each of these is a problem
+    of its own, and the rest continues. Raises UsageError for options that exclude each other, DatabaseError when the
+    server cannot be reached, IncompleteError when there is nothing to revert, AlreadyRunningError when another tune-db
+    is running on the server.
     """
     profile = _check_options(settings.database, options)
     with database_errors(), tuning.open_tuned_server(settings.database) as server:
@@ -61,7 +62,7 @@ def run(settings: Settings, options: TuneOptions, on_stage: StageCallback = lamb
 
 
 def _check_options(database: DatabaseSettings, options: TuneOptions) -> Profile:
-    """Raises UsageError or ConfigurationError."""
+    """Return the profile. Raises UsageError or ConfigurationError for options that do not fit."""
     if database.driver != "mysql":
         raise ConfigurationError("SQLite has no server to tune.", hint="set database.driver to mysql")
     if sum((options.apply, options.config_file, options.revert)) > 1 or (
@@ -97,8 +98,8 @@ class _Tuning:
         self._identity = tuning.server_identity(variables)
         self._undo_file = UndoFile(settings.state_dir, self._identity)
         self._product = Product.from_variables(variables)
-        here = machine.is_local_host(variables.get("hostname"))
-        memory = options.memory or (machine.total_memory() if here and not self._product.service else None)
+        here = host_memory.is_local_host(variables.get("hostname"))
+        memory = options.memory or (host_memory.total_memory() if here and not self._product.service else None)
         connections = settings.pipeline.processes * settings.database.pool_size
         self._tuning_input = TuningInput(variables, self._product, profile, memory, connections)
         self._problems: list[Problem] = []
@@ -142,7 +143,7 @@ class _Tuning:
         return self._result({**self._report_as_json(advice, outcomes), "measured": measured}, outcomes)
 
     def _measure(self, phase: str) -> dict[str, Any] | None:
-        """None when it cannot be done, which is a problem."""
+        """Return the measurement, or None when it cannot be done, which is added as a problem."""
         self._on_stage(f"measuring {phase}, {self._options.seconds:g} s")
         pipeline = self._settings.pipeline
         try:

@@ -1,4 +1,4 @@
-"""All that people and machines see: results on stdout, logs and errors on stderr."""
+"""All output for people and machines: results on stdout, logs and errors on stderr."""
 
 from __future__ import annotations
 

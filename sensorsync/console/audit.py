@@ -1,4 +1,4 @@
-"""What `audit` prints, and the part of it that `stress-publish --verify` shows too."""
+"""The text of `audit`, and the part of it that `stress-publish --verify` shows too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_RANGES = 12
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """The counts, the missing sequence numbers by client, and a verdict."""
+    """Print the counts, the missing sequence numbers by client, and a verdict."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -36,7 +36,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
 
 
 def missing_lines(data: Mapping[str, Any]) -> list[str]:
-    """A line per client that misses something: `client 3 misses 1,000: seq 500-1499`."""
+    """Return a line for each client with missing messages, such as `client 3 misses 1,000: seq 500-1499`."""
     lines = []
     by_client = [(client, list(found)) for client, found in groupby(data["missing_ranges"], lambda one: one["client"])]
     for client, found in by_client[:_MAX_CLIENTS]:

@@ -1,4 +1,4 @@
-"""What `check-cloud` shows: on a terminal the step that is under way, and in the end the list of all."""
+"""The output of `check-cloud`: on a terminal the current step, and at the end the list of all steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ _STATUS_STYLES = {
 
 
 class CheckCloudView(LiveView):
-    """`with View() as view: check_cloud.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
+    """The display of the current step on stderr, only on a terminal.
+
+    Use it as `with CheckCloudView() as view: check_cloud.run(settings, options, view.show)`.
+    """
 
     def __init__(self) -> None:
         console = live_screen()
@@ -30,13 +33,13 @@ class CheckCloudView(LiveView):
         super().__init__(self._status)
 
     def show(self, step: Step) -> None:
-        """A step begins."""
+        """Show the step that begins."""
         if self._status is not None:
             self._status.update(Text(f"{step.label} ..."))
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """The list, and the verdict under it."""
+    """Print the list of the steps, and the verdict under it."""
     protocol = ("ws" if data["transport"] == "websockets" else "mqtt") + ("s" if data["tls"] else "")
     console.print(Text(printable(f"Broker {protocol}://{data['broker']}, topic {data['topic']}"), style="bold"))
     for step in data["steps"]:

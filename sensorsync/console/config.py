@@ -1,4 +1,4 @@
-"""What `config show`, `config check` and `config schema` print."""
+"""The text of `config show`, `config check` and `config schema`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sensorsync.console.escape import printable
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
-    """Every setting with its value and origin; lists of sections below the table, where they have the whole width."""
+    """Print every setting with its value and origin. Lists of sections are below the table, with the whole width."""
     console.print(Text(f"Configuration file: {printable(data['file'] or 'none')}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Setting", no_wrap=True)
@@ -38,7 +38,7 @@ def show(data: Mapping[str, Any], console: Console) -> None:
 
 
 def check(data: Mapping[str, Any], console: Console) -> None:
-    """The verdict and its warnings."""
+    """Print the warnings and the verdict."""
     for warning in data["warnings"]:
         console.print(Text(f"Warning: {printable(warning)}"))
     if data["valid"]:
@@ -46,7 +46,7 @@ def check(data: Mapping[str, Any], console: Console) -> None:
 
 
 def schema(data: Mapping[str, Any], _console: Console) -> None:
-    """The schema alone, to be redirected into a file."""
+    """Print the schema alone, so that it can be redirected into a file."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
@@ -55,7 +55,7 @@ def _has_sections(value: Any) -> bool:
 
 
 def _format_value(value: Any) -> str:
-    """A value as one would write it."""
+    """Return a value as a person would write it."""
     if value is None:
         return "-"
     if isinstance(value, list):

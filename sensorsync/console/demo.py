@@ -1,4 +1,7 @@
-"""What `demo` shows: two bars while it runs, on a terminal; a line per step elsewhere; and its outcome."""
+"""The output of `demo`: its progress and its result.
+
+On a terminal, two bars show the progress. Elsewhere each step is a log line.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 from rich.text import Text
 
-from sensorsync.commands.demo import DemoProgress as Where
+from sensorsync.commands.demo import DemoProgress
 from sensorsync.console.escape import printable
 from sensorsync.console.live import LiveView, live_screen
 
@@ -20,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class DemoView(LiveView):
-    """`with View() as view: demo.run(options, view.show)`. It writes to stderr alone."""
+    """The display of the progress on stderr.
+
+    Use it as `with DemoView() as view: demo.run(options, view.show)`.
+    """
 
     def __init__(self) -> None:
         self._stage = ""
@@ -38,8 +44,8 @@ class DemoView(LiveView):
             self._stored_task = self._live.add_task("stored", total=None, note="")
         super().__init__(self._live)
 
-    def show(self, progress: Where) -> None:
-        """One change."""
+    def show(self, progress: DemoProgress) -> None:
+        """Show the progress after a change."""
         if self._live is None:
             if progress.stage != self._stage:
                 log.info(
@@ -55,8 +61,8 @@ class DemoView(LiveView):
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """The outcome: a table, and one sentence that says what it means."""
-    if "published" not in data:  # it ended too early; the errors say why
+    """Print the result: a table, and one sentence that explains it."""
+    if "published" not in data:  # it ended too early; the errors give the reason
         if data.get("folder"):
             console.print(Text(f"Kept in {printable(data['folder'])}"))
         return

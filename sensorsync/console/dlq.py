@@ -1,4 +1,4 @@
-"""What the `dlq` commands print. All that came from outside is made harmless for the terminal."""
+"""The text of the `dlq` commands. All text from outside is escaped for the terminal."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sensorsync.console.escape import printable
 from sensorsync.console.table import format_value
 
 _MAX_BAR_LENGTH: Final = 24
-"""Characters of the histogram's longest bar."""
+"""Length of the histogram's longest bar, in characters."""
 _WIDE_SCREEN: Final = 120
-"""Columns of the screen from which on all that is said of a letter has room."""
+"""Width of the screen, in columns, from which on all columns of a letter fit."""
 _WIDE_COLUMNS: Final = ("Id", "Last seen", "Seen", "Tries", "Reason", "Topic", "Bytes", "Why", "Payload")
 _NARROW_COLUMNS: Final = ("Id", "Last seen", "Reason", "Topic", "Why")
-"""The rest is in `dlq show`."""
+"""Columns on a narrow screen. The rest is in `dlq show`."""
 _LETTER_FIELDS: Final = (
     "state", "device", "topic", "qos", "first_seen", "last_seen", "seen", "attempts", "next_retry_at", "size", "sha256",
 )  # fmt: skip
 
 
 def inspect(data: Mapping[str, Any], console: Console) -> None:
-    """Counts by reason, then the latest letters."""
+    """Print the counts by reason, then the latest letters."""
     if not data["total"]:
         note = "" if data["exists"] else " (there is no such file yet)"
         console.print(Text(f"No dead letters in {printable(data['path'])}{note}."))
@@ -45,7 +45,7 @@ def inspect(data: Mapping[str, Any], console: Console) -> None:
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
-    """One letter whole."""
+    """Print one whole letter."""
     console.print(Text(f"Letter {data['id']}", style="bold"))
     headers = Table(box=None, show_header=False, pad_edge=False)
     headers.add_column(no_wrap=True)
@@ -69,7 +69,7 @@ def show(data: Mapping[str, Any], console: Console) -> None:
 
 
 def replay(data: Mapping[str, Any], console: Console) -> None:
-    """What became of the letters that were due."""
+    """Print the outcome of the letters that were due."""
     if not data["due"]:
         console.print(Text("No letter is due."))
         return
@@ -97,7 +97,8 @@ def _histogram(data: Mapping[str, Any]) -> Table:
 
 def _letter_table(data: Mapping[str, Any], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    # Numbers and times are never cut, least of all the id, which `dlq show` takes; texts share the room that is left, one line each.
+    # Numbers and times are never cut, least of all the id, which `dlq show` takes. Texts share the remaining width, one
+    # line each.
     names = _WIDE_COLUMNS if width >= _WIDE_SCREEN else _NARROW_COLUMNS
     for name in names:
         number = name in {"Id", "Seen", "Tries", "Bytes"}
@@ -120,7 +121,7 @@ def _letter_table(data: Mapping[str, Any], width: int) -> Table:
 
 
 def _format_message(message: str) -> str:
-    """Of a message that gives several rows, each cause on a line of its own."""
+    """Return the message; when the payload gives several rows, each cause is on a line of its own."""
     shown = printable(message)
     if not shown.startswith("rejected "):
         return shown

@@ -1,4 +1,4 @@
-"""Errors as people see them: one sentence, its causes, and what can be done."""
+"""The errors as people see them: one sentence, its causes and a hint."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ log = logging.getLogger(__name__)
 
 
 def format_with_causes(error: BaseException) -> str:
-    """The error's sentence, and those of its causes that say something new."""
+    """Return the error's sentence and those of its causes that add something new."""
     sentences = [str(error).strip() or type(error).__name__]
     for cause in _causes(error):
         text = str(cause).strip() or type(cause).__name__
         if not any(text in sentence for sentence in sentences):
             sentences.append(text)
-    told = ". Cause: ".join(sentence.rstrip(".") for sentence in sentences)
-    return told if told.endswith("?") else f"{told}."
+    joined = ". Cause: ".join(sentence.rstrip(".") for sentence in sentences)
+    return joined if joined.endswith("?") else f"{joined}."
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What was raised `from`; an error that merely came while another was handled is no cause of it."""
+    """Yield the errors that this one was raised `from`.
+
+    An error that merely occurred while another was handled is not a cause of it.
+    """
     seen = {id(error)}
     cause = error.__cause__
     while cause is not None and id(cause) not in seen:

@@ -1,4 +1,4 @@
-"""Run one command to its end, whatever happens: its result or its error is shown, and becomes an exit code."""
+"""The execution of one command to its end: its result or its error is shown, and becomes an exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ResultOrCoroutine = CommandResult | Coroutine[Any, Any, CommandResult]
 
 
 def execute(command: str, work: Callable[[], ResultOrCoroutine], *, as_json: bool) -> int:
-    """Do the work, show its result and return the exit code. Raises nothing that a command can raise."""
+    """Run the command, show its result and return the exit code. Every error that a command raises is handled."""
     result = _run_work(command, work)
     try:
         _render(result, as_json=as_json)
@@ -37,7 +37,7 @@ def _render(result: CommandResult, *, as_json: bool) -> None:
     except BrokenPipeError:
         redirect_stdout_to_devnull()
     except KeyboardInterrupt:
-        log.debug("Interrupted while the result was shown.")
+        log.debug("interrupted while the result was printed")
 
 
 def _run_work(command: str, work: Callable[[], ResultOrCoroutine]) -> CommandResult:
@@ -72,5 +72,5 @@ def _unexpected_problem(error: Exception) -> Problem:
 
 
 def redirect_stdout_to_devnull() -> None:
-    """Nobody reads stdout any more: point it at nothing, so that Python's last flush doesn't complain."""
+    """Point stdout at /dev/null after its reader is gone, so that Python's last flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

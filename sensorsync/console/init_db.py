@@ -1,4 +1,4 @@
-"""What `init-db` prints."""
+"""The text of `init-db`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sensorsync.console.escape import printable
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """What was done or is to be done; the SQL alone, when that was asked for."""
+    """Print the changes that were made or are to be made, or the requested SQL alone."""
     if "sql" in data:
         sys.stdout.write(data["sql"])
         return
@@ -33,7 +33,7 @@ _GRANTS_HEAD = """\
 
 
 def _grant_script(data: Mapping[str, Any]) -> str:
-    """A script for the mysql client."""
+    """Return a script for the mysql client."""
     parts = [_GRANTS_HEAD.format(server="MariaDB" if data["flavor"] == "mariadb" else "MySQL")]
     for account in data["accounts"]:
         parts.append(f"\n-- {account['role']}: {', '.join(account['commands'])}\n")

@@ -1,4 +1,4 @@
-"""What `keys generate`, `keys list` and `keys show-public` print."""
+"""The text of `keys generate`, `keys list` and `keys show-public`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorsync.console.escape import printable
 
 
 def generate(data: Mapping[str, Any], console: Console) -> None:
-    """The files, and what to write into which configuration."""
+    """Print the files, and the entries for the configurations."""
     lines = [f"Key {data['id']} for {data['algorithm']}, fingerprint {data['fingerprint']}"]
     makes, opens = ("signs", "verifies") if "sign" in data["use"] else ("encrypts", "decrypts")
     if data["public_key_file"] is None:
@@ -39,7 +39,7 @@ def generate(data: Mapping[str, Any], console: Console) -> None:
 
 
 def show(data: Mapping[str, Any], console: Console) -> None:
-    """One line for each key."""
+    """Print one line for each key."""
     console.print(Text(f"Signatures: {data['signatures']}. Encryption: {data['encryption']}."))
     if not data["keys"]:
         console.print(Text("No keys are configured: see `sensorsync keys generate` and security.keys."))
@@ -63,7 +63,7 @@ def show(data: Mapping[str, Any], console: Console) -> None:
 
 
 def show_public(data: Mapping[str, Any], _console: Console) -> None:
-    """The key alone, to be redirected into a file."""
+    """Print the key alone, so that it can be redirected into a file."""
     sys.stdout.write(data["public_key"])
 
 

@@ -1,4 +1,4 @@
-"""What redraws itself at the bottom of a terminal, while the log lines scroll above it."""
+"""Live displays at the bottom of a terminal, while the log lines scroll above them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from rich.text import Text
 from sensorsync.console.logs import is_json, suppress_event
 
 REFRESHES_PER_SECOND = 4
-"""Per second."""
 STOP_HINT = "Ctrl-C stops it softly"
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.:-=+*#"
@@ -33,7 +32,7 @@ _RESERVED_LOG_LINES = 4
 
 
 class Screen(Console):
-    """The terminal on stderr. Its cursor stays visible: a process that is killed could not bring it back."""
+    """The terminal on stderr. Its cursor stays visible, because a process that is killed could not restore it."""
 
     def __init__(self) -> None:
         super().__init__(file=sys.stderr, highlight=False)
@@ -43,7 +42,10 @@ class Screen(Console):
 
 
 def live_screen() -> Screen | None:
-    """What can be drawn on; None where plain lines belong: a pipe, a dumb terminal, a log for machines, a job in the background."""
+    """Return the screen for a live display, or None where plain lines belong.
+
+    These places are a pipe, a dumb terminal, a log for machines, and a job in the background.
+    """
     if is_json() or not sys.stderr.isatty() or not _in_foreground():
         return None
     found = Screen()
@@ -53,7 +55,7 @@ def live_screen() -> Screen | None:
 def _in_foreground() -> bool:
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-    except (OSError, ValueError):  # not the terminal that controls us: nobody else draws there
+    except (OSError, ValueError):  # it is not our controlling terminal, so no other job draws there
         return True
 
 
@@ -63,7 +65,7 @@ class _Startable(Protocol):
 
 
 class LiveView:
-    """A view as a context manager: what it shows live, if anything, is started and stopped."""
+    """A view as a context manager that starts and stops its live display, if it has one."""
 
     def __init__(self, live: _Startable | None) -> None:
         self._display = live
@@ -81,13 +83,14 @@ class LiveView:
 
 
 class LivePanel(Live):
-    """`draw()` at the bottom of the screen, every line as wide as the screen, some times a second; nothing is left of it at the end.
+    """A panel of `draw()` at the bottom of the screen, as wide as the screen, which is erased at the end.
 
-    Meanwhile log lines of the event that it `suppressed_event` are left out.
-    The cursor is on an empty line below: at the end of a full one,
-    what a person types, such as ^C, would begin another.
+    It is drawn several times a second. Meanwhile, log lines of the event `suppressed_event` are left out. The cursor is
+    on an empty line below the panel. If it were at the end of a full line, typed characters such as ^C would begin
+    another.
 
-    When the window becomes narrower, terminals wrap anew what is there: what was one line is then several, and all of them have to go.
+    When the window becomes narrower, terminals wrap the lines that are already there. One line is then several lines,
+    and all of them have to be erased.
     """
 
     def __init__(self, console: Screen, draw: Callable[[], RenderableType], *, suppressed_event: str) -> None:
@@ -121,17 +124,17 @@ class LivePanel(Live):
 
 
 class Sparkline:
-    """A value over the last minutes, one sample a second: a sparkline as wide as there is room, the newest on the right."""
+    """A sparkline of one sample per second, as wide as there is room, with the newest on the right."""
 
     def __init__(self, samples: int = 600) -> None:
         self._samples: deque[float] = deque(maxlen=samples)
 
     def add(self, value: float) -> None:
-        """The value of the last second."""
+        """Add the value of the last second."""
         self._samples.append(value)
 
     def draw(self, width: int, bars: str = _BARS) -> str:
-        """The last `width` samples in bars, from zero to the highest of them."""
+        """Return the last `width` samples as bars, from zero to the highest of them."""
         shown = list(self._samples)[-width:]
         top = max(shown, default=0.0) or 1.0
         return "".join(bars[min(len(bars) - 1, int(value / top * len(bars)))] for value in shown)
@@ -145,15 +148,15 @@ class Sparkline:
 
 
 class RateEstimator:
-    """How fast counters grow."""
+    """The growth of a counter per second."""
 
     def __init__(self) -> None:
         self.rate = 0.0
-        """Per second, lately."""
+        """Growth per second between the two latest samples."""
         self._last_sample: tuple[float, float] | None = None
 
     def add(self, now: float, count: float) -> None:
-        """The counter's value; one that was started anew begins at 0."""
+        """Add the counter's value. A counter that was started again begins at 0."""
         if self._last_sample is not None and now > self._last_sample[0]:
             at, before = self._last_sample
             self.rate = (count - before if count >= before else count) / (now - at)
@@ -161,11 +164,11 @@ class RateEstimator:
 
 
 Row = tuple[str, str, RenderableType]
-"""Name, value, and what stands beside it."""
+"""Name, value, and the content beside it."""
 
 
 def framed_rows(title: str, rows: Iterable[Row], subtitle: str) -> RenderableType:
-    """Rows in a frame, none of them folded. The texts must be `printable`."""
+    """Return the rows in a frame, with none of them folded. The texts must be `printable`."""
     grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(no_wrap=True, justify="right", min_width=11)
@@ -176,7 +179,10 @@ def framed_rows(title: str, rows: Iterable[Row], subtitle: str) -> RenderableTyp
 
 
 def fit_rows(rows: list[Row], console: Console, other_rows: int) -> list[Row]:
-    """As many of `rows` as fit on the screen below `others` and a few log lines; the last one says how many are left out."""
+    """Return the rows that fit on the screen below `other_rows` other rows and a few log lines.
+
+    When some are left out, a last row gives their number.
+    """
     room = max(1, console.height - other_rows - _FRAME_LINES - _RESERVED_LOG_LINES)
     if len(rows) <= room:
         return rows
@@ -184,11 +190,11 @@ def fit_rows(rows: list[Row], console: Console, other_rows: int) -> list[Row]:
 
 
 def format_event_counts(counts: Mapping[str, int]) -> Text:
-    """Name -> how often: those that happened at all."""
+    """Return the names and counts of the events that happened at all."""
     words = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     return Text(words or "none", style="yellow" if words else "")
 
 
 def format_elapsed(seconds: float) -> str:
-    """`1:02:03`."""
+    """Return the time in a form such as `1:02:03`."""
     return str(timedelta(seconds=int(seconds)))

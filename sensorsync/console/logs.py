@@ -20,10 +20,10 @@ _LEVEL_COLORS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what sys.stderr is at that moment: a live display puts itself there for a while."""
+    """A handler that writes to the current sys.stderr, because a live display replaces it for a while."""
 
     suppressed_event: str | None = None
-    """An event that somebody shows in another way at present."""
+    """An event that is shown in another way at present."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -38,7 +38,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-24 20:15:03 INFO  message`, in local time, with a traceback indented below."""
+    """Lines such as `2026-11-24 20:15:03 INFO  message`, in local time, with a traceback indented below."""
 
     def __init__(self, *, color: bool) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class TextFormatter(logging.Formatter):
         if self._color and (code := _LEVEL_COLORS.get(record.levelname)):
             level = f"\x1b[{code}m{level}\x1b[0m"
         line = f"{moment} {level} {printable(record.getMessage())}"
-        # A process that we supervise hands over its traceback as text.
+        # A supervised process sends its traceback as text.
         below = str(getattr(record, "traceback", ""))
         if record.exc_info and record.exc_info[0]:
             below = self.formatException(record.exc_info)
@@ -76,10 +76,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send our logs at `level` and above to stderr, as `text` or `json`; other libraries' from WARNING on.
+    """Send our logs at `level` and above to stderr, as `text` or `json`, and those of other libraries from WARNING on.
 
-    Called again, it replaces what it did before and leaves others' handlers alone. An unknown level counts as INFO: the settings
-    report it.
+    A second call replaces the first and does not change the handlers of others. An unknown level counts as INFO,
+    because the settings report it.
     """
     root = logging.getLogger()
     for old in _our_handlers():
@@ -94,12 +94,12 @@ def configure(level: str, log_format: str) -> None:
 
 
 def is_json() -> bool:
-    """Whether stderr carries JSON lines, so that nothing else may be written there."""
+    """Return True when stderr carries JSON lines, so that nothing else may be written there."""
     return any(isinstance(handler.formatter, JsonFormatter) for handler in _our_handlers())
 
 
 def suppress_event(event: str | None) -> None:
-    """Log no records of this event until further notice; None: log everything again."""
+    """Suppress the log records of this event until the next call; None logs everything again."""
     for handler in _our_handlers():
         handler.suppressed_event = event
 
@@ -109,5 +109,5 @@ def _our_handlers() -> list[StderrHandler]:
 
 
 def use_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Color on a terminal only, and never against NO_COLOR (https://no-color.org) or a dumb terminal."""
+    """Return True on a terminal, unless NO_COLOR is set (https://no-color.org) or the terminal is dumb."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

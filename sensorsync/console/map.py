@@ -1,4 +1,4 @@
-"""What `map` prints: for each message which mapping took it, its rows, and why parts of it are rejected."""
+"""The text of `map`: for each message its mapping, its rows, and the reasons for rejected parts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from sensorsync.console.live import LiveView, live_screen
 
 READINGS: Final = "sensor_readings"
 _READING_COLUMNS: Final = ("device_id", "metric", "ts", "value", "unit", "event_id")
-"""Of a reading; topic, time of arrival and payload are in the message above it."""
+"""Columns of a reading. Topic, time of arrival and payload are in the message above it."""
 _MAX_NAMED: Final = 5
-"""Topics, and mappings of other topics, that are named."""
+"""Topics, and mappings for other topics, that are listed, at most."""
 _UNWRAPPED_COLUMNS: Final = frozenset({"#", "ts", "unit", "event_id"})
-"""Columns of readings that are not shortened by the table."""
+"""Columns of readings that the table does not shorten."""
 _SHORT_ID_LENGTH: Final = 8
-"""Characters of an event_id where there is no room for all of it."""
+"""Characters of an event_id that are shown where there is no room for all of it."""
 _COLUMN_GAP: Final = 2
 _INDENT: Final = 2
 
 
 class MapView(LiveView):
-    """`with View(20) as view: map.live(settings, wanted, view.show)`. It writes to stderr, and only on a terminal."""
+    """The display of the number of messages on stderr, only on a terminal.
+
+    Use it as `with MapView(20) as view: map_live(settings, options, view.show)`.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -39,13 +42,13 @@ class MapView(LiveView):
         super().__init__(self._status)
 
     def show(self, messages: int) -> None:
-        """So many messages have come."""
+        """Show the number of messages that have come."""
         if self._status is not None:
             self._status.update(Text(f"{messages:,} of {self._limit:,} messages; Ctrl-C shows those"))
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """Message by message, and the sums."""
+    """Print message by message, and the sums."""
     for message in data["messages"]:
         _print_message(message, data, console)
         console.print()
@@ -90,13 +93,16 @@ def _format_row_reference(earlier_row: Mapping[str, int], messages: Sequence[Map
 
 
 def _format_skipped_mappings(message: Mapping[str, Any]) -> list[str]:
-    """Why mappings are not for it: always of those that are for its topic, of the others only where none took it."""
+    """Return the reasons why mappings were skipped for a message.
+
+    Mappings for its topic are always listed, the others only when no mapping was used.
+    """
     words = [
         (one["reason"] == "topic", f"not for mapping {one['mapping']}: {one['message']}")
         for one in message["passed_over"]
     ]
-    near = [said for other_topic, said in words if not other_topic]
-    far = [said for other_topic, said in words if other_topic]
+    near = [text for other_topic, text in words if not other_topic]
+    far = [text for other_topic, text in words if other_topic]
     if message["mapping"] is not None:
         return near
     more = [f"nor for {len(far) - _MAX_NAMED} more, which have other topics"] if len(far) > _MAX_NAMED else []
@@ -122,7 +128,11 @@ def _format_outcome(message: Mapping[str, Any], mappings: Sequence[str]) -> str:
 
 
 def _row_table(name: str, rows: Sequence[Mapping[str, Any]], width: int, *, with_index: bool) -> Table:
-    """Readings without what stands above them; rows of other tables whole, one column below the other where `width` is short."""
+    """Return a table of the rows.
+
+    Columns of readings that are printed above the table are omitted. Rows of other tables are complete, with one column
+    below the other where `width` is too small.
+    """
     columns = _READING_COLUMNS if name == READINGS else tuple(rows[0]["columns"])
     cells = [[_format_cell(row["columns"], column) for column in columns] for row in rows]
     if with_index:
@@ -130,7 +140,7 @@ def _row_table(name: str, rows: Sequence[Mapping[str, Any]], width: int, *, with
         cells = [[str(row["index"]), *line] for row, line in zip(rows, cells, strict=True)]
     if name == READINGS:
         short = [[*line[:-1], f"{line[-1][:_SHORT_ID_LENGTH]}…"] for line in cells]
-        if not _fits_width(columns, short, width):  # then everything else is shown whole, in lines that are folded
+        if not _fits_width(columns, short, width):  # then everything else is shown in full, in folded lines
             return _horizontal_table(columns[:-1], [line[:-1] for line in cells])
         return _horizontal_table(columns, cells if _fits_width(columns, cells, width) else short)
     table = _horizontal_table(columns, cells) if _fits_width(columns, cells, width) else _vertical_table(columns, cells)
@@ -185,7 +195,7 @@ def _format_cell(columns: Mapping[str, Any], name: str) -> str:
 
 
 def _format_value(value: Any) -> str:
-    """As it is stored, not rounded: that is what one wants to see here."""
+    """Return the value as it is stored, not rounded, because the user checks here what is stored."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""One renderer for all results: the JSON envelope, or a text for people, from the same object."""
+"""The renderer of all results: the JSON envelope, or a text for people, from the same object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sensorsync.console import logs
 from sensorsync.console.errors import print_problems
 
 Renderer = Callable[[Mapping[str, Any], Any], None]
-"""`render(data, console)`: print a command's data to a rich console."""
+"""A function `render(data, console)` that prints a command's data to a rich console."""
 
 RENDERERS: dict[str, str] = {
     "check-cloud": "sensorsync.console.check_cloud:render",
@@ -33,18 +33,18 @@ RENDERERS: dict[str, str] = {
     "stress-publish": "sensorsync.console.stress_publish:render",
     "tune-db": "sensorsync.console.tune_db:render",
 }
-"""Command -> `module:function` of its renderer. A command that is not here gets a table of its data."""
+"""Renderer of each command, as `module:function`. A command that is not here gets a table of its data."""
 
 RENDERS_PROBLEMS = frozenset({"check-cloud"})
-"""Commands whose text for people has the problems where they belong; they are not said again on stderr."""
+"""Commands whose text for people shows the problems in their place. They are not printed on stderr again."""
 
 _PIPE_WIDTH = 500
-"""Wide enough that no table folds: what reads a pipe is grep, not a screen."""
+"""Width where stdout is not a terminal. No table folds then, because a pipe is read by grep and not on a screen."""
 _DEFAULT_RENDERER = "sensorsync.console.table:render"
 
 
 def render_result(result: CommandResult, *, as_json: bool) -> None:
-    """Print a result: with `as_json` the envelope alone on stdout; else its data on stdout and its problems on stderr."""
+    """Print the envelope alone on stdout with `as_json`; else print the data on stdout and the problems on stderr."""
     if as_json:
         sys.stdout.write(json.dumps(result.envelope(), allow_nan=False) + "\n")
         sys.stdout.flush()

@@ -1,4 +1,7 @@
-"""What `stress-publish` shows: on a terminal a panel while it runs; a log line every few seconds elsewhere; and its outcome."""
+"""The output of `stress-publish`: its progress and its result.
+
+On a terminal, a panel shows the progress. Elsewhere there is a log line every few seconds.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,14 @@ log = logging.getLogger(__name__)
 
 LOG_INTERVAL_SECONDS = 2.0
 JSON_LOG_INTERVAL_SECONDS = 0.25
-"""A reader of JSON lines, such as `demo`, draws a bar of its own."""
+"""The same interval for JSON lines. A reader of them, such as `demo`, draws a bar of its own."""
 
 
 class StressPublishView(LiveView):
-    """`with View() as view: stress_publish.run(settings, options, view.show)`. It writes to stderr alone."""
+    """The display of the progress on stderr.
+
+    Use it as `with StressPublishView() as view: stress_publish.run(settings, options, view.show)`.
+    """
 
     def __init__(self, *, plain: bool = False) -> None:
         self._console = None if plain else live_screen()
@@ -58,7 +64,7 @@ class StressPublishView(LiveView):
         )
 
     def show(self, progress: PublishProgress) -> None:
-        """One change."""
+        """Show the progress after a change."""
         self._progress = progress
         if self._console is None:
             self._log(progress)
@@ -66,7 +72,7 @@ class StressPublishView(LiveView):
     # -- the panel -----------------------------------------------------------------------------------------------------
 
     def _draw(self) -> RenderableType:
-        """On the thread of the display, which alone has the courses."""
+        """Draw the panel. It runs on the display's thread, the only one that uses the sparklines."""
         now, progress = time.monotonic(), self._progress
         title, foot, rows = f"sensorsync stress-publish, {format_elapsed(now - self._started_at)}", STOP_HINT, []
         if progress is not None:
@@ -157,7 +163,7 @@ def _format_events(counts: PublishCounts) -> Text:
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """The outcome of a run."""
+    """Print the result of a run."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -1,4 +1,4 @@
-"""What `subscribe` shows while it runs: on a terminal a panel under the log lines; elsewhere log lines alone."""
+"""The display of a running `subscribe`: on a terminal a panel under the log lines, elsewhere log lines alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from sensorsync.service.live_status import LiveStatus, ShowLiveStatus
 
 
 class SubscribeView(LiveView):
-    """`with View() as view: subscribe.run(settings, show=view.show)`. It writes to stderr alone."""
+    """The display of the live status on stderr.
+
+    Use it as `with SubscribeView() as view: subscribe.run(settings, on_update=view.show)`.
+    """
 
     def __init__(self, *, plain: bool = False) -> None:
         self._console = None if plain else live_screen()
@@ -41,23 +44,23 @@ class SubscribeView(LiveView):
 
     @property
     def show(self) -> ShowLiveStatus | None:
-        """Takes a picture to be shown; None when nothing is shown."""
+        """The function that shows a live status; None when there is no panel."""
         return None if self._console is None else self._set_live_status
 
     def _set_live_status(self, live_status: LiveStatus) -> None:
         self._live_status = live_status
 
     def _draw(self) -> RenderableType:
-        """On the thread of the display, which alone has the courses."""
-        now, picture = time.monotonic(), self._live_status
+        """Draw the panel. It runs on the display's thread, the only one that uses the sparklines."""
+        now, live_status = time.monotonic(), self._live_status
         rows: list[Row] = [("starting", "", "")]
-        if picture is not None:
-            self._sample(picture, now)
-            rows = self._rows(picture)
+        if live_status is not None:
+            self._sample(live_status, now)
+            rows = self._rows(live_status)
         return framed_rows(f"sensorsync subscribe, {format_elapsed(now - self._started_at)}", rows, STOP_HINT)
 
     def _sample(self, live_status: LiveStatus, now: float) -> None:
-        """Once a second."""
+        """Add a sample to each sparkline, once a second."""
         if now - self._sampled_at < 1:
             return
         self._sampled_at = now
@@ -103,7 +106,7 @@ def _window_row(live_status: LiveStatus) -> Row:
     status = live_status.snapshot
     if not status.links:
         return "window", "", Text("no connection to the broker", style="red")
-    used = status.in_flight / max(1, live_status.max_in_flight)  # above 1 where a broker does not keep to it
+    used = status.in_flight / max(1, live_status.max_in_flight)  # above 1 where a broker exceeds the window
     words = f"{status.in_flight:,} of {live_status.max_in_flight:,} messages unacknowledged, {_format_links(status)}"
     return "window", f"{used:.0%}", Text(words)
 

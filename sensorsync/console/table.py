@@ -1,4 +1,4 @@
-"""The fallback renderer: a result's data as a table of keys and values."""
+"""The default renderer: a result's data as a table of keys and values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sensorsync.console.escape import printable
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """One row per value; nested objects with dotted names."""
+    """Print one row for each value. Values in nested objects have dotted names."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -24,7 +24,7 @@ def render(data: Mapping[str, Any], console: Console) -> None:
 
 
 def format_value(value: Any) -> str:
-    """A JSON value for people: numbers with separators, a dash for nothing."""
+    """Return a JSON value for people: numbers have separators, and a dash stands for null."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What `tune-db` shows: the report, or what was set and restored."""
+"""The output of `tune-db`: the report, or the variables that were set and restored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _MAX_TEXT_WIDTH: Final = 110
 
 
 class TuneDbView:
-    """`with View() as view: tune_db.run(settings, options, view.show)`. It writes to stderr, and only on a terminal."""
+    """The display of the current step on stderr, only on a terminal.
+
+    Use it as `with TuneDbView() as view: tune_db.run(settings, options, view.show)`.
+    """
 
     def __init__(self) -> None:
         live = sys.stderr.isatty() and not is_json()
@@ -47,14 +50,14 @@ class TuneDbView:
             self._status.stop()
 
     def show(self, stage: str) -> None:
-        """Something begins."""
+        """Show the step that begins."""
         if self._status is not None:
             self._status.update(Text(f"{stage} ..."))
             self._status.start()
 
 
 def render(data: Mapping[str, Any], console: Console) -> None:
-    """The fragment of my.cnf alone, what was restored, or the report."""
+    """Print the my.cnf snippet alone, the restored variables, or the report."""
     if "config_file" in data:
         sys.stdout.write(data["config_file"])
         return
@@ -152,7 +155,7 @@ def _print_measurements(measured: Mapping[str, Any], console: Console) -> None:
 
 
 def format_variable(name: str, text: str) -> str:
-    """A value for people: sizes with their unit."""
+    """Return a value for people: sizes have a unit."""
     if text.isdecimal() and name.endswith(_SIZE_SUFFIXES) and not name.endswith(_COUNT_SUFFIXES):
         size = int(text)
         for unit, factor in _SIZE_UNITS:

@@ -1,4 +1,7 @@
-"""Private services of one run on this machine: a broker, a database, our own commands as children; all die with us."""
+"""Private services of one run on this machine: a broker, a database, and our own commands as children.
+
+All of them are killed when this process dies.
+"""
 
 from __future__ import annotations
 

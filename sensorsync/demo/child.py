@@ -1,4 +1,4 @@
-"""One child process: started, watched, ended."""
+"""A child process that is started, monitored and ended."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from sensorsync.demo import parent_death as tether
+from sensorsync.demo import parent_death
 
 MAX_LINE_BYTES = 1 << 20
-"""Longest line that is read from a child, in bytes."""
+"""Bytes of a line that is read from a child, at most."""
 
 
 def child_environment(
     environ: Mapping[str, str], excluded: frozenset[str], prefix: str = "SENSORSYNC_"
 ) -> dict[str, str]:
-    """`environ` without the names in `without` and all that begin with `prefix`: no setting of the user's reaches the child."""
+    """Return `environ` without the names in `excluded` and all that begin with `prefix`.
+
+    No setting of the user reaches the child.
+    """
     return {name: value for name, value in environ.items() if name not in excluded and not name.startswith(prefix)}
 
 
 class Child:
-    """A program in a session of its own (a Ctrl-C of the terminal reaches only us), tethered to our life.
+    """A program in a session of its own, so that a Ctrl-C of the terminal reaches only us. It is killed when we die.
 
-    Its standard error, or with `merged` both outputs, is read line by line: each line goes to `log`, the last ones are kept, and
-    `on_line` gets each one. Without `merged`, `output` is all that it wrote to standard output, once it has ended.
+    Its standard error, or with `merge_output` both outputs, is read line by line. Each line is written to `log_file`
+    and passed to `on_line`, and the last ones are in `last_log_lines`. Without `merge_output`, `output` is all that it
+    wrote to standard output, once it has ended.
     """
 
     def __init__(
@@ -56,22 +60,25 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None before it was started."""
+        """The process id, None before the start."""
         return self._process.pid if self._process else None
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """The exit code, None while the process runs. A negative code is the signal that ended it."""
         return self._process.returncode if self._process else None
 
     @property
     def last_log_lines(self) -> list[str]:
-        """The last lines that it logged."""
+        """The last lines of its log."""
         return list(self._last_log_lines)
 
     async def start(self) -> None:
-        """Start it. Must be called on the main thread, to whose life the tether ties it."""
-        launcher = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid())]
+        """Start the program. This must be called on the main thread.
+
+        The kernel kills the child when the thread that started it ends.
+        """
+        launcher = [sys.executable, "-I", "-S", str(parent_death.__file__), str(os.getpid())]
         self._process = await asyncio.create_subprocess_exec(
             *launcher,
             *self.argv,
@@ -86,19 +93,19 @@ class Child:
         self._reader_task = asyncio.create_task(self._read_output(self._process))
 
     async def wait(self) -> int:
-        """Return its exit code once it has ended and all that it wrote is read."""
+        """Return the exit code once the process has ended and all its output is read."""
         assert self._process is not None and self._reader_task is not None  # noqa: PT018, S101 - it was started
         await asyncio.shield(self._reader_task)
         return await self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if the process still runs."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def stop(self, timeout: float) -> int | None:
-        """SIGTERM, and SIGKILL after `timeout` seconds; return its exit code, None if it never ran."""
+        """Send SIGTERM, and SIGKILL after `timeout` seconds; return the exit code, None if it never ran."""
         if self._process is None:
             return None
         self.send_signal(signal.SIGTERM)
@@ -109,7 +116,7 @@ class Child:
             return await self.kill()
 
     async def kill(self) -> int | None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL and wait for the end."""
         self.send_signal(signal.SIGKILL)
         return await self.wait() if self._process else None
 
@@ -126,7 +133,7 @@ class Child:
             while True:
                 try:
                     line = await stream.readline()
-                except ValueError:  # longer than the limit: a part of it is gone, the next lines are whole again
+                except ValueError:  # longer than the limit: a part of it is lost, the next lines are complete again
                     continue
                 if not line:
                     return

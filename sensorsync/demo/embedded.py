@@ -1,7 +1,7 @@
-"""The embedded broker: iotcore, which is rumqttd in a wheel, in a child process.
+"""The embedded broker in a child process: iotcore, which is rumqttd in a wheel.
 
-What it can and what it can't: docs/explanation/embedded-broker.md.
-Run as a module it is that child: `python -m sensorsync.demo.embedded CONFIG`.
+Its abilities and limits are in docs/explanation/embedded-broker.md. The child is this module, run as `python -m
+sensorsync.demo.embedded CONFIG`.
 """
 # ruff: noqa: PLC0415 - the broker is an extra: it is imported where it is needed
 
@@ -18,11 +18,14 @@ from sensorsync.demo.service import Service, accepts_mqtt_connect, free_port
 from sensorsync.errors import BrokerError, ConfigurationError
 
 MAX_PAYLOAD_BYTES = 16 << 20
-"""Largest payload in bytes; the broker's own default is 20 KiB."""
+"""Largest payload in bytes. The broker's own default is 20 KiB."""
 SEGMENT_BYTES = 16 << 20
 MAX_SEGMENTS = 1 << 16
-"""The broker keeps messages in a log in memory and drops its oldest segment when there are more than these: 1 TiB is no bound, so that
-nothing is ever dropped and the memory of the machine is the limit."""
+"""Segments of the broker's log, at most.
+
+The broker keeps messages in a log in memory and drops its oldest segment when there are more than these. They are 1 TiB
+together, which is never reached. So nothing is ever dropped, and the memory of the machine is the limit.
+"""
 
 _CONFIG_TEMPLATE = """\
 id = 0
@@ -48,7 +51,7 @@ dynamic_filters = true
 
 
 class EmbeddedBroker(Service):
-    """An MQTT 5 broker on 127.0.0.1 that needs nothing installed but the extra `demo`. Raises ConfigurationError without it."""
+    """An MQTT 5 broker on 127.0.0.1 that needs only the extra `demo`. Raises ConfigurationError without it."""
 
     name = "broker"
     error_class = BrokerError
@@ -65,7 +68,7 @@ class EmbeddedBroker(Service):
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """The name of the product, for people."""
         return f"embedded (iotcore {version('iotcore')})"
 
     async def prepare(self) -> Sequence[str]:
@@ -84,9 +87,9 @@ class EmbeddedBroker(Service):
 
 
 def main(config: str) -> None:
-    """Be the broker, until killed."""
+    """Run the broker until it is killed."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # rumqttd puts each packet into an error-level span: a line for every one of them, which would be most of its work.
+    # rumqttd puts each packet into an error-level span. A line for every one of them would be most of its work.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     from iotcore import Broker
 

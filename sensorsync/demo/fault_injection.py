@@ -1,6 +1,7 @@
-"""The drill of `demo`: faults under load, one after the other, each with a record of when it was and how far things were.
+"""The fault injection of `demo --drill`: faults under load, one after the other.
 
-`kill -9` of a subscriber always; the database and the broker are restarted where they keep their data.
+A subscriber is always killed with `kill -9`. The database and the broker are restarted where they keep their data. Each
+fault is recorded with its time and the number of rows stored by then.
 """
 
 from __future__ import annotations
@@ -25,37 +26,41 @@ logger = logging.getLogger(__name__)
 
 SUBSCRIBER_KILLS = 5
 STALL_SECONDS = 30.0
-"""Without a new row for so long, what is not stored by then does not come any more."""
+"""Seconds without a new row after which no more rows are expected."""
 FIRST_ROW_SECONDS = 120.0
-"""The same before the first row: the publishers have to start."""
+"""The same time before the first row, because the publishers have to start."""
 _POLL = 0.02
 _FIRST_FAULT_FRACTION, _LAST_FAULT_FRACTION = 0.08, 0.8
-"""Of all messages: how many are stored when the first fault strikes, and when the last one does. Later, when a restart took long."""
+"""Fractions of all messages that are stored when the first and the last fault are injected.
+
+A fault comes later when a restart took long.
+"""
 MIN_ROWS_BETWEEN_FAULTS = 500
 """Messages that are stored between two faults, at least."""
 MIN_ROWS_AFTER_FAULT = 1000
-"""Messages that are still to be stored when a fault strikes, and a tenth of all, at least; on the embedded broker alone.
+"""Messages that are not stored yet when a fault is injected, at least; on the embedded broker only.
 
-Both are several windows of two subscribers on the embedded broker. It loses messages when the second one is killed before it has
-acknowledged what it held when the first one was, and it never delivers what a killed one held of the last messages of all.
+A tenth of all messages is another minimum. This and MIN_ROWS_BETWEEN_FAULTS are several windows of two subscribers on
+the embedded broker. That broker loses messages when the second subscriber is killed before it has acknowledged what it
+held when the first one was killed. It also never delivers what a killed subscriber held of the last messages of all.
 See docs/explanation/embedded-broker.md.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class InjectedFault:
-    """Something that was broken on purpose. Times in seconds."""
+    """A fault that was injected. Times are in seconds."""
 
     fault: str
     """`subscriber killed`, `database restarted` or `broker restarted`."""
     target: str
-    """Which one."""
+    """The instance or the service."""
     at: float
-    """Since the first row was stored."""
+    """Time since the first row was stored."""
     stored: int
-    """Rows that were committed when it struck."""
+    """Rows that were committed when the fault was injected."""
     seconds: float
-    """Until what was broken worked again."""
+    """Time until the target worked again."""
 
 
 class _PlannedFault(NamedTuple):
@@ -63,14 +68,15 @@ class _PlannedFault(NamedTuple):
     target: str
     inject: Callable[[], Awaitable[None]]
     ready: Callable[[], bool] = lambda: True
-    """Whether it may strike now."""
+    """A function that returns True when the fault may be injected now."""
 
 
 class FaultInjection:
-    """Provokes faults while a run of `total` messages is on its way. `services` are restarted; `tell` gets each fault in words.
+    """The injection of faults while a run of `total` messages is published and stored.
 
-    `published`: whether the publishers have done their work. A restarted broker that keeps no shared subscription would refuse what
-    they send until the subscriber is back. `embedded_broker`: the broker is the embedded one.
+    `services` are restarted, and `on_fault` is called with each fault in words. `all_published` returns True when the
+    publishers are done. A restarted broker that keeps no shared subscription would refuse their messages until the
+    subscriber is back. `embedded_broker` is True when the broker is the embedded one.
     """
 
     def __init__(
@@ -100,13 +106,13 @@ class FaultInjection:
 
     @property
     def skipped(self) -> list[str]:
-        """The kinds of faults that were planned and never came: the load was over before."""
+        """The kinds of faults that were planned and not injected, because the load ended before."""
         return sorted({plan.fault for plan in self._plan} - {fault.fault for fault in self.faults})
 
     async def run(self) -> None:
-        """Break one thing after the other, spread over the load; return once every message is stored, or none comes any more.
+        """Inject the faults one after the other, spread over the load. A fault too near to the last message is skipped.
 
-        A fault that would come too near to the last message is left out.
+        Return once every message is stored, or no more are expected.
         """
         loop = asyncio.get_running_loop()
         step = (_LAST_FAULT_FRACTION - _FIRST_FAULT_FRACTION) / max(1, len(self._plan) - 1)
@@ -116,13 +122,13 @@ class FaultInjection:
         began = moved = loop.time()
         stored = 0
         next_fault: int | None = 0
-        """Rows that have to be there; None from a fault until they are counted once more."""
+        """Rows that must be stored before the next fault. None from a fault until the rows are counted again."""
         with closing(open_store(self._settings)) as store:
             while stored < self._total and loop.time() - moved < (STALL_SECONDS if stored else FIRST_ROW_SECONDS):
                 before, counted = stored, await self._count_rows(store)
                 if counted is not None:
                     stored = counted
-                    if next_fault is None:  # what the others stored before says nothing of what they hold since
+                    if next_fault is None:  # earlier rows do not show how much the other instances hold now
                         next_fault = stored + MIN_ROWS_BETWEEN_FAULTS
                 if stored > before:
                     moved = loop.time()
@@ -143,7 +149,7 @@ class FaultInjection:
         fault = InjectedFault(plan.fault, plan.target, round(at - began, 3), stored, round(loop.time() - at, 3))
         self.faults.append(fault)
         logger.info(
-            "%s at %.1f s, with %s rows stored; mended after %.1f s",
+            "%s at %.1f s, with %s rows stored; working again after %.1f s",
             words,
             fault.at,
             f"{stored:,}",
@@ -152,7 +158,7 @@ class FaultInjection:
         )
 
     def _plan_faults(self) -> Iterator[_PlannedFault]:
-        """Kills, with the restarts of services between them."""
+        """Yield the kills, with the restarts of services between them."""
         turns = cycle(self._subscribers.instances)
         services = list(self._services.items())
         for number in range(SUBSCRIBER_KILLS):
@@ -166,12 +172,12 @@ class FaultInjection:
                 )
 
     async def _kill(self, instance: str) -> None:
-        """`kill -9`, and a new start."""
+        """Kill a subscriber with `kill -9`, and start it again."""
         await self._subscribers.kill(instance)
         await self._subscribers.start(instance)
 
     async def _count_rows(self, store: Store) -> int | None:
-        """Rows in the table; None while the database does not answer."""
+        """Return the number of rows in the table; None while the database does not answer."""
         with suppress(SinkUnavailable, SinkMisconfigured):
             return await asyncio.to_thread(store.count_run_rows, self._run_id)
         return None

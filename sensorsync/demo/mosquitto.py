@@ -13,8 +13,8 @@ from sensorsync.errors import BrokerError, ConfigurationError
 class MosquittoBroker(Service):
     """A mosquitto on 127.0.0.1 that queues without bound and keeps sessions over a restart.
 
-    By default mosquitto keeps 1000 messages a session and drops what comes then, acknowledged as it is. Raises ConfigurationError
-    when there is no mosquitto.
+    By default mosquitto queues 1000 messages per session and drops further ones, although it has acknowledged them.
+    Raises ConfigurationError when there is no mosquitto.
     """
 
     name = "mosquitto"
@@ -34,7 +34,7 @@ class MosquittoBroker(Service):
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """The name of the product, for people."""
         return "mosquitto"
 
     async def prepare(self) -> Sequence[str]:
@@ -48,7 +48,9 @@ class MosquittoBroker(Service):
             "log_dest stderr",
         ]
         if os.geteuid() == 0:
-            lines.append("user root")  # else it gives up root: it could not read this folder, and would lose its tether
+            lines.append(
+                "user root"
+            )  # else it drops root privileges, cannot read this folder, and loses its parent-death signal
         config = self.folder / "mosquitto.conf"
         config.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [self._program, "-c", str(config)]

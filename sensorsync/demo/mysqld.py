@@ -14,14 +14,14 @@ from sensorsync.demo.service import Service, find_program
 from sensorsync.errors import ConfigurationError, DatabaseError
 
 MAX_SOCKET_PATH = 100
-"""A longer path does not fit into sockaddr_un (108 bytes on Linux, 104 on macOS)."""
+"""Bytes of a socket path, at most. A longer one does not fit into sockaddr_un (108 bytes on Linux, 104 on macOS)."""
 INIT_TIMEOUT_SECONDS = 180.0
 
 
 class MysqlServer(Service):
-    """A server that listens on a Unix socket alone, in a folder that only we can enter: so `root` needs no password.
+    """A server that listens on a Unix socket alone, in a folder that only we can enter. So `root` needs no password.
 
-    As durable as by default. Raises ConfigurationError when there is no server on the PATH.
+    It has its default durability. Raises ConfigurationError when there is no server on the PATH.
     """
 
     name = "database"
@@ -47,7 +47,7 @@ class MysqlServer(Service):
 
     @property
     def label(self) -> str:
-        """What it is, for people."""
+        """The name of the product, for people."""
         return "MariaDB" if self._is_mariadb else "MySQL"
 
     @property
@@ -72,7 +72,7 @@ class MysqlServer(Service):
         return words if self._is_mariadb else [*words, "--mysqlx=OFF", "--secure-file-priv=NULL"]
 
     def is_ready(self) -> bool:
-        """Whether it sends its greeting (protocol version 10)."""
+        """Return True when the server sends its greeting (protocol version 10)."""
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(1.0)
@@ -101,7 +101,8 @@ class MysqlServer(Service):
                 "mariadb-install-db, which belongs to the MariaDB server, is not on the PATH.",
                 hint="Install the whole server (Debian: apt-get install mariadb-server).",
             )
-        # Without --user, also as root: with it the script changes the owner of a file in the system's plugin folder.
+        # There is no --user, not even as root: with it the script changes the owner of a file in the system's plugin
+        # folder.
         words = [script, "--no-defaults", f"--datadir={self.data_dir}", "--skip-test-db"]
         return [*words, "--auth-root-authentication-method=normal"]
 

@@ -1,8 +1,9 @@
-"""`python tether.py PARENT PROGRAM ARGUMENT...`: become PROGRAM, and be killed by the kernel when the process PARENT dies.
+"""A launcher: it becomes another program, which the kernel kills when its parent process dies.
 
-prctl(2): PR_SET_PDEATHSIG outlives execve(2), so any program can be tethered, a broker or a database as well. It is tied to the thread
-that started us, which must be one that lives as long as its process. Run as a file on its own: nothing of the package is imported, so
-that it costs a few milliseconds. Where there is no prctl, the program runs without the tether.
+The usage is `python parent_death.py PARENT PROGRAM ARGUMENT...`. prctl(2): PR_SET_PDEATHSIG outlives execve(2), so it
+works for any program, including a broker or a database. The signal belongs to the thread that started us, which must
+live as long as its process. This file runs on its own and imports nothing of the package, so that it costs a few
+milliseconds. Where there is no prctl, the program runs without the signal.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, argv: list[str]) -> None:
-    """Never returns: it becomes `words`, or ends with 127 when there is no such program."""
+    """Become the program `argv`. It never returns, and exits with 127 when there is no such program."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the tether held
+        if os.getppid() != parent:  # it died before the signal was set
             os._exit(1)
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - a program with arguments, no shell

@@ -17,31 +17,34 @@ from sensorsync.errors import SensorsyncError
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 20.0
 _SYSTEM_PATH = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/opt/homebrew/sbin")
-"""Where distributions put servers, and what an ordinary user's PATH lacks."""
+"""Folders where distributions install servers, and which an ordinary user's PATH lacks."""
 
 
 class Service:
-    """A subclass prepares its folder, says how the service is started and when it answers."""
+    """A service in a folder.
+
+    A subclass prepares the folder, returns the command line, and checks that the service answers.
+    """
 
     name = "service"
     error_class: type[SensorsyncError] = SensorsyncError
     start_attempts = 1
-    """How often a start is tried: a port that was free may be taken before the service has it."""
+    """Number of attempts to start. A port that was free may be taken before the service has it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.child: Child | None = None
 
     async def prepare(self) -> Sequence[str]:
-        """Write what it needs into `folder`; return the words that start it in the foreground."""
+        """Write the files of the service into `folder`; return the command line that starts it in the foreground."""
         raise NotImplementedError
 
     def is_ready(self) -> bool:
-        """Whether it answers its protocol."""
+        """Return True when the service answers its protocol."""
         raise NotImplementedError
 
     async def start(self) -> None:
-        """Return once it answers. Raises an error with its last log lines when it does not."""
+        """Start the service, and return once it answers. Raises an error with its last log lines when it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, self.start_attempts + 1):
             words = await self.prepare()
@@ -54,12 +57,15 @@ class Service:
                 raise self.failure(child)
 
     async def stop(self) -> None:
-        """End it in an orderly way."""
+        """Stop the service in an orderly way."""
         if self.child is not None:
             await self.child.stop(STOP_TIMEOUT_SECONDS)
 
     async def restart(self) -> None:
-        """End it in an orderly way and start it again, with the same port and data. Raises an error when it does not come back."""
+        """Stop the service in an orderly way and start it again, with the same port and data.
+
+        Raises an error when it does not come back.
+        """
         assert self.child is not None  # noqa: S101 - it was started
         words = self.child.argv
         await self.child.stop(STOP_TIMEOUT_SECONDS)
@@ -69,12 +75,12 @@ class Service:
             raise self.failure(child)
 
     async def kill(self) -> None:
-        """End it at once."""
+        """Kill the service."""
         if self.child is not None:
             await self.child.kill()
 
     def failure(self, child: Child) -> SensorsyncError:
-        """What to tell when it does not start, or ends too early."""
+        """Return the error for a service that does not start, or ends too early."""
         code = child.returncode
         what = "did not answer" if code is None else f"ended with {code}"
         lines = " | ".join(line.strip() for line in child.last_log_lines[-4:]) or "it logged nothing"
@@ -96,16 +102,16 @@ class Service:
 
 
 def find_program(*names: str) -> str | None:
-    """The first of `names` that is on the PATH or where distributions put servers."""
+    """Return the first of `names` that is on the PATH or where distributions install servers."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_PATH))
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses at this moment.
+    """Return a TCP port of 127.0.0.1 that is free at this moment.
 
-    It lies below the range that kernels give to outgoing connections: one of those could take it, or even connect to itself, while the
-    service that owns it is restarted.
+    It lies below the range that kernels give to outgoing connections. One of those could take the port, or even connect
+    to itself, while the service that owns it is restarted.
     """
     while True:
         port = random.randrange(15000, 32000)  # noqa: S311 - no secret
@@ -114,7 +120,10 @@ def free_port() -> int:
 
 
 def accepts_mqtt_connect(port: int) -> bool:
-    """Whether a broker on 127.0.0.1 answers an MQTT 5 CONNECT (with a clean start, and gone again at once)."""
+    """Return True when a broker on 127.0.0.1 answers an MQTT 5 CONNECT.
+
+    The connection has a clean start, and is closed at once.
+    """
     body = b"\x00\x04MQTT\x05\x02\x00\x1e\x00\x00\x05ready"
     try:
         with socket.create_connection(("127.0.0.1", port), 1.0) as connection:

@@ -1,4 +1,4 @@
-"""What a subscriber that runs as a child has logged: how far it is."""
+"""The progress of a subscriber that runs as a child, read from its log."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import suppress
 from sensorsync.demo.sandbox import JsonObject
 
 STALL_SECONDS = 30.0
-"""Without any progress for so long, what is not stored by then does not come any more."""
+"""Seconds without any progress after which no more messages are expected to be stored."""
 
 
 class SubscriberLog:
-    """Hears the JSON log of `subscribe`; `changed` is called after each of its status lines. Counts of messages."""
+    """The counts in the JSON log of `subscribe`, in messages. `on_status` is called after each of its status lines."""
 
     def __init__(self, on_status: Callable[[SubscriberLog], None]) -> None:
         self.connected = asyncio.Event()
-        """Set once it is subscribed."""
+        """Set once the subscriber is subscribed."""
         self.received = self.rows_stored = self.redelivered_rows = self.parked = self.queue_depth = 0
         self.rate = 0.0
-        """Stored per second, lately."""
+        """Messages stored per second, as of the last status line."""
         self._progressed_at = 0.0
         self._record_received = asyncio.Event()
         self._on_status = on_status
@@ -31,7 +31,7 @@ class SubscriberLog:
         return self.rows_stored - self.redelivered_rows
 
     def handle_record(self, record: JsonObject) -> None:
-        """Take one line of its log."""
+        """Read one record of the log."""
         self._record_received.set()
         match record.get("event"):
             case "connected":
@@ -54,7 +54,7 @@ class SubscriberLog:
                 )
 
     async def wait_until_settled(self, count: int, stall_seconds: float = STALL_SECONDS) -> None:
-        """Return once `count` different messages are stored or parked, or nothing has moved for `stall_seconds` seconds."""
+        """Return once `count` different messages are stored or parked, or none moved for `stall_seconds` seconds."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         while self.new_rows + self.parked < count and loop.time() - max(since, self._progressed_at) < stall_seconds:

@@ -1,4 +1,4 @@
-"""The subscribers of a sandbox: one, or several members of one group, that may be killed and started again."""
+"""The subscribers of a sandbox: one, or several members of one group. They may be killed and started again."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ STOP_TIMEOUT_SECONDS = 40.0
 
 
 class Subscribers:
-    """One `subscribe` for each of `instances` (the names are parts of their client ids). Counts are over all their lives.
+    """One `subscribe` for each of `instances`, whose names are parts of the client ids.
 
-    `changed` is called after each of their status lines.
+    The counts include those of subscribers that were killed. `on_status` is called after each of their status lines.
     """
 
     def __init__(self, sandbox: Sandbox, instances: Sequence[str], on_status: Callable[[], None]) -> None:
@@ -30,26 +30,29 @@ class Subscribers:
 
     @property
     def redelivered_rows(self) -> int:
-        """Rows that were there before."""
-        return sum(life.redelivered_rows for life in self._all_logs)
+        """Rows that were in the table before."""
+        return sum(log.redelivered_rows for log in self._all_logs)
 
     @property
     def new_rows(self) -> int:
-        """Rows that were not there before. What a killed one stored after its last status line comes again as a duplicate."""
-        return sum(life.new_rows for life in self._all_logs)
+        """Rows that were not there before.
+
+        Rows that a killed subscriber stored after its last status line come again as redelivered rows.
+        """
+        return sum(log.new_rows for log in self._all_logs)
 
     @property
     def parked(self) -> int:
         """Messages in the dead-letter box."""
-        return sum(life.parked for life in self._all_logs)
+        return sum(log.parked for log in self._all_logs)
 
     @property
     def rate(self) -> float:
-        """Stored per second, lately."""
+        """Messages stored per second, as of the last status lines."""
         return sum(log.rate for log in self._current_logs.values())
 
     async def start(self, instance: str) -> None:
-        """Return once it is subscribed. Raises CommandFailed or IncompleteError."""
+        """Start a subscriber, and return once it is subscribed. Raises CommandFailed or IncompleteError."""
         log = SubscriberLog(lambda _: self._on_status())
         self._all_logs.append(log)
         self._current_logs[instance] = log
@@ -60,21 +63,25 @@ class Subscribers:
         await self._sandbox.run_while_monitored(_wait_until_connected(log))
 
     async def kill(self, instance: str) -> None:
-        """`kill -9`."""
+        """Kill a subscriber with `kill -9`."""
         await self._sandbox.kill_monitored(self._children.pop(instance))
 
     async def wait_until_settled(self, count: int) -> None:
-        """Return once the first one has stored or parked `count` different messages, or nothing moves any more."""
+        """Return once the first subscriber has stored or parked `count` different messages, or makes no more progress."""
         await self._current_logs[self.instances[0]].wait_until_settled(count)
 
     async def stop(self) -> None:
-        """Stop all of them in an orderly way. Raises CommandFailed when one complains."""
+        """Stop all subscribers in an orderly way. Raises CommandFailed when one reports a failure."""
         for instance in self.instances:
             await self._sandbox.stop_monitored(self._children.pop(instance), STOP_TIMEOUT_SECONDS)
 
 
 async def _wait_until_connected(log: SubscriberLog) -> None:
-    """The embedded broker acknowledges what nobody subscribed to, and drops it: nothing is published before this returns."""
+    """Wait until the subscriber is subscribed. Raises IncompleteError.
+
+    The embedded broker acknowledges messages without a subscriber, and drops them. So nothing is published before this
+    returns.
+    """
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             await log.connected.wait()

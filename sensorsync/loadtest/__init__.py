@@ -1,4 +1,4 @@
-"""The load of `stress-publish`: what its messages say, and the arithmetic that finds out which of them arrived."""
+"""The load of `stress-publish`: the contents of its messages, and the arithmetic that finds the ones that arrived."""
 
 from sensorsync.loadtest.audit_tally import AuditReport, AuditTally
 from sensorsync.loadtest.messages import MAX_PAYLOAD, GeneratedMessages, Run, is_run_id, new_run_id, topics_for_client

@@ -1,4 +1,4 @@
-"""An audit of a run: its rows in the database and its letters in the local dead-letter box, held against what was published."""
+"""The audit of a run, which compares its rows and its local dead letters with the published messages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sensorsync.wiring import envelope_without_signature_check
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0
-"""Seconds without a new row after which nothing more is expected."""
+"""Seconds without a new row after which no more rows are expected."""
 _POLL_SECONDS = 0.25
 _POLL_FACTOR = 4
 
 
 def audit(store: Store, settings: Settings, run_id: str, run: Run | None = None) -> AuditReport:
-    """Read the rows of a run back and count; `run` when its size is known. A million rows take some seconds and one megabyte.
+    """Read the rows of a run and return its audit; `run` is given when its size is known.
 
-    Raises SinkUnavailable and SinkMisconfigured.
+    A million rows take some seconds and one megabyte. Raises SinkUnavailable and SinkMisconfigured.
     """
     tally = AuditTally(run_id, run)
     for row in store.rows_of_run(run_id):
@@ -39,9 +39,9 @@ def audit(store: Store, settings: Settings, run_id: str, run: Run | None = None)
 async def wait_for_rows(
     store: Store, run_id: str, expected: int, on_count: Callable[[int], None], *, stall_seconds: float = STALL_SECONDS
 ) -> int:
-    """Wait until a run has `expected` rows, or got none for `stall_seconds` seconds; return how many it has.
+    """Wait until a run has `expected` rows, or got none for `stall_seconds` seconds; return the number of its rows.
 
-    `progress` gets the count whenever it is read. Raises SinkUnavailable and SinkMisconfigured.
+    `on_count` is called with the count whenever it is read. Raises SinkUnavailable and SinkMisconfigured.
     """
     best, since = -1, time.monotonic()
     while True:
@@ -59,7 +59,7 @@ async def wait_for_rows(
 
 
 def audit_problem(report: AuditReport) -> Problem:
-    """What is wrong with an incomplete run, as a problem of a command."""
+    """Return the problem of an incomplete run, for the result of a command."""
     if report.missing is None:
         words = f"no message of run {report.run} is stored"
     else:
@@ -84,4 +84,4 @@ def _add_dead_letters(tally: AuditTally, settings: Settings) -> None:
                 if not isinstance(payload, Rejected):
                     tally.add_dead_letter(payload)
     except DeadLetterBoxError as error:
-        logger.warning("the dead-letter box is left out: %s", error, extra={"event": "box_unreadable"})
+        logger.warning("the audit skips the dead-letter box: %s", error, extra={"event": "box_unreadable"})

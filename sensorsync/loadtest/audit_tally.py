@@ -1,4 +1,7 @@
-"""The arithmetic of an audit: which messages of a run are stored, which are missing. It reads no database; rows are fed to it."""
+"""The arithmetic of an audit, which finds the stored and the missing messages of a run.
+
+It reads no database; the rows are passed to it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import orjson
 from sensorsync.loadtest.messages import METRIC, GeneratedMessages, Run, client_seed, event_id_tail, value_of
 
 MAX_RANGES = 10_000
-"""Ranges of missing sequence numbers that a report carries; what is beyond is only counted."""
+"""Ranges of missing sequence numbers in a report, at most. Ranges beyond that are only counted."""
 _MAX_EXAMPLES = 10
 _STORED, _CORRUPT, _PARKED = 1, 2, 3
 _BROKER_QUEUE_OVERFLOW = (
@@ -27,7 +30,7 @@ _BROKER_QUEUE_OVERFLOW = (
 
 @dataclass(frozen=True, slots=True)
 class MissingRange:
-    """Sequence numbers `first` to `last` of one client, both included."""
+    """The missing sequence numbers `first` to `last` of one client, both included."""
 
     client: int
     first: int
@@ -36,32 +39,32 @@ class MissingRange:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit found. A message is stored, parked or missing, or all that is there of it is a corrupt row."""
+    """The result of an audit. A message is stored, parked or missing, or its only row is corrupt."""
 
     run: str
     messages: int | None
-    """How many the run has; None when no row tells it."""
+    """Number of messages of the run; None when no row contains it."""
     clients: int | None
     messages_stored: int
     missing: int | None
     missing_ranges: tuple[MissingRange, ...]
-    """At most MAX_RANGES, by client and sequence number."""
+    """Missing ranges by client and sequence number, at most MAX_RANGES."""
     corrupt: int
-    """Rows that differ from f(run, client, seq), or are of no message of the run at all."""
+    """Rows that differ from f(run, client, seq), or that belong to no message of the run."""
     corrupt_examples: tuple[str, ...]
     duplicate_rows: int
-    """Rows beyond the first of their message: two keys for one message."""
+    """Rows beyond the first of their message, which has two keys then."""
     parked: int
     """Messages that are in the local dead-letter box and not stored."""
     likely_cause: str | None
 
     @property
     def complete(self) -> bool:
-        """Nothing missing, nothing corrupt, and something there."""
+        """True when nothing is missing, nothing is corrupt, and the run has rows."""
         return self.missing == 0 and self.corrupt == 0
 
     def as_data(self) -> dict[str, Any]:
-        """The JSON object of a command's result."""
+        """Return the JSON object of the command's result."""
         return {
             "run": self.run,
             "messages": self.messages,
@@ -80,9 +83,9 @@ class AuditReport:
 
 
 class AuditTally:
-    """Counts the messages of one run, one byte each. Feed it rows and parked payloads, then ask for the report.
+    """The messages of one run, counted with one byte each. It takes rows and parked payloads, and returns the report.
 
-    Without an expected `run` it takes the size of the run from the first row that tells it.
+    Without an expected `run` it takes the size of the run from the first row that contains it.
     """
 
     def __init__(self, run_id: str, run: Run | None = None) -> None:
@@ -101,7 +104,7 @@ class AuditTally:
         """Count one row of the table whose device id begins with the run's id."""
         message = _parse_object(payload)
         if message is not None and message.get("run") != self._run_id and not self._is_device_of_run(device_id):
-            return  # another run, whose id begins with ours
+            return  # another run, whose id begins with this one
         place = self._message_position(message)
         if message is None or place is None or self._run is None:
             self._add_corrupt(f"device {device_id}, event {event_id.hex()}: its payload is of no message of the run")
@@ -120,13 +123,13 @@ class AuditTally:
             self._message_states[client][seq] = _STORED
 
     def add_dead_letter(self, payload: bytes) -> None:
-        """Count one dead letter (its payload without the envelope), if it is of this run."""
+        """Count one dead letter, if it is of this run. `payload` is without the envelope."""
         message = _parse_object(payload)
         if message is not None and message.get("run") == self._run_id and (place := self._message_position(message)):
             self._parked.append(place)
 
     def report(self) -> AuditReport:
-        """What was found."""
+        """Return the result of the audit."""
         for client, seq in self._parked:
             self._message_states[client][seq] = self._message_states[client][seq] or _PARKED
         stored = sum(flags.count(_STORED) for flags in self._message_states)
@@ -162,7 +165,7 @@ class AuditTally:
         ]
 
     def _message_position(self, message: dict[str, Any] | None) -> tuple[int, int] | None:
-        """(client, seq), when the message is one that the run can have."""
+        """Return (client, seq), if the message is one that the run can have, else None."""
         if message is None or message.get("run") != self._run_id:
             return None
         client, seq, clients, messages = (message.get(name) for name in ("client", "seq", "clients", "of"))
@@ -177,8 +180,8 @@ class AuditTally:
             except ValueError:
                 return None
         run = self._run
-        told = (messages, clients, devices, size)
-        if run is None or told != (run.messages, run.clients, run.devices, run.payload_size):
+        claimed = (messages, clients, devices, size)
+        if run is None or claimed != (run.messages, run.clients, run.devices, run.payload_size):
             return None
         if not (0 <= client < run.clients and 0 <= seq < len(self._message_states[client])):
             return None
@@ -213,7 +216,7 @@ class AuditTally:
 
 
 def ranges_of_zeros(flags: bytearray) -> Iterator[tuple[int, int]]:
-    """The runs of zero bytes, as (first, last) indexes, both included."""
+    """Yield the ranges of zero bytes as (first, last) indexes, both included."""
     for found in re.finditer(rb"\0+", flags):
         yield found.start(), found.end() - 1
 

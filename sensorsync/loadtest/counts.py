@@ -1,4 +1,4 @@
-"""What the processes of a fleet report: counts that can be pickled and added."""
+"""The counts that publishing processes report. They can be pickled and added."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 @dataclass(frozen=True, slots=True)
 class PublishCounts:
-    """PublishStats of one process or of all, frozen; see there. `window`: messages that may be unacknowledged at present."""
+    """The PublishStats of one process or of all, frozen; the fields are described there.
+
+    `window` is the number of messages that may be unacknowledged at present.
+    """
 
     sent: int = 0
     acked: int = 0
@@ -27,15 +30,15 @@ class PublishCounts:
     window: int = 0
     reasons: Mapping[int, int] = field(default_factory=dict)
     latencies: tuple[tuple[int, ...], ...] = ()
-    """Encoded histograms, one a process; only in the last report."""
+    """Encoded histograms, one for each process; only in the last report."""
     bad_lines: int = 0
-    """Lines of a recording that are no readings."""
+    """Lines of a recording that are not readings."""
     bad: tuple[BadRecordingLine, ...] = ()
-    """The first of them."""
+    """The first of the bad lines."""
 
     @property
     def answered(self) -> int:
-        """Messages that the broker answered with anything."""
+        """Messages that the broker has answered, whatever the answer was."""
         return self.acked + self.no_subscriber + self.failed
 
     @classmethod
@@ -48,7 +51,10 @@ class PublishCounts:
         bad_lines: int = 0,
         bad: Iterable[BadRecordingLine] = (),
     ) -> PublishCounts:
-        """The counts of one process; `latency` only when they are final, because it has to be encoded."""
+        """Return the counts of one process.
+
+        The latency is included only with `encode_latency`, when the counts are final, because it has to be encoded.
+        """
         return cls(
             stats.sent,
             stats.acked,
@@ -67,7 +73,7 @@ class PublishCounts:
 
     @classmethod
     def total(cls, parts: Iterable[PublishCounts]) -> PublishCounts:
-        """The sum."""
+        """Return the sum of the counts."""
         whole = list(parts)
         reasons: dict[int, int] = {}
         for part in whole:
@@ -90,7 +96,10 @@ class PublishCounts:
         )
 
     def latency_ms(self) -> dict[str, float | None]:
-        """Milliseconds to a message's PUBACK (see PublishStats): p50, p90, p99, p99.9, max. None when there were none."""
+        """Return the milliseconds to a message's PUBACK (see PublishStats): p50, p90, p99, p99.9 and max.
+
+        Each value is None when there was no PUBACK.
+        """
         merged = LatencyHistogram()
         for encoded in self.latencies:
             merged.add(LatencyHistogram.decode(encoded))

@@ -1,6 +1,6 @@
-"""What the messages of a run say: everything but the time follows from (run, client, seq), so an audit can check every one.
+"""The messages of a run: everything but the time follows from (run, client, seq), so an audit can check every one.
 
-`client` and `seq` count from 0. A message is lost, doubled or changed exactly when the audit's arithmetic says so.
+`client` and `seq` count from 0. A message is lost, doubled or changed exactly when the audit's arithmetic reports it.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from sensorsync.mqtt.publisher.feed import Burst
 
 METRIC = "load"
 MAX_CLIENTS = 2**20
-"""A client's number has 20 bits in an event id."""
+"""Maximum number of clients. A client's number has 20 bits in an event id."""
 MAX_SEQ = 2**32
-"""A sequence number has 32."""
+"""Maximum number of messages. A sequence number has 32 bits in an event id."""
 MAX_PAYLOAD = ReadingRules().max_payload - 64
-"""Bytes that a message can be padded to: it may have some more, and a subscriber must still take it."""
+"""Bytes that a message can be padded to, at most. It may have some more, and a subscriber must still accept it."""
 _RUN_ID_ALPHABET = digits + ascii_lowercase
 _RUN_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KNUTH_MULTIPLIER = 2654435761
-"""2**32 / golden ratio: multiplying by it scatters neighbours."""
+"""The multiplier 2**32 / golden ratio, which scatters neighbouring numbers."""
 
 
 def new_run_id(now: datetime | None = None) -> str:
-    """A short name for a run that sorts by time: `r20261124-2015-ab12` (UTC)."""
+    """Return a short name for a run that sorts by time, such as `r20261124-2015-ab12` (UTC)."""
     moment = now or datetime.now(UTC)
     return f"r{moment:%Y%m%d-%H%M}-" + "".join(secrets.choice(_RUN_ID_ALPHABET) for _ in range(4))
 
 
 def is_run_id(text: str) -> bool:
-    """Whether `text` can name a run: letters, digits, `-` and `_`, at most 64."""
+    """Return True when `text` can name a run: letters, digits, `-` and `_`, at most 64."""
     return _RUN_ID_PATTERN.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run: how many messages, dealt out among how many clients. Raises ValueError when that can't be."""
+    """A run: a number of messages, divided among a number of clients. Raises ValueError for an impossible one."""
 
     id: str
     messages: int
     clients: int
     devices: int | None = None
-    """How many devices the clients play together; None: each plays one."""
+    """Number of devices that all clients simulate together. None: each simulates one."""
     payload_size: int = 0
-    """Bytes that a message has at least."""
+    """Bytes of a message, at least."""
 
     def __post_init__(self) -> None:
         if not is_run_id(self.id):
@@ -67,18 +67,18 @@ class Run:
             raise ValueError(f"a message can be padded to at most {MAX_PAYLOAD} bytes, not {self.payload_size}")
 
     def message_count(self, client: int) -> int:
-        """How many messages `client` sends: as many as the others, or one more."""
+        """Return the number of messages that `client` sends. It may be one more than that of other clients."""
         return self.messages // self.clients + (client < self.messages % self.clients)
 
     def client_name(self, client: int) -> str:
-        """What tells `client` from the others."""
+        """Return the name that distinguishes `client` from the others."""
         return f"{self.id}-{client:05d}"
 
     def device_number(self, client: int, seq: int) -> int:
-        """The number of the device that message `seq` of `client` is of.
+        """Return the number of the device that sends message `seq` of `client`.
 
-        Each device belongs to one client (device d to client d modulo clients), which takes its devices in turn; when there are fewer
-        devices than clients, several clients share one.
+        Each device belongs to one client (device d to client d modulo clients), which takes its devices in turn. When
+        there are fewer devices than clients, several clients share one.
         """
         if self.devices is None:
             return client
@@ -87,28 +87,32 @@ class Run:
         return client + self.clients * (seq % self.device_count(client))
 
     def device_count(self, client: int) -> int:
-        """How many devices `client` plays."""
+        """Return the number of devices that `client` simulates."""
         return 1 if self.devices is None else max(1, -(-(self.devices - client) // self.clients))
 
     def device_id(self, client: int, seq: int = 0) -> str:
-        """The `device_id` of message `seq` of `client`."""
+        """Return the `device_id` of message `seq` of `client`."""
         return f"{self.id}-{self.device_number(client, seq):05d}"
 
 
 def client_seed(run: str, client: int) -> int:
-    """What tells the values of one client from those of another."""
+    """Return the number that distinguishes the values of one client from those of another."""
     return crc32(f"{run}-{client}".encode())
 
 
 def value_of(seed: int, seq: int) -> float:
-    """The value of message `seq` of the client with this seed: 0 to 131071.875 in eighths, which every database keeps exactly."""
+    """Return the value of message `seq` of the client with this seed.
+
+    It is 0 to 131071.875 in eighths, which every database stores exactly.
+    """
     return (((seed + seq) * _KNUTH_MULTIPLIER & 0xFFFFFFFF) >> 12) / 8
 
 
 def event_id_tail(run: str, client: int) -> bytes:
-    """Bytes 6 to 11 of the client's event ids (UUIDv7, RFC 9562, section 5.7): version, run, variant, client.
+    """Return bytes 6 to 11 of the client's event ids: version, run, variant, client.
 
-    Bytes 0 to 5 are the time in milliseconds, bytes 12 to 15 the sequence number.
+    The ids are UUIDv7 (RFC 9562, section 5.7). Bytes 0 to 5 are the time in milliseconds, bytes 12 to 15 the sequence
+    number.
     """
     fingerprint = crc32(run.encode())
     high = 0x7000 | fingerprint & 0xFFF
@@ -117,14 +121,17 @@ def event_id_tail(run: str, client: int) -> bytes:
 
 
 def topics_for_client(client: int, clients: int, topic: str, topics: int | None) -> Iterator[str]:
-    """The topics of a client's messages: `topic` for ever, or `topic`/0 to `topic`/(topics - 1), in turn over all clients."""
+    """Return the topics of a client's messages, without an end.
+
+    Without `topics` each is `topic`. Otherwise they are `topic`/0 to `topic`/(topics - 1), in turn over all clients.
+    """
     if topics is None:
         return repeat(topic)
     return (f"{topic}/{number % topics}" for number in count(client, clients))
 
 
 class GeneratedMessages:
-    """The messages of one client of a run, made as they are needed; without a pace they are due at once."""
+    """The messages of one client of a run, generated as they are needed. Without a schedule they are due at once."""
 
     def __init__(self, run: Run, client: int, schedule: Schedule | None = None) -> None:
         tail = event_id_tail(run.id, client).hex()
@@ -140,7 +147,7 @@ class GeneratedMessages:
         end = f',"of":{run.messages}{devices}'
         self._suffix = f"{end}}}".encode()
         self.padding: str | None = None
-        """The field that brings every message to `payload_size` bytes at least."""
+        """Value of the field that brings every message to `payload_size` bytes at least."""
         if run.payload_size:
             end += f',"size":{run.payload_size},"padding":"'
             self._suffix = f'{end}"}}'.encode()
@@ -149,15 +156,18 @@ class GeneratedMessages:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all of them were taken."""
+        """True when all messages were taken."""
         return self._next_seq >= self._message_count
 
     def due_in(self, now: float) -> float:
-        """Seconds until the next message is due."""
+        """Return the seconds until the next message is due."""
         return 0.0 if self._schedule is None else max(0.0, self._schedule.due_at(self._client, self._next_seq) - now)
 
     def take(self, limit: int, now: float) -> Burst:
-        """The next messages that are due, at most `limit`. Their time is when they are due, in a closed loop `now`."""
+        """Return the next messages that are due, at most `limit`.
+
+        Their time is when they were due, or `now` in a closed loop.
+        """
         last = min(self._message_count, self._next_seq + limit)
         if self._schedule is not None and self._schedule.is_open_loop:
             return self._take_due(last, now, self._schedule)
@@ -176,12 +186,12 @@ class GeneratedMessages:
         return Burst(payloads, since)
 
     def _make_payloads(self, sequence: range, now: float) -> list[bytes]:
-        # A template, not json.dumps: two processes must make more messages than a broker can take.
+        # A template instead of json.dumps, because two processes must generate more messages than a broker can accept.
         milliseconds = b"%012x" % int(now * 1000)
         head = b'{"event_id":"' + milliseconds[:8] + b"-" + milliseconds[8:] + self._event_id_tail
         moment = datetime.fromtimestamp(now, UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
         seed, place, end = self._seed, self._run_fields, self._suffix
-        # An eighth is 0.125: the value is written without any float.
+        # An eighth is 0.125, so the value is written without any float.
         return [
             b"%b%08x%b%d.%03d%b%d%b" % (head, seq, middle, eighths >> 3, (eighths & 7) * 125, place, seq, end)
             for seq, middle in zip(sequence, self._middle_parts(sequence, moment), strict=False)
@@ -189,7 +199,10 @@ class GeneratedMessages:
         ]
 
     def _middle_parts(self, sequence: range, moment: str) -> Iterator[bytes]:
-        """From the event id to the value: the same for a whole burst, unless the client plays several devices."""
+        """Return the part from the event id to the value, for each message.
+
+        It is the same for a whole burst, unless the client simulates several devices.
+        """
         run, client = self._run, self._client
 
         def middle(seq: int) -> bytes:
@@ -200,7 +213,7 @@ class GeneratedMessages:
         return repeat(middle(0)) if run.device_count(client) == 1 else map(middle, sequence)
 
     def _padding_length(self) -> int:
-        """How many bytes the shortest message that this client can have lacks of `payload_size`."""
+        """Return the number of bytes that the shortest possible message of this client is below `payload_size`."""
         (first,) = self._make_payloads(range(1), 0.0)
         longer = len(str(int(value_of(self._seed, 0)))) - 1  # than a value of one digit
         return max(0, self._run.payload_size - (len(first) - longer))

@@ -1,6 +1,7 @@
-"""One process of the stress publisher: what runs on the other side of the pipe.
+"""One process of the stress publisher: the code at the child's end of the pipe.
 
-It hears `probe`, `go` (with the time to start) and `stop`; it says `ready`, `found`, `counts`, `done`, `failed` and its log records.
+It receives the commands `probe`, `go` (with the time to start) and `stop`. It sends `ready`, `found`, `counts`, `done`,
+`failed` and its log records.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from sensorsync.wiring import message_encoder, reading_decoder
 
 _REPORT_INTERVAL_SECONDS = 0.2
 _RESERVED_FDS = 64
-"""Files that a process has open beside its connections, amply counted."""
+"""Open files of a process beside its connections, with a wide margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublisherTask:
-    """What one process does: publish the shares of some clients of a run, or a recording over some connections."""
+    """The work of one process: to publish the shares of some clients of a run, or a recording over some connections."""
 
     number: int
     run: Run
     clients: range
     """Numbers of its clients in the run."""
     recording: Path | None = None
-    """Publish this file instead of made-up messages."""
+    """A file to publish instead of generated messages."""
     speed: float | None = None
-    """Factor to the recording's own pace, None as fast as it goes."""
+    """Factor to the recording's own pace; None for as fast as possible."""
 
 
 def child_main(pipe: Connection, settings: Settings, task: PublisherTask, parent: int) -> None:
-    """The entry point of the process. `parent` is the parent's process id."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and says `stop`
+    """Run the process, as its entry point. `parent` is the parent's process id."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it and sends `stop`
     set_parent_death_signal(parent)
     logging.getLogger().handlers = [_PipeHandler(pipe)]
     logging.getLogger("sensorsync").setLevel(settings.log.level)
@@ -57,11 +58,11 @@ def child_main(pipe: Connection, settings: Settings, task: PublisherTask, parent
     except SensorsyncError as error:
         pipe.send(("failed", error))
     except BrokenPipeError:
-        os._exit(1)  # nobody is left to report to
+        os._exit(1)  # the parent is gone, so there is nothing to report to
 
 
 class _PipeHandler(logging.Handler):
-    """Hands records to the parent, which knows where the user wants them."""
+    """A handler that sends records to the parent, which has the user's log settings."""
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__()
@@ -90,14 +91,14 @@ class _TaskRunner:
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._pipe.fileno(), self._receive)
-        seal = message_encoder(self._settings.security)
+        encoder = message_encoder(self._settings.security)
         raise_fd_limit(len(self._task.clients) + _RESERVED_FDS)
         with ExitStack() as stack:
             clients = stack.enter_context(self._open_clients())
             async with Publisher(
                 clients,
                 window=self._settings.publish.window,
-                message_encoder=seal,
+                message_encoder=encoder,
                 backoff=lambda: Backoff(self._settings.mqtt.backoff_min, self._settings.mqtt.backoff_max),
             ) as publisher:
                 await publisher.connect()
@@ -111,17 +112,17 @@ class _TaskRunner:
                     self._send("done")
 
     async def _run_commands(self, publisher: Publisher) -> None:
-        """Do what the parent asks, to the end."""
+        """Run the commands of the parent until the work is done."""
         work: dict[str, asyncio.Task[None]] = {}
         try:
-            order = asyncio.create_task(self._commands.get())
+            command = asyncio.create_task(self._commands.get())
             while True:
                 await asyncio.wait(
-                    {order, *work.values()}, timeout=_REPORT_INTERVAL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {command, *work.values()}, timeout=_REPORT_INTERVAL_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 self._send_counts(publisher)
-                if order.done():
-                    (word, content), order = order.result(), asyncio.create_task(self._commands.get())
+                if command.done():
+                    (word, content), command = command.result(), asyncio.create_task(self._commands.get())
                     if word == "stop" and "go" not in work:
                         return
                     if word == "stop":
@@ -139,28 +140,28 @@ class _TaskRunner:
                     work["go"].result()
                     return
         finally:
-            for task in (order, *work.values()):
+            for task in (command, *work.values()):
                 task.cancel()
-            await asyncio.gather(order, *work.values(), return_exceptions=True)
+            await asyncio.gather(command, *work.values(), return_exceptions=True)
 
     @contextmanager
     def _open_clients(self) -> Iterator[list[tuple[ConnectOptions, Iterator[str], Feed]]]:
-        job, publish = self._task, self._settings.publish
+        task, publish = self._task, self._settings.publish
         common = connect_options(self._settings, "")
-        names = [f"{self._settings.mqtt.client_id}-{job.run.client_name(client)}" for client in job.clients]
-        topics = [topics_for_client(client, job.run.clients, publish.topic, publish.topics) for client in job.clients]
-        # No session is needed: what is unacknowledged, we send again ourselves.
+        names = [f"{self._settings.mqtt.client_id}-{task.run.client_name(client)}" for client in task.clients]
+        topics = [topics_for_client(client, task.run.clients, publish.topic, publish.topics) for client in task.clients]
+        # No session is needed, because unacknowledged messages are sent again by the publisher itself.
         options = [replace(common, client_id=name, clean_start=True, session_expiry=0) for name in names]
-        if job.recording is None:
-            feeds = [GeneratedMessages(job.run, client, self._schedule) for client in job.clients]
+        if task.recording is None:
+            feeds = [GeneratedMessages(task.run, client, self._schedule) for client in task.clients]
             yield list(zip(options, topics, feeds, strict=True))
             return
         decoder = reading_decoder(self._settings.reading)
         try:
-            self._recording = Recording(job.recording, decoder, publish.topic, speed=job.speed)
+            self._recording = Recording(task.recording, decoder, publish.topic, speed=task.speed)
         except OSError as error:
             raise ConfigurationError(
-                f"the recording {job.recording} cannot be read: {error.strerror or error}", hint="check --file"
+                f"the recording {task.recording} cannot be read: {error.strerror or error}", hint="check --file"
             ) from error
         try:
             yield [(one, its, self._recording) for one, its in zip(options, topics, strict=True)]
@@ -183,4 +184,4 @@ class _TaskRunner:
             while self._pipe.poll():
                 self._commands.put_nowait(self._pipe.recv())
         except (EOFError, OSError):
-            os._exit(0)  # the parent is gone, or has all that it wants
+            os._exit(0)  # the parent is gone, or needs nothing more

@@ -1,7 +1,7 @@
-"""The processes of the stress publisher: started, watched, asked, and their counts merged.
+"""The processes of the stress publisher: the parent starts, monitors and commands them, and merges their counts.
 
-One event loop can't use two cores, and signing costs as much as publishing. Children are spawned, not forked (the parent has threads),
-die with the parent, and say everything through one pipe each, their log records too.
+One event loop cannot use two cores, and signing costs as much as publishing. Children are spawned, not forked (the
+parent has threads). They die with the parent, and send everything through one pipe each, including their log records.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _PublisherProcess:
         self.counts = PublishCounts()
         self.error: SensorsyncError | None = None
         self.state = "starting"
-        """starting, ready, found (a subscriber), done, failed"""
+        """One of starting, ready, found (a subscriber), done and failed."""
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self.process = context.Process(
@@ -57,19 +57,19 @@ class _PublisherProcess:
         return self.state in {"done", "failed"}
 
     def send_command(self, command: str, content: object = None) -> None:
-        """Send one word with its content; a dead child is noticed elsewhere."""
+        """Send one command with its content. A dead child is detected elsewhere."""
         try:
             self.pipe.send((command, content))
         except OSError:
-            logger.debug("publisher %d takes no more orders", self.task.number)
+            logger.debug("publisher %d is gone: the command was not sent", self.task.number)
 
     async def close(self) -> None:
-        """End the process, softly at first."""
+        """End the process with a stop command, and kill it when it does not end in time."""
         self._loop.remove_reader(self.pipe.fileno())
-        if self.state != "starting":  # let it say goodbye to the broker
+        if self.state != "starting":  # so that it disconnects from the broker
             self.send_command("stop")
             await asyncio.to_thread(self.process.join, _STOP_TIMEOUT_SECONDS)
-        self.pipe.close()  # it leaves when it reads the end
+        self.pipe.close()  # it exits when it reads the end of the stream
         await asyncio.to_thread(self.process.join, _JOIN_TIMEOUT_SECONDS)
         if self.process.is_alive():
             self.process.kill()
@@ -104,9 +104,9 @@ class _PublisherProcess:
 
 
 class PublisherProcesses:
-    """The publishing processes. `async with` starts them and waits until all are connected, and ends them.
+    """The publishing processes. `async with` starts them, waits until all are connected, and ends them.
 
-    Entering raises BrokerError or ConfigurationError, whichever the first child that fails has met.
+    Entering raises the BrokerError or ConfigurationError of the first child that fails.
     """
 
     def __init__(self, settings: Settings, tasks: Sequence[PublisherTask]) -> None:
@@ -117,8 +117,8 @@ class PublisherProcesses:
 
     async def __aenter__(self) -> Self:
         with _signal_ignored(signal.SIGINT):
-            for job in self._tasks:
-                self._processes.append(_PublisherProcess(self._settings, job, self._changed.set))
+            for task in self._tasks:
+                self._processes.append(_PublisherProcess(self._settings, task, self._changed.set))
         try:
             await self._wait_until(lambda child: child.state != "starting")
         except BaseException:
@@ -136,36 +136,36 @@ class PublisherProcesses:
 
     @property
     def counts(self) -> PublishCounts:
-        """All processes' counts together, as of their last report."""
+        """The counts of all processes together, as of their last report."""
         return PublishCounts.total(child.counts for child in self._processes)
 
     @property
     def counts_by_process(self) -> tuple[PublishCounts, ...]:
-        """The same, each process for itself."""
+        """The counts of each process, as of its last report."""
         return tuple(child.counts for child in self._processes)
 
     @property
     def errors(self) -> list[SensorsyncError]:
-        """What cut the work of processes short."""
+        """The errors that ended processes early."""
         return [child.error for child in self._processes if child.error]
 
     async def wait_for_subscriber(self) -> None:
-        """Return once somebody is subscribed to the topic, or the first process failed."""
+        """Return once the topic has a subscriber, or the first process has failed."""
         first = self._processes[0]
         first.send_command("probe")
         await self._wait_until(lambda child: child is not first or child.state != "ready")
 
     async def publish(self, start: float, on_progress: Callable[[PublishCounts], None]) -> None:
-        """Publish everything, what has a time by `start` (Unix time in seconds), which is one for all processes.
+        """Publish everything; `start` (Unix time in seconds) is the start of the schedule for all processes.
 
-        `progress` gets the counts some times a second. See `errors` afterwards.
+        `on_progress` is called with the counts several times a second. See `errors` afterwards.
         """
         for child in self._processes:
             child.send_command("go", start)
         await self._wait_until(lambda child: child.ended, lambda: on_progress(self.counts))
 
     def stop(self) -> None:
-        """Send nothing new, take the answers to what is under way, report."""
+        """Command the processes to publish nothing new, wait for the outstanding answers, and report."""
         for child in self._processes:
             child.send_command("stop")
 
@@ -180,7 +180,10 @@ class PublisherProcesses:
 
 @contextmanager
 def _signal_ignored(number: signal.Signals) -> Iterator[None]:
-    """A child inherits what is ignored: a Ctrl-C on the terminal must reach the parent alone, even while a child starts."""
+    """Ignore a signal, also in the children that are started meanwhile, because they inherit that.
+
+    A Ctrl-C on the terminal must reach the parent alone, even while a child starts.
+    """
     before = signal.signal(number, signal.SIG_IGN)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Recorded readings, one JSON object a line, published again: as fast as it goes, or at a factor of their own pace."""
+"""A recording of readings, one JSON object per line, published again as fast as possible or at a factor of its own pace."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sensorsync.messages.reading import ReadingDecoder, Rejected
 from sensorsync.mqtt.publisher.feed import Burst
 
 MAX_LINE_BYTES = 2**20
-"""Bytes. A longer line is bad, and is skipped without being held in memory."""
+"""Bytes of a line, at most. A longer line is bad, and is skipped without being held in memory."""
 _MAX_REPORTED_LINES = 20
 
 
 class BadRecordingLine(NamedTuple):
-    """A line that is no reading."""
+    """A line that is not a reading."""
 
     number: int
-    """Counted from 1."""
+    """Number of the line, counted from 1."""
     reason: str
     message: str
 
 
 class Recording:
-    """A file of readings, read as it is published, never held whole.
+    """A file of readings that is read while it is published and never held whole.
 
-    `speed` is the factor to the readings' own timestamps, None for no pace. `now` is Unix time in seconds. A
-    line that the subscriber's own decoder would refuse is not published, but counted and kept in `bad` (the first ones).
-    Raises OSError when the file cannot be read.
+    `speed` is the factor to the readings' own timestamps, None for no pace. `now` is Unix time in seconds. A line that
+    the subscriber's own decoder would reject is not published but counted. The first such lines are in
+    `first_bad_lines`. Raises OSError when the file cannot be read.
     """
 
     def __init__(self, path: Path, decoder: ReadingDecoder, topic: str, *, speed: float | None = None) -> None:
@@ -50,11 +50,11 @@ class Recording:
         self._file.close()
 
     def due_in(self, now: float) -> float:
-        """Seconds until the next reading is due; 0 when it is, or when there is none."""
+        """Return the seconds until the next reading is due; 0 when it is due, or when there is none."""
         return max(0.0, self._due_at(now) - now)
 
     def take(self, limit: int, now: float) -> Burst:
-        """The next readings that are due, at most `limit`, as they stand in the file."""
+        """Return the next readings that are due, at most `limit`, as they are in the file."""
         payloads: list[bytes] = []
         since: list[float] = []
         while self._next_reading is not None and len(since) < limit and (due := self._due_at(now)) <= now:
@@ -64,7 +64,7 @@ class Recording:
         return Burst(payloads, since)
 
     def _due_at(self, now: float) -> float:
-        """When the next reading is due."""
+        """Return the time when the next reading is due."""
         if self._next_reading is None or self._speed is None:
             return now
         if self._playback_start is None:

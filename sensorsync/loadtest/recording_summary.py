@@ -1,4 +1,4 @@
-"""What a recording holds, known before it is published."""
+"""The summary of a recording, for the time before it is published."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sensorsync.messages.reading import Reading, ReadingDecoder
 
 @dataclass(frozen=True, slots=True)
 class RecordingSummary:
-    """What a file of readings holds."""
+    """The counts of a file of readings."""
 
     readings: int
     distinct_keys: int
-    """How many different ones: as many rows will there be."""
+    """Number of different keys, which is the number of rows in the database."""
 
     @classmethod
     def read(cls, file: Path) -> RecordingSummary:
-        """Raises ConfigurationError when it can't be read or holds no reading."""
+        """Read the file and return its summary. Raises ConfigurationError when it cannot be read or holds no reading."""
         decoder, readings, found = ReadingDecoder(), 0, set()
         try:
             with file.open("rb") as stream:

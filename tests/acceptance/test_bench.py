@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import DatabaseServer, Mosquitto, need
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 def test_every_part_runs_and_writes_its_figures(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sensorsync.messages.envelope import generate_key
 from tests.commands import Commands
 from tests.conftest import Certificates, DatabaseServer, Mosquitto, need
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(720)]
 
 KEY_PASSWORD = "open sesame"
 

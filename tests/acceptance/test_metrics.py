@@ -19,7 +19,7 @@ from tests.processes import children
 from tests.services import eventually
 from tests.services.process import free_port
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(720)]
 
 MESSAGES = 4_000
 Series = tuple[str, frozenset[tuple[str, str]]]

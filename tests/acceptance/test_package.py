@@ -13,7 +13,7 @@ import pytest
 
 from sensorsync import __version__
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 

@@ -11,7 +11,7 @@ from tests.commands import Commands
 from tests.conftest import Certificates, Database, Mosquitto, need
 from tests.services import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.timeout(360)]
 
 MESSAGES = 2_000
 

@@ -14,7 +14,7 @@ from tests.commands import Background, Commands
 from tests.conftest import Database, Mosquitto
 from tests.services import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(720)]
 
 KEY = "a-test-key-of-at-least-32-bytes-of-length"
 

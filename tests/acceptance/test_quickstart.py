@@ -11,7 +11,7 @@ import pytest
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.sh"
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 
 def _quickstart(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from tests.acceptance.test_promise import commands_for, subscriber
 from tests.conftest import Database, Mosquitto
 from tests.services import free_port
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(540)]
 
 
 @pytest.mark.parametrize(

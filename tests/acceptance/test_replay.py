@@ -18,7 +18,7 @@ from tests.conftest import Database, DatabaseServer, Mosquitto
 from tests.letters import good, in_box, junk, left, park
 from tests.services import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(540)]
 
 CRONTAB = Path(__file__).parents[2] / "examples/cron/sensorsync.crontab"
 

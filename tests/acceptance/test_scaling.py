@@ -17,7 +17,7 @@ from tests.fakes import InThread, TcpProxy
 from tests.processes import all_gone, children, events, registries, session_is_kept
 from tests.services import eventually
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(720)]
 
 MESSAGES = 12_000
 

@@ -18,7 +18,7 @@ from tests.conftest import DatabaseServer, Mosquitto, need, not_installed
 from tests.services import eventually, free_port, is_oracle_mysql
 from tests.services.process import which
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 PAGE = Path(__file__).parents[2] / "docs/tutorial/first-pipeline.md"
 _BLOCK = re.compile(r"(?:<!-- (not run|again until it is so) -->\n\n)?```(sh|console)\n(.*?)```", re.DOTALL)

@@ -80,7 +80,7 @@ class Process:
             self._popen.kill()
             self._popen.wait()
 
-    def said(self, text: str, seconds: float = 30.0) -> None:
+    def said(self, text: str, seconds: float = 120.0) -> None:
         """Return once it has printed `text`."""
         eventually(
             lambda: any(text in line for line in (*self._out, *self._err)) or self._popen.poll() is not None,

@@ -57,7 +57,7 @@ class FakeBroker(Routing):
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
-    async def wait_for(self, predicate: Callable[[FakeBroker], object], timeout: float = 5.0) -> None:
+    async def wait_for(self, predicate: Callable[[FakeBroker], object], timeout: float = 60.0) -> None:
         """Return as soon as `predicate(self)` is true; it is tried after everything that happens. Raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while not predicate(self):

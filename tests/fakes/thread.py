@@ -62,7 +62,7 @@ class InThread(Generic[F]):
     def do(self, action: Callable[[F], Coroutine[Any, Any, T]], timeout: float = ...) -> T: ...
     @overload
     def do(self, action: Callable[[F], T], timeout: float = ...) -> T: ...
-    def do(self, action: Callable[[F], Any], timeout: float = 10.0) -> Any:
+    def do(self, action: Callable[[F], Any], timeout: float = 60.0) -> Any:
         """Run `action` on the fake's loop, await its result when it has to be, and return it."""
 
         async def run() -> Any:

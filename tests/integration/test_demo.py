@@ -21,7 +21,7 @@ from tests.services import DatabaseServer, Mosquitto, eventually
 
 RECORDING = Path(__file__).parents[2] / "examples" / "data" / "kjfk-2013.jsonl"
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(540)
 
 
 def words(*arguments: str) -> list[str]:
@@ -145,7 +145,7 @@ def test_a_signal_ends_it_cleanly_and_leaves_nothing_behind(tmp_path: Path, numb
     with running(tmp_path) as process:
         assert len(processes_with(str(tmp_path))) > 2
         process.send_signal(number)
-        output, log = process.communicate(timeout=30)
+        output, log = process.communicate(timeout=120)
     envelope = json.loads(output)
     assert envelope["errors"][0]["code"] == "interrupted"
     assert process.returncode == 5
@@ -167,7 +167,7 @@ def test_a_subscriber_that_dies_is_reported_at_once(tmp_path: Path) -> None:
         subscriber = [pid for pid in processes_with(str(tmp_path)) if _is(pid, b"subscribe")]
         for pid in subscriber:
             os.kill(pid, signal.SIGKILL)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
     error = json.loads(output)["errors"][0]
     assert "`sensorsync subscribe` was ended by signal 9" in error["message"]
     assert "--keep" in error["hint"]

@@ -23,7 +23,7 @@ WORKFLOW = yaml.safe_load((ROOT / "examples/github-actions/smoke-test.yml").read
 PROGRAMS = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 """Where `sensorsync` is, as in the image."""
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(360)
 
 
 @pytest.fixture

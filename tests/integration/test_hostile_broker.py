@@ -16,7 +16,7 @@ from tests.bad_input import GOOD_READING
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import CLIENT, running, subscribed
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 HUGE = GOOD_READING + b" " * (3 * MAX_PACKET)
 """A reading, were it not for its size."""
 

@@ -16,7 +16,7 @@ from tests.conftest import Database
 from tests.fakes import FakeBroker, InThread
 from tests.letters import in_box
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.database]
+pytestmark = [pytest.mark.timeout(360), pytest.mark.database]
 
 INJECTIONS = [
     "'; DROP TABLE sensor_readings; -- x",

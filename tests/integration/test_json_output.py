@@ -21,7 +21,7 @@ from tests.conftest import DatabaseServer, Mosquitto, need
 from tests.references import DOCS
 from tests.services import eventually
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(360)]
 
 PAGE = (DOCS / "reference/json-output.md").read_text(encoding="utf-8")
 _SECTION = re.compile(r"^## `(.+?)`\n(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)

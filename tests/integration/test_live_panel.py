@@ -65,7 +65,7 @@ class Terminal:
     def lines(self) -> list[str]:
         return [line.rstrip() for line in self._screen.display]
 
-    def until(self, holds: Callable[[list[str]], object], seconds: float = 20.0) -> list[str]:
+    def until(self, holds: Callable[[list[str]], object], seconds: float = 60.0) -> list[str]:
         """The screen, as soon as it is so."""
         deadline = time.monotonic() + seconds
         while not holds(self.lines):
@@ -127,7 +127,7 @@ def test_the_panel_fits_follows_the_window_and_leaves_nothing(environment: dict[
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.finish() == 0
         text = "\n".join(terminal.lines)
-        assert "stopped (SIGINT): 500 stored (" in text
+        assert "stopped (SIGINT): 500 rows stored (" in text
         assert "╭" not in text
         assert b"\x1b[?" not in terminal.raw  # neither the cursor nor the screen is in another state than before
 

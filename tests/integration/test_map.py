@@ -74,7 +74,7 @@ def values(result: CommandResult) -> list[float]:
 
 
 @ENGINES
-def test_it_samples_with_its_own_clean_session_a_plain_subscription_and_qos_0(engine: str) -> None:
+def test_it_subscribes_with_its_own_client_id_a_clean_session_no_group_and_qos_0(engine: str) -> None:
     async def scenario(broker: FakeBroker) -> None:
         for number in range(3):
             await broker.publish(TOPIC, reading(number), user_properties=(("a", "b"),))
@@ -206,7 +206,7 @@ def test_a_running_subscriber_loses_nothing_while_map_samples_the_same_topics(
     with commands.start(tmp_path / "subscribe.log", "subscribe") as subscriber:
         subscriber.logged("link(s)")
         with commands.start(tmp_path / "map.log", "map", "--live", "50", "--json") as listener:
-            listener.logged("listening to")
+            listener.logged("subscribed to")
             commands.run("stress-publish", "--messages", "4000", "--rate", "4000")
             seen = listener.finish()
         eventually(lambda: _rows(database) == 4000, "all rows are stored")
@@ -228,7 +228,7 @@ def test_ctrl_c_shows_what_has_come_so_far(mosquitto: Mosquitto, tmp_path: Path)
         {"MQTT_BROKER": f"127.0.0.1:{mosquitto.port}", "SENSORSYNC_STATE_DIR": str(tmp_path), "LOG_LEVEL": "DEBUG"}
     )
     with commands.start(tmp_path / "map.log", "map", "--live", "9", "--topic", "m/#", "--timeout", "60s") as listener:
-        listener.logged("listening to m/#")
+        listener.logged("subscribed to m/#")
         commands.run("stress-publish", "--messages", "1", "--topic", "m/1", "--run", "r1")
         listener.logged("1 of 9")
         listener.send(signal.SIGINT)

@@ -93,7 +93,7 @@ def test_while_reading_is_paused_keep_alive_pings_go_out(tmp_path: Path) -> None
             await send(broker, 10, b"%d" + b"-" * 900)
             await pipeline.until(lambda: pipeline.source._paused)
             # paho's own PINGREQ would be followed by its time-out, for nobody reads the answer.
-            await broker.wait_for(lambda b: len(b.packets(mqtt5.UnsubscribePacket)) >= 3, timeout=20)
+            await broker.wait_for(lambda b: len(b.packets(mqtt5.UnsubscribePacket)) >= 3, timeout=90)
             assert pipeline.meter.reconnects == 0
             pipeline.database.gate.set()
             await pipeline.until(lambda: len(pipeline.database.rows) == 10)

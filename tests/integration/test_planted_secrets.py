@@ -23,7 +23,7 @@ from tests.letters import good, park
 from tests.processes import children
 from tests.services import Certificates, eventually, free_port
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(720)
 
 MARKER = "marker-s3cret"
 CONTENT = (MARKER * 4)[:42] + "A"  # base64url of 32 bytes

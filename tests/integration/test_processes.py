@@ -17,7 +17,7 @@ from tests.fakes import FakeBroker, InThread
 from tests.processes import all_gone, children, events, registries
 from tests.services import eventually
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(450)
 
 SECRET = "hush-hush-this-is-a-secret-of-32-bytes"
 

@@ -17,7 +17,7 @@ from tests.fakes import FakeBroker, InThread
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
-        server.settimeout(20)
+        server.settimeout(120)
         yield server
 
 

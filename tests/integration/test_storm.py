@@ -91,8 +91,8 @@ async def storm(seed: int, state: Path, *, payload: bytes, server: ssl.SSLContex
     ):
         await subscribed(broker, pipeline, connections)
         await blow(broker, dice, payload)
-        await pipeline.until(lambda: set(database.rows) == everything(MESSAGES, payload), timeout=30)
-        await broker.wait_for(lambda b: not kept(b), timeout=10)
+        await pipeline.until(lambda: set(database.rows) == everything(MESSAGES, payload), timeout=90)
+        await broker.wait_for(lambda b: not kept(b), timeout=90)
         await pipeline.until(lambda: pipeline.source.connected)
         assert broker.early == []
         await pipeline.end()

@@ -278,9 +278,9 @@ def test_every_variable_is_as_dynamic_as_the_advice_says(server: DatabaseServer,
             assert dynamic is one.dynamic or name == "innodb_doublewrite"
 
 
-def test_a_server_with_the_printed_snippet_starts_and_is_as_advised(tuner: Settings, tmp_path: Path) -> None:
-    snippet = tune(tuner, **THROUGHPUT, config_file=True).data["config_file"]
-    options = [line.replace(" ", "") for line in snippet.splitlines() if " = " in line and not line.startswith("#")]
+def test_a_server_with_the_printed_my_cnf_snippet_starts_and_is_as_advised(tuner: Settings, tmp_path: Path) -> None:
+    fragment = tune(tuner, **THROUGHPUT, config_file=True).data["config_file"]
+    options = [line.replace(" ", "") for line in fragment.splitlines() if " = " in line and not line.startswith("#")]
     assert "innodb_flush_log_at_trx_commit=0" in options
     with DatabaseServer(options=[*OPTIONS, *(f"--{option}" for option in options)]) as fresh:
         settings = Settings(database=fresh.settings("root", user="root", password=""), state_dir=tmp_path)

@@ -23,7 +23,11 @@ STOP_SECONDS = 40.0
 _GUARD = 'trap "" INT TERM HUP; read -r _; kill -9 "$1" 2>/dev/null; rm -rf "$2"'
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+PATIENCE = 120.0
+"""Seconds that a test waits for a condition: on a machine with ten times more to do than it can, a process takes 20 to start."""
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Return as soon as `condition()` is true; AssertionError saying `what` was awaited after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.services import DatabaseServer
 
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 class SmallDisk:

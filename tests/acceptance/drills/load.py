@@ -14,7 +14,7 @@ from tests.acceptance.drills.pace import Pace
 from tests.commands import Background, Commands
 from tests.fakes import InThread
 
-_PATIENCE = 40.0
+_PATIENCE = 120.0
 _GLANCE = 0.04
 
 

@@ -12,7 +12,7 @@ from tests.acceptance.drills.load import Load
 from tests.fakes import InThread, TcpProxy
 from tests.services import Mosquitto
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(360)]
 
 
 def through(proxy: InThread[TcpProxy]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.drills.harness import MESSAGES, Drill
 from tests.fakes import Fault, InThread, MySqlProxy, TcpProxy
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(360)]
 
 PLAIN = {"SENSORSYNC_DATABASE__TLS__MODE": "disabled"}
 """The proxy that reads statements cannot look into TLS."""

@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.drills.disk import CrampedDatabase, SmallDisk
 from tests.acceptance.drills.harness import SENSORSYNC, Drill
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(360)]
 
 
 def small_disk(folder: Path, megabytes: int) -> SmallDisk:

@@ -11,7 +11,7 @@ import pytest
 from tests.acceptance.drills.harness import MESSAGES, SENSORSYNC, Drill
 from tests.conftest import not_installed
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.broker, pytest.mark.database, pytest.mark.timeout(360)]
 
 SABOTAGE = (sys.executable, str(Path(__file__).with_name("sabotage.py")))
 

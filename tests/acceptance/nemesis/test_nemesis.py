@@ -18,7 +18,7 @@ from tests.acceptance.nemesis.sabotage import FAULTS, launcher
 from tests.conftest import Database
 from tests.services import is_oracle_mysql
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(720)]
 
 SECONDS = 7.0
 SEEDS = range(8, 8 + len(ENGINES))[:: -2 if is_oracle_mysql() else 1]

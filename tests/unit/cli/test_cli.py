@@ -71,7 +71,7 @@ def test_global_flags_are_a_layer_of_the_settings(cli: Cli) -> None:
     assert settings["log.level"] == {"value": "DEBUG", "origin": "flag --log-level"}
 
 
-def test_config_check_says_that_all_is_well(cli: Cli, tmp_path: Path) -> None:
+def test_config_check_reports_a_valid_configuration(cli: Cli, tmp_path: Path) -> None:
     ended = cli("config", "check")
     assert ended == (0, "The configuration is valid (file: none).\n", "")
 
@@ -84,7 +84,7 @@ def test_config_check_names_every_mistake(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert [error["message"].partition(":")[0] for error in ended.envelope["errors"]] == ["mqtt.port", "database.port"]
 
 
-def test_config_check_looks_for_the_files_that_are_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_check_finds_missing_files(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CA_CERT_PATH", "nowhere.pem")
     ended = cli("config", "check", "--json")
     assert ended.code == 2
@@ -150,7 +150,7 @@ def test_a_missing_configuration_file_is_one_sentence(cli: Cli, tmp_path: Path) 
     )
 
 
-def test_a_flag_that_is_a_duration_takes_units_and_is_named_when_it_is_none() -> None:
+def test_a_duration_flag_takes_units_and_an_invalid_one_is_named() -> None:
     assert (parse_duration_flag("--until-idle", "200ms"), parse_duration_flag("--until-idle", None)) == (0.2, None)
     with pytest.raises(UsageError, match=r"^--until-idle: not a duration"):
         parse_duration_flag("--until-idle", "soon")
@@ -200,7 +200,7 @@ def test_python_m_sensorsync_is_the_command_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr, json.loads(done.stdout)["ok"]) == (0, "", True)
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_not_an_error(tmp_path: Path) -> None:
     shell = f"{sys.executable} -m sensorsync config schema | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", shell], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]

@@ -46,7 +46,7 @@ def fill(path: Path) -> None:
     box.close()
 
 
-def test_init_db_makes_the_file_and_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_db_creates_the_file_and_reports_its_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init-db", "--check"]) == 5
     shown = capsys.readouterr()
     assert "pending   0001_sensor_readings" in shown.out
@@ -116,7 +116,7 @@ def test_many_old_readings_are_deleted_in_pieces(tmp_path: Path, monkeypatch: py
         (["--yes", "--check", "--retain", "90d"], "--yes goes with"),
     ],
 )
-def test_maintenance_that_is_impossible_is_refused_before_anything_is_done(
+def test_impossible_maintenance_is_refused_before_anything_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
 ) -> None:
     assert main(["init-db", *words]) == 2
@@ -225,7 +225,7 @@ def test_the_grants_go_by_the_database_the_host_and_the_demand_for_tls(
 
 @pytest.mark.usefixtures("mysql_settings")
 @pytest.mark.parametrize("host", ["", "'", "%' IDENTIFIED BY ''; --", "a\nb", "x" * 256])
-def test_what_is_no_host_is_put_into_no_statement(capsys: pytest.CaptureFixture[str], host: str) -> None:
+def test_an_invalid_host_is_never_put_into_a_statement(capsys: pytest.CaptureFixture[str], host: str) -> None:
     assert main(["init-db", "--grants", "--flavor", "mysql", "--host", host]) == 2
     shown = capsys.readouterr()
     assert "--host" in shown.err
@@ -271,7 +271,7 @@ def test_the_envelope_has_counts_and_the_beginning_of_each_payload(
     assert latest["properties"] == {"k": {"base64": "dg=="}}
 
 
-def test_a_file_that_is_no_box_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_box_ends_with_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "box.sqlite").write_text("no database at all " * 100)
     assert main(["dlq", "inspect"]) == 4
     shown = capsys.readouterr()

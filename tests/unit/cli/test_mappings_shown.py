@@ -75,7 +75,7 @@ def test_an_expression_cannot_drive_the_terminal(cli: Cli) -> None:
     assert r"    w\x1b[2J[" in err
 
 
-def test_a_level_of_the_topic_in_place_of_an_expression_is_told_how_to_write_it(cli: Cli) -> None:
+def test_a_topic_level_in_place_of_an_expression_gets_the_right_spelling(cli: Cli) -> None:
     _, _, err = cli(GOOD.replace('{topic: "{room}"}', '"{room}"'), "config", "check")
     assert """Hint: A level of the topic is taken with `topic`, such as {topic: "{device}"}.""" in err
 
@@ -107,7 +107,7 @@ def test_config_show_has_mappings_as_one_would_write_them(cli: Cli) -> None:
     }
 
 
-def test_a_mapping_that_no_subscription_is_for_is_warned_of(cli: Cli) -> None:
+def test_a_mapping_without_a_subscription_is_warned_of(cli: Cli) -> None:
     assert json.loads(cli(GOOD, "config", "check", "--json")[1])["data"]["warnings"] == []
     data = json.loads(cli(GOOD.replace("home/#", "other/#"), "config", "check", "--json")[1])["data"]
     assert data["valid"]

@@ -83,7 +83,7 @@ def test_what_is_there_is_never_overwritten_and_half_a_pair_is_never_left(tmp_pa
 
 
 @pytest.mark.parametrize("key_id", ["", "../a", "a/b", ".hidden", "a b", "a\n", "x" * 129])
-def test_an_id_that_is_no_file_name_is_refused(key_id: str) -> None:
+def test_an_id_that_is_not_a_file_name_is_refused(key_id: str) -> None:
     with pytest.raises(UsageError, match="no id for a key"):
         keys.generate(key_id, "HS256")
 
@@ -94,7 +94,7 @@ def test_an_unknown_algorithm_is_refused(algorithm: str) -> None:
         keys.generate("a", algorithm)
 
 
-def test_list_says_what_each_key_is_for_where_it_is_from_and_whose_twin_it_is(tmp_path: Path) -> None:
+def test_list_shows_the_use_the_origin_and_the_fingerprint_of_each_key(tmp_path: Path) -> None:
     pair = keys.generate("pair", "EdDSA").data["settings"]
     content = keys.generate("content", "A256GCM").data["settings"]["makes"]
     result = keys.show(
@@ -173,7 +173,7 @@ def test_the_commands_print_for_people(
     assert json.loads(capsys.readouterr().out)["errors"][0]["code"] == "configuration"
 
 
-def test_config_check_finds_a_key_that_is_none_and_a_key_file_that_all_can_read(
+def test_config_check_finds_an_invalid_key_and_a_key_file_that_all_can_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "key"

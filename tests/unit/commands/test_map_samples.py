@@ -42,7 +42,7 @@ def test_a_text_is_its_bytes_and_any_other_payload_its_json(payload: object, byt
     assert message(payload=payload).payload == bytes_
 
 
-def test_bytes_that_are_no_text_come_as_base64() -> None:
+def test_bytes_that_are_not_text_come_as_base64() -> None:
     assert message(payload_base64="gqD/").payload == b"\x82\xa0\xff"
 
 
@@ -54,7 +54,7 @@ def test_a_sample_has_the_properties_that_a_delivery_has() -> None:
     assert message(payload="1").properties is None
 
 
-def test_a_sample_arrives_when_it_says_or_now() -> None:
+def test_a_sample_arrives_at_its_received_at_or_now() -> None:
     assert message(payload="1", received_at="2026-01-02T04:04:05.5+01:00").received_at == 1767323045.5
     assert message(payload="1").received_at == pytest.approx(time.time(), abs=30)
 
@@ -85,7 +85,7 @@ def test_a_sample_arrives_when_it_says_or_now() -> None:
         ('{"topic": "a", "payload": "1", "received_at": "yesterday"}', "received_at 'yesterday' is no RFC 3339 time"),
     ],
 )
-def test_a_line_that_is_no_sample_says_why(line: str, reason: str) -> None:
+def test_a_line_that_is_not_a_sample_has_its_reason(line: str, reason: str) -> None:
     assert complaint(line).startswith(reason)
 
 

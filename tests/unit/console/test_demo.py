@@ -44,7 +44,7 @@ def rendered(**changes: Any) -> str:
     return console.file.getvalue()
 
 
-def test_the_outcome_says_that_every_message_arrived() -> None:
+def test_the_outcome_states_that_every_message_arrived() -> None:
     text = rendered()
     assert "stored" in text
     assert "50,000" in text
@@ -52,7 +52,7 @@ def test_the_outcome_says_that_every_message_arrived() -> None:
     assert "Kept" not in text
 
 
-def test_the_outcome_says_how_many_are_missing() -> None:
+def test_the_outcome_states_the_number_of_missing_messages() -> None:
     assert "7 of 50,000 messages did not arrive" in rendered(stored=49_993, missing=7)
 
 

@@ -89,7 +89,7 @@ def test_the_filters_are_the_same_on_every_command() -> None:
     assert "state" not in flags["replay"].keys() | flags["release"].keys(), "they have their own"
 
 
-def test_to_look_into_the_box_nothing_heavy_is_imported(full: Cli) -> None:
+def test_reading_the_box_imports_nothing_heavy(full: Cli) -> None:
     code = (
         "import sys; from sensorsync.cli import main; assert main(['dlq', 'inspect', '--json']) == 0; "
         "heavy = {'asyncio', 'cryptography', 'jmespath', 'mqtt5', 'paho', 'pint', 'pymysql', 'rich', 'ssl'} & set(sys.modules); "
@@ -199,7 +199,7 @@ def test_show_has_headers_payload_and_every_refusal(full: Cli) -> None:
 # -- replay ----------------------------------------------------------------------------------------------------------------
 
 
-def test_replay_stores_what_it_can_and_says_so(full: Cli) -> None:
+def test_replay_stores_what_it_can_and_reports_it(full: Cli) -> None:
     ended = full("replay", "--json")
     assert ended.code == 5
     data = ended.data
@@ -231,7 +231,7 @@ def test_a_row_that_is_there_already_counts_as_redelivered(full: Cli) -> None:
     assert len(letters) == 12
 
 
-def test_a_dry_run_says_what_can_be_decoded_and_changes_nothing(full: Cli, tmp_path: Path) -> None:
+def test_a_dry_run_reports_what_can_be_decoded_and_changes_nothing(full: Cli, tmp_path: Path) -> None:
     before = in_box(full.box)
     ended = full("replay", "--dry-run", "--json")
     assert (ended.code, ended.data["stored"], ended.data["refused_by_reason"]) == (5, 9, {"json": 3})
@@ -239,7 +239,7 @@ def test_a_dry_run_says_what_can_be_decoded_and_changes_nothing(full: Cli, tmp_p
     assert in_box(full.box) == before
 
 
-def test_replay_takes_the_oldest_first_and_at_most_what_it_is_told(full: Cli) -> None:
+def test_replay_takes_the_oldest_first_and_at_most_max(full: Cli) -> None:
     data = full("replay", "--max", "4", "--json").data
     assert (data["due"], data["stored"]) == (4, 4)
     assert [letter.id for letter in in_box(full.box)] == [5, 6, 7, 8, 9, 10, 11, 12]
@@ -268,7 +268,7 @@ def test_without_its_table_the_database_is_4_and_the_letters_are_as_they_were(fu
 # -- purge -----------------------------------------------------------------------------------------------------------------
 
 
-def test_purge_wants_to_be_told_which(full: Cli) -> None:
+def test_purge_needs_a_filter(full: Cli) -> None:
     ended = full("purge", "--yes")
     assert ended.code == 2
     assert "--all means every letter" in ended.err
@@ -283,7 +283,7 @@ def test_purge_deletes_what_is_meant_and_nothing_else(full: Cli) -> None:
     assert full("purge", "--all", "--yes", "--json").data["purged"] == 8
 
 
-def test_where_nobody_can_be_asked_purge_wants_yes(full: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_purge_needs_yes(full: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     ended = full("purge", "--all")
     assert ended.code == 2
@@ -340,7 +340,7 @@ def test_an_export_to_a_pipe_is_nothing_but_lines_and_import_reads_one(full: Cli
     assert json.loads(run("import", "-", "--json", input=exported + b"\n").stdout)["data"]["new"] == 3
 
 
-def test_a_reader_that_goes_away_is_no_error(full: Cli) -> None:
+def test_a_reader_that_goes_away_is_not_an_error(full: Cli) -> None:
     park(full.box, [good(number, note="x" * 1000) for number in range(10, 500)])
     shell = f"{sys.executable} -m sensorsync dlq export - | head -c 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True, timeout=50)

@@ -125,14 +125,14 @@ def test_an_unforeseen_exception_is_one_sentence_and_exit_code_1(run: Run) -> No
     ]
 
 
-def test_an_interrupt_is_no_traceback_and_the_work_is_incomplete(run: Run) -> None:
+def test_an_interrupt_has_no_traceback_and_the_work_is_incomplete(run: Run) -> None:
     code, envelope = run(raising(KeyboardInterrupt()))
     assert code == 5
     assert envelope["errors"] == [{"code": "interrupted", "message": "Interrupted before the end.", "hint": None}]
 
 
 @pytest.mark.parametrize("data", [{"rate": float("nan")}, {"path": object()}])
-def test_data_that_is_no_json_is_still_one_envelope(run: Run, data: dict[str, Any]) -> None:
+def test_data_that_is_not_json_is_still_one_envelope(run: Run, data: dict[str, Any]) -> None:
     code, envelope = run(lambda: CommandResult("some command", data))
     assert (code, envelope["ok"], envelope["data"], envelope["errors"][0]["code"]) == (1, False, {}, "unexpected")
 
@@ -155,7 +155,7 @@ def test_people_get_the_sentence_its_causes_and_the_hint_on_stderr(capsys: pytes
     assert captured.err == ("Error: The broker could not be reached. Cause: refused\\x1b[2J.\n  Hint: Is it running?\n")
 
 
-def test_a_cause_that_says_nothing_new_is_left_out() -> None:
+def test_a_cause_that_adds_nothing_new_is_left_out() -> None:
     error = BrokerError("Could not connect: refused")
     error.__cause__ = OSError("refused")
     error.__cause__.__cause__ = TimeoutError()

@@ -163,7 +163,7 @@ REFUSALS = {
 @pytest.mark.parametrize(
     "command", [["check-cloud"], ["check-cloud", "--json"], ["stress-publish", "--messages", "1", "--clients", "1"]]
 )
-def test_what_a_broker_says_does_not_act_on_the_terminal(
+def test_a_text_from_a_broker_does_not_act_on_the_terminal(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -88,7 +88,7 @@ def test_no_line_of_the_panel_is_folded(monkeypatch: pytest.MonkeyPatch, width: 
     assert "more" in lines[-2]
 
 
-def test_a_few_processes_have_a_line_each_and_one_that_is_away_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_few_processes_have_a_line_each_and_one_that_is_away_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
     view = subscribe.SubscribeView()
     assert view.show is not None
@@ -101,7 +101,7 @@ def test_a_few_processes_have_a_line_each_and_one_that_is_away_says_so(monkeypat
     assert "more" not in text
 
 
-def test_without_a_connection_the_window_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_window_reports_that(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
     view = subscribe.SubscribeView()
     assert view.show is not None
@@ -109,7 +109,7 @@ def test_without_a_connection_the_window_says_so(monkeypatch: pytest.MonkeyPatch
     assert "no connection to the broker" in "\n".join(lines_of(drawn(view), 80, 24))
 
 
-def test_before_the_first_picture_it_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_before_the_first_live_status_it_is_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     open_terminal(monkeypatch)
     assert "starting" in "\n".join(lines_of(drawn(subscribe.SubscribeView()), 80, 24))
 
@@ -161,7 +161,7 @@ def test_the_cursor_is_never_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[?25" not in terminal.getvalue()
 
 
-def test_in_a_narrower_window_the_lines_that_were_wrapped_anew_are_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_narrower_window_the_lines_that_were_wrapped_again_are_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     panel = LivePanel(
         Screen(), lambda: framed_rows("the title", [("name", "1", "")], "the foot"), suppressed_event="status"
@@ -181,11 +181,11 @@ def test_in_a_narrower_window_the_lines_that_were_wrapped_anew_are_erased(monkey
 def test_colors_are_left_out_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
-    course = Sparkline()
-    course.add(1.0)
+    sparkline = Sparkline()
+    sparkline.add(1.0)
     found = live_screen()
     assert found is not None
-    found.print(course)
+    found.print(sparkline)
     assert terminal.getvalue() == "█\n"
 
 
@@ -207,32 +207,32 @@ def test_where_a_panel_does_not_belong_there_is_none(monkeypatch: pytest.MonkeyP
 
 
 def test_a_sparkline_goes_from_zero_to_the_highest_that_is_shown() -> None:
-    course = Sparkline()
-    assert course.draw(5) == ""
+    sparkline = Sparkline()
+    assert sparkline.draw(5) == ""
     for value in (1000.0, 0.0, 1.0, 2.0, 4.0, 8.0):
-        course.add(value)
-    assert course.draw(5) == "▁▂▃▅█"
-    assert course.draw(6) == "█▁▁▁▁▁"
+        sparkline.add(value)
+    assert sparkline.draw(5) == "▁▂▃▅█"
+    assert sparkline.draw(6) == "█▁▁▁▁▁"
 
 
-def test_a_course_of_nothing_is_flat() -> None:
-    course = Sparkline()
-    course.add(0.0)
-    assert course.draw(5) == "▁"
+def test_a_sparkline_of_nothing_is_flat() -> None:
+    sparkline = Sparkline()
+    sparkline.add(0.0)
+    assert sparkline.draw(5) == "▁"
 
 
 def test_where_only_ascii_can_be_written_the_bars_are_ascii() -> None:
-    course = Sparkline()
-    course.add(1.0)
+    sparkline = Sparkline()
+    sparkline.add(1.0)
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console = Console(file=file, width=20)
-    console.print(course)
+    console.print(sparkline)
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     assert file.buffer.getvalue() == b"#\n"
 
 
-def test_the_pace_is_what_came_since_the_sample_before() -> None:
+def test_the_rate_is_the_growth_since_the_previous_sample() -> None:
     pace = RateEstimator()
     pace.add(10.0, 500)
     assert pace.rate == 0.0

@@ -93,7 +93,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_color_is_for_terminals_that_want_it() -> None:
+def test_color_is_for_terminals_that_support_it_without_no_color() -> None:
     assert logs.use_color(Terminal(), {})
     assert not logs.use_color(io.StringIO(), {})
     assert not logs.use_color(Terminal(), {"NO_COLOR": "1"})

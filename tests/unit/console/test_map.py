@@ -117,7 +117,7 @@ def test_a_row_of_a_target_table_has_the_columns_of_that_table(cli: Cli) -> None
     assert message["rows"] == [{"index": 0, "repeats": None, "table": "machine_state", "columns": columns}]
 
 
-def test_a_condition_that_does_not_hold_says_what_the_message_has_instead(cli: Cli) -> None:
+def test_a_condition_that_does_not_hold_shows_what_the_message_has_instead(cli: Cli) -> None:
     ended = cli.message("lora/7", {"type": "join", "id": "1"})
     assert ended.code == 5
     assert lines(ended)[2:6] == [
@@ -128,7 +128,7 @@ def test_a_condition_that_does_not_hold_says_what_the_message_has_instead(cli: C
     ]
 
 
-def test_a_plain_reading_without_any_mapping_says_so(cli: Cli) -> None:
+def test_a_plain_reading_without_any_mapping_is_called_that(cli: Cli) -> None:
     cli.config.write_text("mqtt: {topics: [other]}\n")
     reading = {"event_id": "1", "device_id": "d", "metric": "m", "ts": SEEN, "value": True}
     ended = cli.message("a/b", reading)
@@ -212,7 +212,7 @@ def test_rows_with_one_key_are_pointed_out_for_only_one_of_them_stays(cli: Cli) 
     assert [row["repeats"] for row in messages[3]["rows"]] == [{"message": 0, "index": 0}, {"message": 0, "index": 1}]
 
 
-def test_an_empty_file_of_samples_is_no_proof_of_anything(cli: Cli) -> None:
+def test_an_empty_file_of_samples_is_incomplete(cli: Cli) -> None:
     Path("samples.jsonl").write_text("\n")
     ended = cli("--file", "samples.jsonl")
     assert ended.code == 5
@@ -237,7 +237,7 @@ def test_an_empty_file_of_samples_is_no_proof_of_anything(cli: Cli) -> None:
         (["--live", "1", "--timeout", "soon"], "--timeout: not a duration"),
     ],
 )
-def test_a_command_line_that_says_too_little_or_too_much_is_refused(cli: Cli, words: list[str], complaint: str) -> None:
+def test_a_command_line_with_too_little_or_too_much_is_refused(cli: Cli, words: list[str], complaint: str) -> None:
     ended = cli(*words)
     assert (ended.code, ended.out) == (2, "")
     assert complaint in ended.err

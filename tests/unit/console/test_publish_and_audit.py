@@ -50,7 +50,7 @@ def test_the_outcome_of_an_open_loop_names_the_rate_that_was_asked_for_and_the_o
     assert "open loop" not in rendered(stress_publish.render, PUBLISHED)
 
 
-def test_a_whole_run_is_said_to_be_accounted_for() -> None:
+def test_a_complete_run_is_reported_as_accounted_for() -> None:
     text = rendered(audit.render, {**WHOLE.as_data(), "redelivered": None, "deleted": 100})
     assert "Every message of run r1 is accounted for." in text
     assert "deleted" in text

@@ -82,7 +82,7 @@ def test_no_value_of_the_server_drives_the_terminal() -> None:
     assert r"\x1b[31mred" in text
 
 
-def test_what_was_reverted_is_listed_and_what_was_not_says_why() -> None:
+def test_what_was_reverted_is_listed_and_what_was_not_has_its_reason() -> None:
     left = {
         "variable": "max_connections",
         "before": "7",

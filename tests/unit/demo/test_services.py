@@ -134,7 +134,7 @@ def test_an_embedded_broker_answers_connect_and_listens_only_on_loopback(tmp_pat
     asyncio.run(scenario())
 
 
-def test_a_missing_extra_is_one_sentence_with_the_command_that_mends_it(
+def test_a_missing_extra_is_one_sentence_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sensorsync.demo.embedded.find_spec", lambda name: None)
@@ -207,7 +207,9 @@ def test_a_service_that_ends_early_is_reported_with_its_last_lines(tmp_path: Pat
         asyncio.run(Broken(tmp_path).start())
 
 
-def test_a_server_that_cannot_initialize_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_initialize_is_reported_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sensorsync.demo.mysqld.find_program", lambda *names: "/bin/false")
     with pytest.raises(DatabaseError, match="failed with 1"):
         asyncio.run(MysqlServer(tmp_path).start())
@@ -270,7 +272,7 @@ def test_a_command_that_is_killed_is_reported_with_its_last_lines(tmp_path: Path
 
 
 @pytest.mark.parametrize("output", ["", "no JSON", "[]", "{}"])
-def test_output_that_is_no_envelope_is_a_failure(tmp_path: Path, output: str) -> None:
+def test_output_that_is_not_an_envelope_is_a_failure(tmp_path: Path, output: str) -> None:
     async def scenario() -> None:
         sandbox = Sandbox(tmp_path, program=("sh", "-c", 'echo "$0"', output))
         with pytest.raises(CommandFailed, match="ended with 0"):
@@ -313,7 +315,7 @@ def test_waiting_for_the_rest_ends_when_nothing_moves_any_more() -> None:
     asyncio.run(scenario())
 
 
-def test_the_tether_refuses_a_parent_that_is_gone() -> None:
+def test_parent_death_refuses_a_parent_that_is_gone() -> None:
     done = subprocess.run(
         [sys.executable, str(Path(sys.modules["sensorsync.demo.parent_death"].__file__ or "")), "1", "true"],
         check=False,

@@ -77,7 +77,7 @@ def test_without_a_box_or_with_a_broken_one_the_rows_are_audited_alone(tmp_path:
     assert audit(cast(Store, store), settings(tmp_path), RUN.id).complete
 
 
-def test_an_empty_database_is_told_apart(tmp_path: Path) -> None:
+def test_an_empty_database_is_reported_as_such(tmp_path: Path) -> None:
     report = audit(cast(Store, FakeStore()), settings(tmp_path), RUN.id)
     assert audit_problem(report).message == "no message of run r1 is stored"
 

@@ -35,7 +35,7 @@ def tallied(found: list[Reading], run: Run | None = None, parked: tuple[bytes, .
     return tally.report()
 
 
-def test_a_whole_run_is_complete_and_tells_its_size_itself() -> None:
+def test_a_complete_run_gives_its_own_size() -> None:
     report = tallied(rows())
     assert report.complete
     assert (report.messages, report.clients, report.messages_stored, report.missing) == (20, 3, 20, 0)

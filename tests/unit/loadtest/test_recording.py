@@ -38,7 +38,7 @@ def test_bad_lines_are_left_out_and_named_by_their_number(tmp_path: Path) -> Non
     made.close()
 
 
-def test_only_the_first_bad_lines_are_kept(tmp_path: Path) -> None:
+def test_only_the_first_bad_lines_are_reported(tmp_path: Path) -> None:
     made = recording(tmp_path, *[b"junk"] * 500, line(1))
     assert made.take(9, 0.0).payloads == [line(1)]
     assert made.bad_line_count == 500
