@@ -64,11 +64,11 @@ class RowFaultNumbers:
         return errno is not None and errno in self._numbers
 
     def add(self, errno: int | None) -> None:
-        """A row with this number was parked after the full time."""
+        """Note that a row with this number was parked after the full time."""
         self._numbers.add(errno)
 
     def discard(self, errno: int | None) -> None:
-        """A row that was refused with this number was stored later."""
+        """Note that a row that was refused with this number was stored later."""
         self._numbers.discard(errno)
 
 
