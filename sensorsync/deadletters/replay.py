@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 
 from sensorsync.deadletters.box import DeadLetters, ReplayBatch, ReplayRejection
 from sensorsync.deadletters.letters import StoredLetter
-from sensorsync.pipeline.contract import DeadLetter
+from sensorsync.pipeline.contract import DeadLetter, Delivery
 from sensorsync.pipeline.writer import BatchWriter
 
 logger = logging.getLogger(__name__)
 
+MAX_JUDGEMENT_SECONDS = 120.0
+"""Seconds for which letters are retried that may not be at fault. Then they are left as they were."""
 MAX_BATCH_RETRIES = 3
 """The number of retries of a batch before the database counts as unavailable. A lock wait or a fail-over may pass in this time."""
 
@@ -115,7 +117,7 @@ class Replay:
         self.tally = ReplayTally()
         self._box = box
         self._ids = ids
-        self._position = 0
+        self._position = self._undecided = 0
         self._policy = policy
         self._rate_limiter = RateLimiter(rate)
         self._batch_size = self._rate_limiter.batch_size(batch_size)
@@ -130,8 +132,8 @@ class Replay:
 
     @property
     def remaining(self) -> int:
-        """The number of letters that no worker has read yet."""
-        return len(self._ids) - self._position
+        """The number of letters that were not taken, or whose fault is not known: they are as they were."""
+        return len(self._ids) - self._position + self._undecided
 
     def stop(self) -> None:
         """Finish the running batches, and start no more."""
@@ -143,13 +145,37 @@ class Replay:
         Raises BatchKept, SinkMisconfigured or DeadLetterBoxError; no worker starts another batch then.
         """
         try:
-            while (batch := self._next_batch()).ids:
+            set_aside: dict[int, tuple[int, Delivery]] = {}
+            while (taken := self._next_batch()).ids:
                 self._retries.remaining = MAX_BATCH_RETRIES
-                report = writer.write(batch.deliveries)
-                self._finish_batch(batch.ids, report.rejected, report.redelivered_rows)
+                report = writer.write(taken.deliveries)
+                for place in report.set_aside:
+                    set_aside[id(taken.deliveries[place])] = taken.ids[place], taken.deliveries[place]
+                decided = {taken.ids[place]: place for place in range(len(taken.ids)) if place not in report.set_aside}
+                rejected = {
+                    number: report.rejected[place] for number, place in decided.items() if place in report.rejected
+                }
+                self._finish_batch(list(decided), rejected, report.redelivered_rows)
+            self._judge_set_aside(writer, set_aside)
         except BaseException:
             self._stop_requested.set()
             raise
+
+    def _judge_set_aside(self, writer: BatchWriter, set_aside: dict[int, tuple[int, Delivery]]) -> None:
+        """Try letters again of which it is not known whether they are at fault; those that stay undecided are left as they were."""
+        give_up = time.monotonic() + MAX_JUDGEMENT_SECONDS
+        try:
+            while set_aside and (due_in := writer.retry_due_in()) is not None and time.monotonic() + due_in < give_up:
+                if self._stop_requested.wait(due_in):
+                    break
+                self._retries.remaining = MAX_BATCH_RETRIES
+                deliveries, report = writer.retry_set_aside()
+                numbers = [set_aside.pop(id(delivery))[0] for delivery in deliveries]
+                rejected = {numbers[place]: letter for place, letter in report.rejected.items()}
+                self._finish_batch(numbers, rejected, report.redelivered_rows)
+        finally:
+            with self._tally_lock:
+                self._undecided += len(set_aside)
 
     def wait_before_retry(self, seconds: float) -> bool:
         """Wait before a batch is retried (the callback of a BatchWriter). Return False when the retries are used up."""
@@ -170,11 +196,11 @@ class Replay:
             return ReplayBatch([], [])
 
     def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], redelivered_rows: int) -> None:
+        """End the letters `ids`; `rejected` has the number of each that was refused again."""
         now = self._clock()
-        stored = [letter_id for position, letter_id in enumerate(ids) if position not in rejected]
-        again = {ids[position]: letter for position, letter in rejected.items()}
+        stored = [number for number in ids if number not in rejected]
         rejections = [
-            self._policy.rejection(letter, again[letter.id], now) for letter in self._box.get_many(list(again))
+            self._policy.rejection(letter, rejected[letter.id], now) for letter in self._box.get_many(list(rejected))
         ]
         self._box.finish_batch(stored, rejections, now)
         with self._tally_lock:

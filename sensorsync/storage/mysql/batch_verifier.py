@@ -11,7 +11,7 @@ import pymysql
 from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkVerificationFailed
 from sensorsync.storage.mysql.connect import ConnectionFactory, Lease, sink_error
-from sensorsync.storage.mysql.diagnosis import diagnose_error
+from sensorsync.storage.mysql.diagnosis import Phase, diagnose_error
 from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.target_table import READINGS_TABLE
 
@@ -53,7 +53,7 @@ class BatchVerifier:
                     self._verify(lease, cursor, table)
                     lease.checks[_name(table)] = 0.0  # and again before the first COMMIT
         except (pymysql.Error, OSError) as error:
-            raise sink_error(diagnose_error(error, connecting=True), self._connector.address) from error
+            raise sink_error(diagnose_error(error, Phase.CONNECT), self._connector.address) from error
 
     def before_commit(self, lease: Lease, tables: Tables) -> None:
         """Verify the tables and the session where a check is due. Raises what the driver raises."""
@@ -79,7 +79,7 @@ class BatchVerifier:
                     if is_key_conflict or now >= lease.checks.get(_name(table), 0.0):
                         self._verify(lease, cursor, table)
         except (pymysql.Error, OSError) as error:
-            raise sink_error(diagnose_error(error, connecting=True), self._connector.address) from error
+            raise sink_error(diagnose_error(error, Phase.CONNECT), self._connector.address) from error
 
     def _verify(self, lease: Lease, cursor: Any, table: TargetTable | None) -> None:
         began = time.monotonic()

@@ -24,7 +24,7 @@ from sensorsync.config import DatabaseSettings
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable, SinkVerificationFailed
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql.clear_text import auth_plugin_arguments
-from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
+from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, Phase, diagnose_error
 from sensorsync.storage.mysql.faults import ErrorAction
 from sensorsync.storage.mysql.server import ServerInfo
 from sensorsync.storage.mysql.session import CHARSET, COLLATION, SESSION_HINT, read_session, set_up_session
@@ -226,7 +226,7 @@ class ConnectionPool:
             if isinstance(error, SinkMisconfigured):
                 # The start has seen other settings: this is another server or proxy, and can pass.
                 raise SinkVerificationFailed(str(error), hint=error.hint) from error
-            raise sink_error(diagnose_error(error, connecting=True), self.connector.address) from error
+            raise sink_error(diagnose_error(error, Phase.CONNECT), self.connector.address) from error
         return Lease(self, pooled, server, self._checks.setdefault(raw, {}))
 
     def _check_idle_connection(self, connection: Connection) -> ServerInfo | None:

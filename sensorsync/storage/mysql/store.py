@@ -14,6 +14,7 @@ from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql import partition_maintenance, schema, target_tables
+from sensorsync.storage.mysql.comparison_rows import AcceptedRows
 from sensorsync.storage.mysql.connect import ConnectionPool
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import database_connection
@@ -61,6 +62,7 @@ class MySqlStore:
         self._connector = self._pool.connector
         self._verifier = TableVerifier()
         self._server_label = ""
+        self._accepted_rows = AcceptedRows()
 
     @property
     def pool_counters(self) -> ConnectionPoolCounters:
@@ -77,6 +79,7 @@ class MySqlStore:
             worker=worker,
             target_tables=self._target_tables,
             verifier=self._verifier,
+            accepted_rows=self._accepted_rows,
         )
 
     def check_schema(self) -> None:
