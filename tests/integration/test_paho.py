@@ -184,6 +184,22 @@ def test_a_resend_that_crossed_our_ack_takes_no_room_in_the_window_of_mqtt_3_1_1
     assert len(exchange.take_received()) == 4
 
 
+@pytest.mark.parametrize("password", ["secret", "s" * 300, "\N{KEY}"])
+@pytest.mark.parametrize("engine", ["native", "paho"])
+def test_a_password_without_a_user_name_is_sent(engine: str, password: str) -> None:
+    # paho left it out: the login was an anonymous one.
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            link = await open_connection(options(broker.port, engine=engine, password=password, keep_alive=77), Owner())
+            [connect] = broker.packets(mqtt5.ConnectPacket)
+            assert (connect.username, connect.password) == (None, password.encode())
+            assert (connect.client_id, connect.keep_alive, connect.clean_start) == ("me", 77, True)
+            assert await link.ping(5)
+            await link.close()
+
+    asyncio.run(scenario())
+
+
 @contextmanager
 def a_thousand_files() -> Iterator[None]:
     """Every file descriptor below 1024 is taken."""
