@@ -72,6 +72,14 @@ def test_a_broken_message_is_parked_and_does_not_come_back(
     test_source_edges.test_a_broken_message_does_not_come_back_with_every_connection(tmp_path, monkeypatch, place)
 
 
+@pytest.mark.parametrize("huge", [False, True])
+def test_a_topic_alias_is_refused_by_paho_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, huge: bool) -> None:
+    with_paho(monkeypatch)
+    test_source_edges.test_a_topic_alias_that_we_did_not_allow_is_refused_and_never_stored_or_acknowledged(
+        tmp_path, monkeypatch, huge
+    )
+
+
 def with_paho(monkeypatch: pytest.MonkeyPatch) -> None:
     paho = partial(running, client="paho")
     for module in (test_source, test_source_edges):
