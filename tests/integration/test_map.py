@@ -138,6 +138,18 @@ def test_a_lost_connection_is_an_error_of_the_broker(engine: str) -> None:
         listening(2, scenario, client=engine)
 
 
+@ENGINES
+def test_a_topic_alias_that_we_did_not_allow_is_an_error_of_the_broker(engine: str) -> None:
+    async def scenario(broker: FakeBroker) -> None:
+        (client_id,) = broker.sessions
+        broker.inject(client_id, mqtt5.PublishPacket("", reading(1), topic_alias=1).write())
+        await broker.wait_for(lambda one: one.packets(mqtt5.DisconnectPacket))
+        assert int(broker.packets(mqtt5.DisconnectPacket)[0].reason_code) == 0x94
+
+    with pytest.raises(BrokerUnavailable, match="empty topic"):
+        listening(1, scenario, client=engine)
+
+
 def failure(**knobs: object) -> SensorsyncError:
     """What `map --live` raises with such a broker."""
 

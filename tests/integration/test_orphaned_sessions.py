@@ -22,9 +22,13 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "QUIET", 0.2)
 
 
-async def away(broker: FakeBroker, state: Path, *, instance: str = "old", client_id: str = "sensorsync") -> Settings:
+async def away(
+    broker: FakeBroker, state: Path, *, instance: str = "old", client_id: str = "sensorsync", host: str = "127.0.0.1"
+) -> Settings:
     """An instance that has run with two links, and for which twenty messages wait; its settings."""
-    async with running(broker.port, state, connections=2, instance=instance, client_id=client_id) as pipeline:
+    async with running(
+        broker.port, state, connections=2, instance=instance, client_id=client_id, host=host
+    ) as pipeline:
         with instance_lock(pipeline.settings):
             await subscribed(broker, pipeline, links=2)
             await pipeline.end()
@@ -175,6 +179,52 @@ def test_sessions_at_another_broker_are_named_and_must_be_ended_there(
             )
 
     asyncio.run(scenario())
+
+
+def test_a_start_with_another_spelling_of_the_broker_takes_its_own_sessions_and_names_no_orphan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # It named itself as "not running here", with a command that took over its own client ids.
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            old = await away(broker, tmp_path, host="localhost")
+            numeric = old.model_copy(update={"mqtt": old.mqtt.model_copy(update={"host": "127.0.0.1"})})
+            with instance_lock(numeric):
+                async with (
+                    running(broker.port, tmp_path, instance="old", connections=1) as again,
+                    running(broker.port, tmp_path, instance="new", connections=1) as other,
+                ):
+                    await subscribed(broker, other, links=1)
+                    await again.until(lambda: set(again.database.rows + other.database.rows) == everything(20))
+                    await again.until(lambda: of(broker, "old") == ["sensorsync-old-0-0"])
+            assert registries(tmp_path) == [
+                f"sensorsync-{name}-0_127.0.0.1-{broker.port}.json" for name in ("new", "old")
+            ]
+
+    asyncio.run(scenario())
+    assert [one for one in warnings(caplog) if "sensorsync-old is not" in one.getMessage()] == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "gone.invalid"])
+def test_sessions_that_may_be_those_of_the_running_client_ids_are_not_named_as_orphans(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str
+) -> None:
+    # Another port of the host may be the same broker, with or without TLS.
+    caplog.set_level(logging.INFO)
+
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            former = Settings.model_validate(
+                {"mqtt": {"host": host, "port": 1, "instance": "me"}, "state_dir": str(tmp_path)}
+            )
+            with SessionRegistry.for_process(former, 0) as registry:
+                registry.save({"sensorsync-me-0-0": SessionRecord(("t/#",))})
+            async with running(broker.port, tmp_path, instance="me", connections=1) as pipeline:
+                with instance_lock(pipeline.settings):
+                    await pipeline.until(lambda: "of our client ids are recorded" in caplog.text)
+
+    asyncio.run(scenario())
+    assert warnings(caplog) == []
 
 
 def test_a_damaged_registry_of_another_instance_does_not_stop_us(tmp_path: Path) -> None:

@@ -72,6 +72,14 @@ def test_a_broken_message_is_parked_and_does_not_come_back(
     test_source_edges.test_a_broken_message_does_not_come_back_with_every_connection(tmp_path, monkeypatch, place)
 
 
+@pytest.mark.parametrize("huge", [False, True])
+def test_a_topic_alias_is_refused_by_paho_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, huge: bool) -> None:
+    with_paho(monkeypatch)
+    test_source_edges.test_a_topic_alias_that_we_did_not_allow_is_refused_and_never_stored_or_acknowledged(
+        tmp_path, monkeypatch, huge
+    )
+
+
 def with_paho(monkeypatch: pytest.MonkeyPatch) -> None:
     paho = partial(running, client="paho")
     for module in (test_source, test_source_edges):
@@ -182,6 +190,22 @@ def test_a_resend_that_crossed_our_ack_takes_no_room_in_the_window_of_mqtt_3_1_1
             assert exchange.unacknowledged == waiting
         client._sock = None
     assert len(exchange.take_received()) == 4
+
+
+@pytest.mark.parametrize("password", ["secret", "s" * 300, "\N{KEY}"])
+@pytest.mark.parametrize("engine", ["native", "paho"])
+def test_a_password_without_a_user_name_is_sent(engine: str, password: str) -> None:
+    # paho left it out: the login was an anonymous one.
+    async def scenario() -> None:
+        async with FakeBroker() as broker:
+            link = await open_connection(options(broker.port, engine=engine, password=password, keep_alive=77), Owner())
+            [connect] = broker.packets(mqtt5.ConnectPacket)
+            assert (connect.username, connect.password) == (None, password.encode())
+            assert (connect.client_id, connect.keep_alive, connect.clean_start) == ("me", 77, True)
+            assert await link.ping(5)
+            await link.close()
+
+    asyncio.run(scenario())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from sensorsync.pipeline.contract import AckToken, Delivery
 from tests.fakes.broker import FakeBroker
+from tests.fakes.connection import ServerConnection
 from tests.fakes.session import Message
 from tests.pipelines import CLIENT, everything, kept, running, send, subscribed
 
@@ -92,6 +94,65 @@ def test_a_broken_message_does_not_come_back_with_every_connection(
             assert pipeline.meter.reconnects == 1
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("huge", [False, True], ids=["small", "more than 2 MiB"])
+def test_a_topic_alias_that_we_did_not_allow_is_refused_and_never_stored_or_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, huge: bool
+) -> None:
+    # The message with the empty topic was stored, by whatever mapping takes an empty topic, and acknowledged.
+    plain, payload = Message.packet, b"-" * 2_200_000 if huge else b"of whom?"
+
+    def aliased(self: Message, packet_id: int | None, *, dup: bool = False) -> bytes:
+        if self.payload != payload:
+            return plain(self, packet_id, dup=dup)
+        return mqtt5.PublishPacket(
+            "", self.payload, qos=mqtt5.QoS(1), packet_id=packet_id, duplicate=dup, topic_alias=1
+        ).write()
+
+    async def scenario() -> None:
+        async with FakeBroker() as broker, running(broker.port, tmp_path, connections=1) as pipeline:
+            await subscribed(broker, pipeline)
+            with monkeypatch.context() as patch:
+                patch.setattr(Message, "packet", aliased)
+                await broker.publish("t/first", b"first")
+                await broker.publish("t/secret", payload)
+                await broker.wait_for(lambda b: len(b.packets(mqtt5.DisconnectPacket)) >= 3)
+                assert {int(one.reason_code) for one in broker.packets(mqtt5.DisconnectPacket)} == {0x94}
+                assert payload in kept(broker)
+            await broker.wait_for(lambda b: not kept(b))
+            if not huge:
+                assert set(pipeline.database.rows) == {b"first", payload}
+                assert not pipeline.box.letters
+            assert {letter.topic for letter in pipeline.box.letters} <= {"t/secret"}
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_that_repeats_its_topic_alias_is_called_less_and_less_often(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nameless = mqtt5.PublishPacket("", b"x", qos=mqtt5.QoS(1), packet_id=9, topic_alias=1).write()
+
+    class Aliasing(FakeBroker):
+        def _on_subscribe(self, connection: ServerConnection, packet: mqtt5.SubscribePacket) -> None:
+            super()._on_subscribe(connection, packet)
+            connection.write(nameless)
+
+    async def scenario() -> None:
+        async with (
+            Aliasing() as broker,
+            running(broker.port, tmp_path, connections=1, backoff_min=0.01, backoff_max=60) as pipeline,
+        ):
+            await broker.wait_for(lambda b: len(b.packets(mqtt5.DisconnectPacket)) >= 6)
+            assert broker.puback_ids() == []
+            assert not pipeline.database.rows
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+    assert "a topic alias, although we state no Topic Alias Maximum" in caplog.text
+    delays = [record.args[2] for record in caplog.records if getattr(record, "event", "") == "link_lost"]  # type: ignore[index]
+    assert max(delays) >= 0.01 * 2**4 / 2, "each delay is at least half of twice the one before"  # type: ignore[type-var, operator]
 
 
 def test_a_bug_while_settling_ends_the_process_and_acknowledges_nothing(

@@ -233,6 +233,11 @@ class MqttSettings(Section):
             raise ValueError(
                 f"mqtt.transport {self.transport} needs mqtt.client: paho; the native engine speaks TCP and TLS"
             )
+        if self.protocol == "3.1.1" and self.password and self.username is None:
+            raise ValueError(
+                "mqtt.password is set, and mqtt.username is not: MQTT 3.1.1 allows no password without a user name"
+                " ([MQTT-3.1.2-22]); set mqtt.username (MQTT_USERNAME), or mqtt.protocol to 5"
+            )
         if isinstance(self.connections, int) and self.connections > self.max_connections:
             raise ValueError("mqtt.connections must not be above mqtt.max_connections")
         return self

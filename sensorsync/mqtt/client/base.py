@@ -13,15 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket
+from mqtt5 import ConnAckPacket, DisconnectPacket, Packet, PingReqPacket, PingRespPacket, PublishPacket
 
 from sensorsync.errors import SensorsyncError
-from sensorsync.mqtt.client.broken_packets import ReceivedPacket
+from sensorsync.mqtt.client.broken_packets import BrokenPublish, ReceivedPacket
 from sensorsync.mqtt.client.causes import CAUSES
 from sensorsync.mqtt.client.diagnosis import cause_of_tls_error
 from sensorsync.mqtt.client.errors import (
     BrokerRefused,
     BrokerUnavailable,
+    EmptyTopic,
     broker_error,
     connack_error,
     disconnect_error,
@@ -30,6 +31,7 @@ from sensorsync.mqtt.client.options import ConnectOptions
 
 PING = (PingReqPacket(),)
 _INTERNAL_PACKETS = frozenset({PingRespPacket, DisconnectPacket})
+_MESSAGES = (PublishPacket, BrokenPublish)
 
 
 class ConnectionHandler(Protocol):
@@ -154,7 +156,12 @@ class BrokerConnection(ABC):
                 self._pong_received.set_result(None)
             packets = [p for p in packets if type(p) not in _INTERNAL_PACKETS]
         if packets and self.connack is not None and not self._closing:
-            self._handler.packets_received(packets, more=more)
+            nameless = _first_without_topic(packets)
+            if taken := packets[:nameless]:
+                self._handler.packets_received(taken, more=more)
+            if nameless is not None:
+                self._refuse_topic_alias()
+                return
         if goodbye is not None:
             self.abort(disconnect_error(self.options.address, goodbye))
 
@@ -171,6 +178,17 @@ class BrokerConnection(ABC):
             self.handshake.set_result(packet)
             self._handler.connection_ready(self)
             self._start_keep_alive(packet)
+
+    def _refuse_topic_alias(self) -> None:
+        """Drop the connection with DISCONNECT 0x94 (section 3.3.2.3.4), because the topic of the message is unknown."""
+        self._error = self._error or EmptyTopic(self.options.address)
+        if self.options.protocol == "5":
+            self._send_topic_alias_invalid()
+        self.abort(self._error)
+
+    @abstractmethod
+    def _send_topic_alias_invalid(self) -> None:
+        """Send DISCONNECT with the reason code 0x94."""
 
     def _abort_malformed(self, error: BaseException) -> None:
         self.abort(
@@ -204,3 +222,11 @@ class BrokerConnection(ABC):
         return BrokerUnavailable(
             f"broker {where} closed the connection before answering CONNECT{reason}", cause=CAUSES["closed_at_connect"]
         )
+
+
+def _first_without_topic(packets: Sequence[ReceivedPacket]) -> int | None:
+    """Return the place of the first message whose topic is empty, or None."""
+    for place, packet in enumerate(packets):
+        if isinstance(packet, _MESSAGES) and not packet.topic:
+            return place
+    return None

@@ -39,6 +39,17 @@ class SessionTakenOver(AlreadyRunningError):
     cause = CAUSES["client_id_taken"]
 
 
+class EmptyTopic(BrokerUnavailable):
+    """The broker sent a message with an empty topic: a topic alias, which we allow no broker to use."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"broker {where} sent a message with an empty topic: a topic alias, although we state no Topic Alias Maximum",
+            hint="the message stays in the broker: update the broker, or turn topic aliases for subscribers off in it",
+            cause=CAUSES["topic_alias_invalid"],
+        )
+
+
 def broker_error(cause: Cause, message: str) -> BrokerError:
     """Return the error for `cause`. The cause decides whether connecting again can help."""
     return (BrokerRefused if cause.permanent else BrokerUnavailable)(message, cause=cause)

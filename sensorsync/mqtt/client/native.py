@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import mqtt5
-from mqtt5 import ConnAckPacket, DisconnectPacket, Packet
+from mqtt5 import ConnAckPacket, DisconnectPacket, DisconnectReasonCode, Packet
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.client.base import BrokerConnection, ConnectionHandler
@@ -220,6 +220,9 @@ class NativeConnection(BrokerConnection, asyncio.BufferedProtocol):
             return len(data)
         finally:
             self._huge_publish = huge if huge.bytes_missing else None
+
+    def _send_topic_alias_invalid(self) -> None:
+        self.send([DisconnectPacket(reason_code=DisconnectReasonCode.TOPIC_ALIAS_INVALID)])
 
     def _start_keep_alive(self, connack: ConnAckPacket) -> None:
         if connack.server_keep_alive is not None:

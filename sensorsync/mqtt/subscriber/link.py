@@ -20,7 +20,7 @@ from mqtt5 import (
 from sensorsync.errors import BrokerError, SensorsyncError
 from sensorsync.mqtt.client.base import BrokerConnection
 from sensorsync.mqtt.client.broken_packets import ReceivedPacket
-from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, SessionTakenOver, suback_error
+from sensorsync.mqtt.client.errors import BrokerRefused, BrokerUnavailable, EmptyTopic, SessionTakenOver, suback_error
 from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.subscriber.deliveries import deliveries_from_packets
@@ -114,6 +114,7 @@ class Link:
 
     async def _open(self) -> None:
         self._lost_event.clear()
+        same_would_follow = isinstance(self._error, EmptyTopic)  # at once, because the broker sends the message again
         self._error = None
         self.ledger.start_epoch()
         try:
@@ -124,7 +125,8 @@ class Link:
             self._lost_event.set()  # so that `reconnect_forever` tries again
             raise
         self.connected_once, self._subscribed_connection = True, self._connection
-        self._backoff.reset()
+        if not same_would_follow:
+            self._backoff.reset()
         if self._paused:
             self.pause()
 

@@ -19,6 +19,7 @@ from sensorsync.mqtt.subscriber.session_registry import (
     SessionOwner,
     SessionRegistry,
     is_instance_running,
+    is_same_broker,
     last_started_or_stopped,
     registered_process_numbers,
     registered_session_counts,
@@ -43,12 +44,20 @@ async def take_over_orphaned_sessions(settings: Settings, cleaner: StaleSessionC
         if owner == us:
             continue
         former = _settings_for_owner(owner, settings)
-        wanted = _instance_label(owner, us) in settings.mqtt.adopt and _broker_address(owner) == _broker_address(us)
-        if wanted:
+        same_broker = await asyncio.to_thread(is_same_broker, (owner.host, owner.port), (us.host, us.port))
+        if same_broker is not False and (owner.client_id, owner.instance) == (us.client_id, us.instance):
+            logger.info(
+                "%d session(s) of our client ids are recorded for %s, too: they are left alone, because they may be our own",
+                count,
+                _broker_address(owner),
+                extra={"event": "same_client_ids", "sessions": count},
+            )
+            continue
+        if same_broker and _instance_label(owner, us) in settings.mqtt.adopt:
             missing.discard(_instance_label(owner, us))
             ending.append(cleaner.end_instance_sessions(former))
         else:
-            _warn_unless_running(owner, us, count, former)
+            await asyncio.to_thread(_warn_unless_running, owner, us, count, former)
     for name in sorted(missing):
         logger.info(
             "mqtt.adopt: no sessions of %s are recorded in the state folder", name, extra={"event": "nothing_to_adopt"}

@@ -4,6 +4,9 @@ A persistent session goes on collecting messages while no client is connected to
 ever, and its messages are lost to us. Therefore a session is recorded, fsynced, before its SUBSCRIBE, and removed only after it
 has ended.
 
+An instance is its client ids. The host in the names of files is a spelling of the broker: `localhost` and `127.0.0.1` are one
+broker, which allows one client for each client id. Two brokers differ in the addresses of their names.
+
 Each process of an instance has its own registry and lock. One more lock is for the whole instance, whichever process holds it.
 """
 
@@ -13,9 +16,10 @@ import fcntl
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -164,7 +168,7 @@ def instance_lock(settings: Settings) -> Iterator[None]:
     deadline = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
         try:
-            lock = _acquire_lock(_instance_lock_path(settings), _instance_name(settings, ""))
+            lock = _acquire_instance_lock(settings)
         except AlreadyRunningError:
             if time.monotonic() >= deadline:
                 raise
@@ -172,6 +176,7 @@ def instance_lock(settings: Settings) -> Iterator[None]:
         else:
             break
     try:
+        _take_over_other_spellings(settings)
         os.utime(lock)
         yield
     finally:
@@ -179,13 +184,110 @@ def instance_lock(settings: Settings) -> Iterator[None]:
         os.close(lock)
 
 
-def is_instance_running(settings: Settings) -> bool:
-    """Return True when a process of this state folder runs as the instance that the settings name."""
+def _acquire_instance_lock(settings: Settings) -> int:
+    lock = _acquire_lock(_instance_lock_path(settings), _instance_name(settings, ""))
     try:
-        os.close(_acquire_lock(_instance_lock_path(settings), ""))
+        _refuse_other_spellings(settings)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _refuse_other_spellings(settings: Settings) -> None:
+    for name in _running_spellings(settings, certain=True):
+        raise AlreadyRunningError(
+            f"another sensorsync runs here as {name}, which is the same broker",
+            hint="stop it, or give this one another mqtt.instance",
+        )
+
+
+def is_instance_running(settings: Settings) -> bool:
+    """Return True when a process of this state folder runs with the client ids that the settings name, at the broker that they name.
+
+    Another spelling of the host counts, and so does a host whose addresses are unknown.
+    """
+    return _is_locked(_instance_lock_path(settings)) or bool(_running_spellings(settings, certain=False))
+
+
+def is_same_broker(one: tuple[str, int], other: tuple[str, int]) -> bool | None:
+    """Return True when two hosts and ports are one broker, False when their hosts differ, None when nothing proves either.
+
+    Two ports of one host may be two brokers, or one with and without TLS.
+    """
+    if one == other:
+        return True
+    try:
+        same_host = one[0] == other[0] or not _addresses(one[0]).isdisjoint(_addresses(other[0]))
+    except (OSError, UnicodeError):
+        return None
+    return (one[1] == other[1] or None) if same_host else False
+
+
+def _addresses(host: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        os.close(_acquire_lock(path, ""))
     except AlreadyRunningError:
         return True
     return False
+
+
+def _running_spellings(settings: Settings, *, certain: bool) -> list[str]:
+    """Return the names of the locks that processes with our client ids hold under another spelling of our broker.
+
+    `certain`: without those whose host has unknown addresses.
+    """
+    mqtt, ours = settings.mqtt, _instance_lock_path(settings)
+    before = _safe_file_name(f"{mqtt.client_id}-{mqtt.instance}@")
+    found = []
+    for path in sorted(ours.parent.glob(f"{before}*.instance")):
+        host, _, port = path.stem.removeprefix(before).rpartition("-")
+        if path == ours or not port.isdecimal():
+            continue
+        try:
+            locked = _is_locked(path)
+        except ConfigurationError:  # the lock belongs to another user
+            if not certain:
+                raise
+            continue
+        if not locked:
+            continue
+        same = is_same_broker((host, int(port)), (mqtt.host, mqtt.port))
+        if same or (same is None and not certain):
+            found.append(path.stem)
+    return found
+
+
+def _take_over_other_spellings(settings: Settings) -> None:
+    """Move the sessions that were recorded under another spelling of our broker into our registries.
+
+    They are ours, because they have our client ids. Without this, those that are no longer configured would collect messages.
+    """
+    us = SessionOwner.from_settings(settings)
+    for owner in registered_session_counts(settings):
+        if (owner.client_id, owner.instance) != (us.client_id, us.instance) or owner == us:
+            continue
+        if not is_same_broker((owner.host, owner.port), (us.host, us.port)):
+            continue
+        mqtt = settings.mqtt.model_copy(update={"host": owner.host, "port": owner.port})
+        former = settings.model_copy(update={"mqtt": mqtt})
+        for number in registered_process_numbers(former):
+            with suppress(AlreadyRunningError):  # a process that is dying: the next start moves its sessions
+                _move_sessions(
+                    SessionRegistry.for_process(former, number), SessionRegistry.for_process(settings, number)
+                )
+
+
+def _move_sessions(source: SessionRegistry, target: SessionRegistry) -> None:
+    with source, target:
+        records = {client_id: source.get(client_id) for client_id in source.client_ids()}
+        target.save({client: record for client, record in records.items() if record and not target.get(client)})
+        for client_id in records:
+            source.remove(client_id)
 
 
 def last_started_or_stopped(settings: Settings) -> float:

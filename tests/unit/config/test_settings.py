@@ -91,6 +91,7 @@ def test_port_8883_or_an_authority_imply_tls_unless_it_is_disabled(mqtt: dict[st
         ({"database": {"driver": "sqlite"}}, "database.path must name the file"),
         ({"mqtt": {"backoff_min": "31s"}}, "mqtt.backoff_min must not be above"),
         ({"mqtt": {"protocol": "3.1.1"}}, "mqtt.protocol 3.1.1 needs mqtt.client: paho"),
+        ({"mqtt": {"protocol": "3.1.1", "client": "paho", "password": "x"}}, "mqtt.username is not"),
         ({"mqtt": {"transport": "websockets"}}, "mqtt.transport websockets needs mqtt.client: paho"),
         ({"pipeline": {"backoff_min": "11s"}}, "pipeline.backoff_min must not be above"),
         ({"mqtt": {"connections": 65}}, "mqtt.connections must not be above"),

@@ -20,17 +20,26 @@ from sensorsync.mqtt.client.errors import BrokerUnavailable
 from sensorsync.mqtt.client.options import ConnectOptions
 from sensorsync.mqtt.client.paho.packets import connect_properties
 
+_CONNECT = 0x10
+_CONNECT_FLAGS = 7
+"""Place of the flags behind CONNECT's fixed header: protocol name (6 bytes), protocol version (1)."""
+_PASSWORD_FLAG = 0x40
+_MORE_LENGTH_BYTES = 0x80
+
 
 class PahoClient(Client):
-    """paho's client with two fixes.
+    """paho's client with three fixes.
 
     After a failed handshake, paho does not close the socket. And paho closes the connection on a PUBLISH whose properties are
-    broken; the broker would send that message again on every new connection.
+    broken; the broker would send that message again on every new connection. And paho leaves out a password that has no user
+    name, so that the login would be an anonymous one.
     """
 
     pending_socket: socket.socket | None = None
     """Socket of a handshake that paho has not taken over yet."""
     on_broken_publish: Callable[[BrokenPublish], None]
+    lone_password: bytes | None = None
+    """A password without a user name, which MQTT 5 allows (section 3.1.2.9)."""
 
     def abort_handshake(self) -> None:
         """End a handshake that is in progress in another thread.
@@ -59,6 +68,11 @@ class PahoClient(Client):
             self.on_broken_publish(broken)
             return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _packet_queue(self, command: int, packet: bytes | bytearray, mid: int, qos: int, *more: Any) -> MQTTErrorCode:
+        if command == _CONNECT and self.lone_password is not None:
+            packet = _with_password(packet, self.lone_password)
+        return super()._packet_queue(command, packet, mid, qos, *more)
+
     def _create_socket_connection(self) -> socket.socket:
         self.pending_socket = super()._create_socket_connection()
         return self.pending_socket
@@ -81,12 +95,28 @@ def make_client(options: ConnectOptions) -> PahoClient:
     client.max_inflight_messages = 0  # InFlightPublishes enforces the window
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
+    elif options.password is not None:  # the configuration allows it for MQTT 5 only
+        client.lone_password = options.password.encode()
     if options.tls is not None:
         named = _ServerNameContext(options.tls, options.server_name or options.host, client)
         client.tls_set_context(cast(ssl.SSLContext, named))
     if options.websocket_path is not None:
         client.ws_set_options(options.websocket_path)
     return client
+
+
+def _with_password(connect: bytes | bytearray, password: bytes) -> bytearray:
+    """Return a CONNECT without will, user name and password with `password` added (section 3.1.3)."""
+    start = next(place for place in range(1, 5) if connect[place] < _MORE_LENGTH_BYTES) + 1
+    body = bytearray(connect[start:])
+    body[_CONNECT_FLAGS] |= _PASSWORD_FLAG
+    body += len(password).to_bytes(2) + password
+    length, fixed_header = len(body), bytearray((_CONNECT,))
+    while length >= _MORE_LENGTH_BYTES:
+        fixed_header.append(length % _MORE_LENGTH_BYTES | _MORE_LENGTH_BYTES)
+        length //= _MORE_LENGTH_BYTES
+    fixed_header.append(length)
+    return fixed_header + body
 
 
 async def connect_in_thread(client: PahoClient, options: ConnectOptions) -> None:

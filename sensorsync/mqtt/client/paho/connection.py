@@ -18,6 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from mqtt5 import ConnAckPacket, Packet
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from sensorsync.errors import SensorsyncError
 from sensorsync.mqtt.client.base import PING, BrokerConnection, ConnectionHandler
@@ -34,6 +36,7 @@ MAX_PACKETS_PER_READ = 256
 _DISCARD_CHUNK = 64 * 1024
 _KEEP_ALIVE_TIMEOUT = 0x8D
 _PROTOCOL_ERROR = 0x82
+_TOPIC_ALIAS_INVALID = ReasonCode(PacketTypes.DISCONNECT, identifier=0x94)
 
 
 class PahoConnection(BrokerConnection):
@@ -131,6 +134,10 @@ class PahoConnection(BrokerConnection):
             close_socket(self._client)
         else:
             self._client.abort_handshake()
+
+    def _send_topic_alias_invalid(self) -> None:
+        self._client.disconnect(_TOPIC_ALIAS_INVALID)
+        self._client.loop_write()  # paho closes the socket once it is sent
 
     def _start_keep_alive(self, connack: ConnAckPacket) -> None:
         if connack.server_keep_alive is not None:

@@ -106,6 +106,50 @@ def test_an_instance_runs_once_and_beside_other_instances_and_brokers(tmp_path: 
             pass
 
 
+def test_an_instance_is_its_client_ids_however_the_broker_is_spelt(tmp_path: Path) -> None:
+    # The host was in the lock's name: the running one was "an instance that nobody runs".
+    named, numeric = settings_of(tmp_path, host="localhost"), settings_of(tmp_path, host="127.0.0.1")
+    with instance_lock(named):
+        assert is_instance_running(named)
+        assert is_instance_running(numeric)
+        with pytest.raises(AlreadyRunningError, match="the same broker"), instance_lock(numeric):
+            pass
+        assert not is_instance_running(settings_of(tmp_path, host="127.0.0.1", instance="other"))
+    assert not is_instance_running(numeric)
+
+
+def test_one_instance_name_at_two_brokers_is_two_instances(tmp_path: Path) -> None:
+    first, second = settings_of(tmp_path, host="127.0.0.1"), settings_of(tmp_path, host="127.0.0.2")
+    with instance_lock(first):
+        assert not is_instance_running(second)
+        with instance_lock(second):
+            assert is_instance_running(second)
+
+
+def test_a_host_whose_addresses_are_unknown_may_be_the_running_one(tmp_path: Path) -> None:
+    with instance_lock(settings_of(tmp_path, host="gone.invalid")):
+        assert is_instance_running(settings_of(tmp_path, host="127.0.0.1"))
+        with instance_lock(settings_of(tmp_path, host="127.0.0.1")):
+            pass
+
+
+def test_sessions_that_were_recorded_under_another_spelling_of_the_broker_are_ours(tmp_path: Path) -> None:
+    former, ours = settings_of(tmp_path, host="localhost"), settings_of(tmp_path, host="127.0.0.1")
+    elsewhere = settings_of(tmp_path, host="127.0.0.2")
+    for settings in (former, elsewhere):
+        with SessionRegistry.for_process(settings, 1) as registry:
+            registry.save({"client-4": RECORD})
+    with instance_lock(ours):
+        assert registered_process_numbers(former) == []
+        assert registered_process_numbers(ours) == [1]
+        assert registered_session_counts(ours) == {
+            SessionOwner.from_settings(ours): 1,
+            SessionOwner.from_settings(elsewhere): 1,
+        }
+        with SessionRegistry.for_process(ours, 1) as registry:
+            assert registry.get("client-4") == RECORD
+
+
 def test_an_ephemeral_instance_needs_no_instance_lock(tmp_path: Path) -> None:
     with instance_lock(settings_of(tmp_path, ephemeral=True)), instance_lock(settings_of(tmp_path, ephemeral=True)):
         pass
