@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensorsync.deadletters.box import DeadLetters, ReplayBatch, ReplayRejection
-from sensorsync.deadletters.letters import StoredLetter
+from sensorsync.deadletters.box import DeadLetters, ReplayBatch
+from sensorsync.deadletters.changes import ReplayRejection
+from sensorsync.deadletters.letters import LetterVersion, StoredLetter
 from sensorsync.pipeline.contract import DeadLetter
 from sensorsync.pipeline.writer import BatchWriter
 
@@ -143,10 +144,10 @@ class Replay:
         Raises BatchKept, SinkMisconfigured or DeadLetterBoxError; no worker starts another batch then.
         """
         try:
-            while (batch := self._next_batch()).ids:
+            while (batch := self._next_batch()).letters:
                 self._retries.remaining = MAX_BATCH_RETRIES
                 report = writer.write(batch.deliveries)
-                self._finish_batch(batch.ids, report.rejected, report.redelivered_rows)
+                self._finish_batch(batch.letters, report.rejected, report.redelivered_rows)
         except BaseException:
             self._stop_requested.set()
             raise
@@ -162,19 +163,23 @@ class Replay:
                 ids = self._ids[self._position : self._position + self._batch_size]
                 batch = self._box.read_batch(ids, self._batch_bytes)
                 # Letters that are removed or quarantined by now are skipped. When the byte limit ended the batch, the rest is next.
-                cut = batch.ids and len(batch.ids) < len(ids)
-                self._position += ids.index(batch.ids[-1]) + 1 if cut else len(ids)
-                if batch.ids:
-                    self._rate_limiter.batch_started(len(batch.ids), time.monotonic())
+                cut = batch.letters and len(batch.letters) < len(ids)
+                self._position += ids.index(batch.letters[-1].id) + 1 if cut else len(ids)
+                if batch.letters:
+                    self._rate_limiter.batch_started(len(batch.letters), time.monotonic())
                     return batch
             return ReplayBatch([], [])
 
-    def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], redelivered_rows: int) -> None:
+    def _finish_batch(
+        self, letters: Sequence[LetterVersion], rejected: Mapping[int, DeadLetter], redelivered_rows: int
+    ) -> None:
         now = self._clock()
-        stored = [letter_id for position, letter_id in enumerate(ids) if position not in rejected]
-        again = {ids[position]: letter for position, letter in rejected.items()}
+        stored = [letter for position, letter in enumerate(letters) if position not in rejected]
+        again = {letters[position]: letter for position, letter in rejected.items()}
         rejections = [
-            self._policy.rejection(letter, again[letter.id], now) for letter in self._box.get_many(list(again))
+            self._policy.rejection(letter, again[letter.version], now)
+            for letter in self._box.get_many([version.id for version in again])
+            if letter.version in again
         ]
         self._box.finish_batch(stored, rejections, now)
         with self._tally_lock:

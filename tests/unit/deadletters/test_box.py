@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, message_identity
+from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, ReplayRejection, StoredLetter, message_identity
+from sensorsync.deadletters.file import BoxFile
 from sensorsync.deadletters.file_system import file_system_type, file_system_warnings
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.pipeline.contract import DeadLetter, DeadLetterBoxUnavailable
@@ -407,7 +408,7 @@ def known(box: DeadLetters) -> int:
 def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -> None:
     for compact in (False, True):
         assert box.park([letter(1), letter(2), letter(3)]) == 3
-        box.finish_batch([found.id for found in box.letters()], [], NOW)
+        box.finish_batch([found.version for found in box.letters()], [], NOW)
         if compact:
             box.compact()
             assert known(box) == 0
@@ -416,10 +417,36 @@ def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -
     assert (found.seen, found.payload) == (2, b"payload 1")
 
 
+@pytest.mark.parametrize("clock", [9, -9])
+@pytest.mark.parametrize("change", ["purge", "release"])
+def test_a_letter_whose_message_is_parked_again_after_it_was_chosen_stays_as_it_is(
+    box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch, change: str, clock: float
+) -> None:
+    # Given: three letters, and a message that comes again between the choice and the change. The clock may have been set back.
+    box.park([letter(n) for n in range(3)])
+    box.finish_batch([], [ReplayRejection(found, "ts", None, "no", "quarantined", NOW) for found in box.letters()], NOW)
+    cleaner = DeadLetters(path)
+    assert cleaner.open_for_changes()
+    begin = BoxFile.write_transaction
+
+    def begin_late(file: BoxFile) -> AbstractContextManager[sqlite3.Connection]:
+        monkeypatch.setattr(BoxFile, "write_transaction", begin)
+        assert box.park([letter(1, received_at=NOW + clock)]) == 0
+        return begin(file)
+
+    monkeypatch.setattr(BoxFile, "write_transaction", begin_late)
+    # When: the letters up to then are purged or released.
+    with closing(cleaner):
+        assert getattr(cleaner, change)(Criteria(until=NOW + 1)) == 2
+    # Then: the letter that was acknowledged as known is there.
+    kept = [(found.payload, found.seen) for found in look(path) if found.state == "quarantined"]
+    assert kept == [(b"payload 1", 2)]
+
+
 def test_letters_that_left_are_forgotten_once_they_are_more_than_half(box: DeadLetters) -> None:
     box.park([letter(n) for n in range(10)])
     for left, remembered in ((5, 10), (4, 4)):
-        box.finish_batch(sorted(found.id for found in box.letters())[:-left], [], NOW)
+        box.finish_batch(sorted(found.version for found in box.letters())[:-left], [], NOW)
         box.compact()
         assert known(box) == remembered
     assert box.park([letter(n) for n in range(10)]) == 6
@@ -451,7 +478,7 @@ def test_however_often_letters_are_removed_and_parked_again_a_message_is_one_let
                 assert box.restore([away[payload]]) == (payload not in seen)
                 seen.setdefault(payload, 1)
             elif step == "settle":
-                box.finish_batch([found.id for found in box.letters() if found.payload == payload], [], NOW)
+                box.finish_batch([found.version for found in box.letters() if found.payload == payload], [], NOW)
                 del seen[payload]
             else:
                 box.compact()
