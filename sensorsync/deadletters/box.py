@@ -110,10 +110,8 @@ class DeadLetters:
         """
         rows = [letter_row(letter, self._device_level) for letter in letters]
         try:
-            with self._file.lock:
-                self._file.reopen_if_replaced()
-                with self._file.write_transaction() as connection:
-                    return sum(_park(connection, row) for row in rows)
+            with self._file.durable_transaction() as connection:
+                return sum(_park(connection, row) for row in rows)
         except DeadLetterBoxError as error:
             raise DeadLetterBoxUnavailable(str(error)) from error
         except OSError as error:
@@ -124,7 +122,7 @@ class DeadLetters:
 
         Letters that are in the box already stay as they are.
         """
-        with self._file.write_transaction() as connection:
+        with self._file.durable_transaction() as connection:
             return sum(_restore(connection, letter) for letter in letters)
 
     # -- read ------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,82 @@ def test_a_box_whose_file_was_deleted_is_created_again_and_the_deleted_file_is_n
         file.unlink()
     assert box.park([letter(2)]) == 1
     assert [found.payload for found in look(path)] == [b"payload 2"]
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]])
+def test_letters_are_in_files_with_names_although_the_log_of_the_box_was_removed(
+    box: DeadLetters, path: Path, tmp_path: Path, removed: list[str]
+) -> None:
+    sibling = DeadLetters(path)
+    sibling.open()
+    box.park([letter(1)])
+    sibling.park([letter(2)])
+    for suffix in removed:
+        path.with_name(path.name + suffix).unlink()
+    assert box.park([letter(3)]) == 1
+    assert sibling.park([letter(4)]) == 1
+    assert box.park([letter(5)]) == 1
+    # What a crash would leave: the files that have names.
+    copy = tmp_path / "copy" / path.name
+    copy.parent.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
+    assert sorted(found.payload for found in look(copy)) == [b"payload %d" % n for n in range(1, 6)]
+    sibling.close()
+
+
+@pytest.mark.parametrize("removed", ["", "-wal", "-shm"])
+def test_a_commit_into_a_file_that_has_lost_its_name_is_not_acknowledged(
+    box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    begin = BoxFile.write_transaction
+
+    @contextmanager
+    def remove_before_commit(file: BoxFile) -> Iterator[sqlite3.Connection]:
+        with begin(file) as connection:
+            yield connection
+            path.with_name(path.name + removed).unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BoxFile, "write_transaction", remove_before_commit)
+        with pytest.raises(DeadLetterBoxUnavailable, match="removed or replaced during a commit"):
+            box.park([letter(1)])
+    box.park([letter(1)])
+    assert [found.payload for found in look(path)] == [b"payload 1"]
+
+
+def test_the_log_of_a_box_that_was_removed_before_the_end_is_saved_at_the_end(
+    box: DeadLetters, path: Path, tmp_path: Path
+) -> None:
+    sibling = DeadLetters(path)  # SQLite itself saves the log when the last of all processes closes the box
+    sibling.open()
+    box.park([letter(1)])
+    path.with_name(f"{path.name}-wal").unlink()
+    box.close()
+    copy = Path(shutil.copy(path, tmp_path / "copy.sqlite"))
+    assert [found.payload for found in look(copy)] == [b"payload 1"]
+    sibling.close()
+
+
+def test_a_box_with_another_file_system_mounted_over_its_folder_is_opened_again(
+    box: DeadLetters, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The file in the mounted file system may have the inode of the hidden one. Here an exchanged folder stands for the mount.
+    box.park([letter(1)])
+    inode, stat_of = path.stat().st_ino, Path.stat
+    path.parent.rename(tmp_path / "hidden")
+    mounted = DeadLetters(path)
+    mounted.open()
+
+    def stat_with_the_same_inode(file: Path, **options: bool) -> os.stat_result:
+        found = stat_of(file, **options)
+        return os.stat_result((found.st_mode, inode, found.st_dev + 1, *found[3:])) if file == path else found
+
+    monkeypatch.setattr(Path, "stat", stat_with_the_same_inode)
+    assert box.park([letter(2)]) == 1
+    assert [found.payload for found in look(path)] == [b"payload 2"]
+    assert [found.payload for found in look(tmp_path / "hidden" / path.name)] == [b"payload 1"]
+    mounted.close()
 
 
 def test_many_threads_and_boxes_park_into_one_file(path: Path) -> None:
