@@ -10,7 +10,8 @@ Code that only one command needs is in modules of its own, so that other command
 
 from __future__ import annotations
 
-from sensorsync.deadletters.box import DeadLetters, ReplayRejection
+from sensorsync.deadletters.box import DeadLetters
+from sensorsync.deadletters.changes import ReplayRejection
 from sensorsync.deadletters.criteria import Criteria, State, topic_matches
 from sensorsync.deadletters.letters import ReasonCount, StoredLetter, guess_device, message_identity
 

@@ -6,21 +6,23 @@ import json
 import sqlite3
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from sensorsync.config import Settings
+from sensorsync.deadletters import changes
+from sensorsync.deadletters.changes import ReplayRejection
 from sensorsync.deadletters.criteria import FROM_INDEX, Criteria
 from sensorsync.deadletters.file import BoxFile
 from sensorsync.deadletters.file_system import file_system_type, file_system_warnings
 from sensorsync.deadletters.letters import (
     SELECT_DELIVERY,
     SELECT_LETTER,
+    LetterVersion,
     ReasonCount,
     StoredLetter,
     append_history,
-    escape_surrogates,
     history_entry,
     letter_row,
 )
@@ -41,13 +43,7 @@ _RESTORE: Final = """
     INSERT INTO letters (sha256, state, reason, errno, device, first_seen, last_seen, seen, attempts, next_retry_at, refused_at, qos,
         topic, message, properties, history, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_UPDATE_REJECTED: Final = """
-    UPDATE letters SET attempts = ?, state = ?, next_retry_at = ?, refused_at = ?, reason = ?, errno = ?, message = ?, history = ?
-    WHERE id = ? AND state = 'parked'"""
 _IDS: Final = "(SELECT value FROM json_each(?))"
-_RELEASE: Final = """
-    UPDATE letters SET state = 'parked', attempts = 0, next_retry_at = 0 WHERE id IN (SELECT value FROM json_each(?))"""
-_DELETE: Final = "DELETE FROM letters WHERE id IN (SELECT value FROM json_each(?))"
 _COUNT_KNOWN_AND_LETTERS: Final = "SELECT (SELECT count(*) FROM known), (SELECT count(*) FROM letters)"
 _PAYLOAD: Final = "coalesce(substr(payload, 1, ?), x'')"
 _NO_PAYLOAD_LIMIT: Final = 2**31 - 1
@@ -55,23 +51,11 @@ _CHUNK: Final = 1000
 """The number of letters in one transaction, and in one chunk of a long list."""
 
 
-class ReplayRejection(NamedTuple):
-    """The result of a replay for a letter that was rejected again."""
-
-    letter: StoredLetter
-    reason: str
-    errno: int | None
-    message: str
-    state: str
-    """`parked`, or `quarantined` after the last attempt."""
-    next_retry_at: float
-
-
 class ReplayBatch(NamedTuple):
     """A batch of a replay."""
 
-    ids: list[int]
-    """The ids of its letters, in order."""
+    letters: list[LetterVersion]
+    """Its letters as they were read, in order."""
     deliveries: list[Delivery]
     """The messages of these letters, in the same order."""
 
@@ -126,10 +110,8 @@ class DeadLetters:
         """
         rows = [letter_row(letter, self._device_level) for letter in letters]
         try:
-            with self._file.lock:
-                self._file.reopen_if_replaced()
-                with self._file.write_transaction() as connection:
-                    return sum(_park(connection, row) for row in rows)
+            with self._file.durable_transaction() as connection:
+                return sum(_park(connection, row) for row in rows)
         except DeadLetterBoxError as error:
             raise DeadLetterBoxUnavailable(str(error)) from error
         except OSError as error:
@@ -140,7 +122,7 @@ class DeadLetters:
 
         Letters that are in the box already stay as they are.
         """
-        with self._file.write_transaction() as connection:
+        with self._file.durable_transaction() as connection:
             return sum(_restore(connection, letter) for letter in letters)
 
     # -- read ------------------------------------------------------------------------------------------------------------
@@ -210,15 +192,15 @@ class DeadLetters:
         The first one is always returned. The box is not changed.
         """
         query = f"{SELECT_DELIVERY} FROM letters WHERE id IN {_IDS} AND state = 'parked' ORDER BY id"
-        found: list[int] = []
+        found: list[LetterVersion] = []
         deliveries: list[Delivery] = []
         with self._file.read_transaction() as connection:
             rows = connection.execute(query, (json.dumps(list(ids)),))
-            for letter_id, topic, payload, qos, first_seen, properties, rejection_reason in rows:
+            for letter_id, seen, topic, payload, qos, first_seen, properties, rejection_reason in rows:
                 max_bytes -= len(payload)
                 if max_bytes < 0 and found:
                     break
-                found.append(letter_id)
+                found.append(LetterVersion(letter_id, seen))
                 decoded = None if properties is None else json.loads(properties)
                 deliveries.append(Delivery(topic, payload, qos, first_seen, None, decoded, rejection_reason))
         return ReplayBatch(found, deliveries)
@@ -229,33 +211,27 @@ class DeadLetters:
         with self._file.read_transaction() as connection:
             return list(map(StoredLetter.from_row, connection.execute(query, (json.dumps(list(ids)),))))
 
-    def finish_batch(self, stored: Iterable[int], rejected: Sequence[ReplayRejection], now: float) -> None:
-        """End a batch of a replay in one transaction: delete the `stored` ids, and count the attempt of each rejected letter."""
-        rows = [
-            (
-                rejection.letter.attempts + 1,
-                rejection.state,
-                rejection.next_retry_at,
-                now,
-                rejection.reason,
-                rejection.errno,
-                escape_surrogates(rejection.message),
-                append_history(json.dumps(rejection.letter.history), rejection.letter.latest_entry),
-                rejection.letter.id,
-            )
-            for rejection in rejected
-        ]
+    def finish_batch(self, stored: Iterable[LetterVersion], rejected: Sequence[ReplayRejection], now: float) -> None:
+        """End a batch of a replay in one transaction: delete the `stored` letters, and count the attempt of each rejected one.
+
+        A letter whose message was parked again after it was read stays as it is now.
+        """
         with self._file.write_transaction() as connection:
-            _delete(connection, list(stored))
-            connection.executemany(_UPDATE_REJECTED, rows)
+            changes.finish_replay(connection, stored, rejected, now)
 
     def purge(self, criteria: Criteria) -> int:
-        """Delete letters permanently, a thousand in a transaction, and return their number."""
-        return self._change_in_chunks(_delete, criteria)
+        """Delete letters permanently, a thousand in a transaction, and return their number.
+
+        A letter whose message is parked again meanwhile, or that no longer meets the criteria, stays.
+        """
+        return self._change_in_chunks(changes.delete, criteria)
 
     def release(self, criteria: Criteria) -> int:
-        """Reset letters so that a replay tries them again from the beginning, and return their number."""
-        return self._change_in_chunks(_release, criteria)
+        """Reset letters so that a replay tries them again from the beginning, and return their number.
+
+        A letter whose message is parked again meanwhile, or that no longer meets the criteria, stays as it is.
+        """
+        return self._change_in_chunks(changes.release, criteria)
 
     def compact(self) -> None:
         """Delete the hashes of removed letters once they are more than half of all hashes, and return free pages to the disk."""
@@ -267,12 +243,19 @@ class DeadLetters:
                 connection.execute("INSERT INTO known (sha256, id) SELECT sha256, id FROM letters ORDER BY sha256")
         self._file.vacuum()
 
-    def _change_in_chunks(self, change: Callable[[sqlite3.Connection, list[int]], int], criteria: Criteria) -> int:
-        ids = self.ids(criteria)
+    def _change_in_chunks(self, change: changes.Change, criteria: Criteria) -> int:
+        where, parameters = criteria.sql_condition()
+        with self._file.read_transaction() as connection:
+            chosen = connection.execute(f"SELECT id, seen {FROM_INDEX} {where} ORDER BY id", parameters)
+            ids, seen = array("q"), array("q")
+            for letter_id, count in chosen:
+                ids.append(letter_id)
+                seen.append(count)
         changed = 0
         for start in range(0, len(ids), _CHUNK):
+            letters = map(LetterVersion, ids[start : start + _CHUNK], seen[start : start + _CHUNK])
             with self._file.write_transaction() as connection:
-                changed += change(connection, ids[start : start + _CHUNK].tolist())
+                changed += change(connection, letters, criteria)
         return changed
 
 
@@ -299,11 +282,3 @@ def _restore(connection: sqlite3.Connection, letter: StoredLetter) -> bool:
     )
     connection.execute(_RESTORE, row)
     return True
-
-
-def _delete(connection: sqlite3.Connection, ids: list[int]) -> int:
-    return connection.execute(_DELETE, (json.dumps(ids),)).rowcount
-
-
-def _release(connection: sqlite3.Connection, ids: list[int]) -> int:
-    return connection.execute(_RELEASE, (json.dumps(ids),)).rowcount

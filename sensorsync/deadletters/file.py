@@ -14,6 +14,7 @@ from typing import Final
 from sensorsync.deadletters.criteria import topic_matches
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.storage import sqlite_file
+from sensorsync.storage.sqlite.open_files import OpenFiles, log_of
 
 _APPLICATION_ID: Final = 0x53534C42
 """`PRAGMA application_id` of a dead-letter box: "SSLB"."""
@@ -42,7 +43,8 @@ class BoxFile:
         self.lock = threading.RLock()
         self._max_size = max_size
         self._connection: sqlite3.Connection | None = None
-        self._inode = -1
+        self._opened: OpenFiles | None = None
+        """The files of the connection that parks letters."""
         self._open = False
 
     def open(self) -> None:
@@ -75,6 +77,8 @@ class BoxFile:
         """Close the connection. A second call does nothing."""
         with self.lock:
             self._open = False
+            with contextlib.suppress(DeadLetterBoxError):
+                self._save_log()
             self._disconnect()
 
     @contextlib.contextmanager
@@ -101,16 +105,55 @@ class BoxFile:
                     f"Cannot write into the dead-letter box {self.path}: {error}.", hint=_hint(error)
                 ) from error
 
-    def reopen_if_replaced(self) -> None:
-        """Open the file again when its path names another file by now. Rows that are written to a deleted file are lost."""
+    @contextlib.contextmanager
+    def durable_transaction(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction whose commit counts only when it is in files that still have their names.
+
+        Raises DeadLetterBoxError at the end of the block when a file was removed or replaced meanwhile. The caller must then
+        repeat the transaction.
+        """
+        with self.lock:
+            self._reopen_if_replaced()
+            with self.write_transaction() as connection:
+                yield connection
+            if self._is_replaced():
+                raise DeadLetterBoxError(
+                    f"The dead-letter box {self.path} or its write-ahead log was removed or replaced during a commit.",
+                    hint="The letters are written again. Leave the file, and those with -wal and -shm beside it, alone.",
+                )
+
+    def _is_replaced(self) -> bool:
+        return OpenFiles.at(self.path) != self._opened
+
+    def _reopen_if_replaced(self) -> None:
+        """Open the files again when one of their paths names another file by now. Rows that are written to a deleted file are lost."""
         if not self._open:
             raise self._not_open()
-        if self._connection is not None:
-            with contextlib.suppress(FileNotFoundError):
-                if self.path.stat().st_ino == self._inode:
-                    return
-        self._disconnect()
-        self._connect()
+        if self._connection is None or self._is_replaced():
+            self._save_log()
+            self._disconnect()
+            self._connect()
+
+    def _save_log(self) -> None:
+        """Copy letters into the database file from a write-ahead log that has lost its name.
+
+        Raises DeadLetterBoxError when another process prevents it. They would be lost with the connection, and a new log
+        must not be started beside them.
+        """
+        now = OpenFiles.at(self.path)
+        if self._connection is None or self._opened is None or now == self._opened:
+            return
+        if now.database == self._opened.database and _is_log_started(self.path):
+            return  # another process has opened the box again; pages of the old log must not be mixed with theirs
+        try:
+            saved = not self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error:
+            saved = False
+        if not saved and now.database == self._opened.database:
+            raise DeadLetterBoxError(
+                f"The write-ahead log of the dead-letter box {self.path} was removed, and another process reads the box.",
+                hint="Letters are parked again once it has finished.",
+            )
 
     def vacuum(self) -> None:
         """Return free pages to the disk once they are half of the file. Before that, moving the other pages costs more than it saves.
@@ -140,7 +183,7 @@ class BoxFile:
             with _closed_on_error(connection):
                 self._set_up(connection)
             self._connection = connection
-            self._inode = self.path.stat().st_ino
+            self._opened = OpenFiles.at(self.path)
 
     def _make_folder(self) -> None:
         try:
@@ -185,7 +228,7 @@ class BoxFile:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
-            self._connection = None
+            self._connection = self._opened = None
 
     @contextlib.contextmanager
     def _translate_open_errors(self) -> Iterator[None]:
@@ -226,6 +269,14 @@ def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException:
         connection.close()
         raise
+
+
+def _is_log_started(path: Path) -> bool:
+    """Return True when the file that has the name of the write-ahead log now has content."""
+    try:
+        return log_of(path).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _set_up_tables(connection: sqlite3.Connection) -> None:

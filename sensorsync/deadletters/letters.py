@@ -25,13 +25,23 @@ SELECT_LETTER: Final = (
 )
 """The columns of a StoredLetter except its payload."""
 SELECT_DELIVERY: Final = (
-    "SELECT id, topic, payload, qos, first_seen, properties, CASE WHEN reason = 'mqtt' THEN message END"
+    "SELECT id, seen, topic, payload, qos, first_seen, properties, CASE WHEN reason = 'mqtt' THEN message END"
 )
-"""The columns of a letter's id, and of its message as it arrived first.
+"""The columns of a letter's version, and of its message as it arrived first.
 
 A message with reason 'mqtt' was not valid MQTT and cannot be decoded, even if its payload can. Its error is selected as
 well.
 """
+
+
+class LetterVersion(NamedTuple):
+    """A letter as it was when it was chosen. It is another version once its message is parked again.
+
+    The count differs where times may be equal: a clock that was set back parks with an earlier time.
+    """
+
+    id: int
+    seen: int
 
 
 class StoredLetter(NamedTuple):
@@ -76,6 +86,11 @@ class StoredLetter(NamedTuple):
             [] if history is None else json.loads(history),
         )
         return cls._make((*row[:15], *read, *row[17:]))
+
+    @property
+    def version(self) -> LetterVersion:
+        """The letter as it was read."""
+        return LetterVersion(self.id, self.seen)
 
     @property
     def latest_entry(self) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sensorsync.deadletters.box import DeadLetters, ReplayBatch, ReplayRejection
-from sensorsync.deadletters.letters import StoredLetter
+from sensorsync.deadletters.box import DeadLetters, ReplayBatch
+from sensorsync.deadletters.changes import ReplayRejection
+from sensorsync.deadletters.letters import LetterVersion, StoredLetter
 from sensorsync.pipeline.contract import DeadLetter, Delivery
 from sensorsync.pipeline.writer import BatchWriter
 
@@ -145,23 +146,23 @@ class Replay:
         Raises BatchKept, SinkMisconfigured or DeadLetterBoxError; no worker starts another batch then.
         """
         try:
-            set_aside: dict[int, tuple[int, Delivery]] = {}
-            while (taken := self._next_batch()).ids:
+            set_aside: dict[int, tuple[LetterVersion, Delivery]] = {}
+            while (batch := self._next_batch()).letters:
                 self._retries.remaining = MAX_BATCH_RETRIES
-                report = writer.write(taken.deliveries)
+                report = writer.write(batch.deliveries)
                 for place in report.set_aside:
-                    set_aside[id(taken.deliveries[place])] = taken.ids[place], taken.deliveries[place]
-                decided = {taken.ids[place]: place for place in range(len(taken.ids)) if place not in report.set_aside}
+                    set_aside[id(batch.deliveries[place])] = batch.letters[place], batch.deliveries[place]
+                decided = [place for place in range(len(batch.letters)) if place not in report.set_aside]
                 rejected = {
-                    number: report.rejected[place] for number, place in decided.items() if place in report.rejected
+                    batch.letters[place]: report.rejected[place] for place in decided if place in report.rejected
                 }
-                self._finish_batch(list(decided), rejected, report.redelivered_rows)
+                self._finish_batch([batch.letters[place] for place in decided], rejected, report.redelivered_rows)
             self._judge_set_aside(writer, set_aside)
         except BaseException:
             self._stop_requested.set()
             raise
 
-    def _judge_set_aside(self, writer: BatchWriter, set_aside: dict[int, tuple[int, Delivery]]) -> None:
+    def _judge_set_aside(self, writer: BatchWriter, set_aside: dict[int, tuple[LetterVersion, Delivery]]) -> None:
         """Try letters again of which it is not known whether they are at fault; those that stay undecided are left as they were."""
         give_up = time.monotonic() + MAX_JUDGEMENT_SECONDS
         try:
@@ -170,9 +171,9 @@ class Replay:
                     break
                 self._retries.remaining = MAX_BATCH_RETRIES
                 deliveries, report = writer.retry_set_aside()
-                numbers = [set_aside.pop(id(delivery))[0] for delivery in deliveries]
-                rejected = {numbers[place]: letter for place, letter in report.rejected.items()}
-                self._finish_batch(numbers, rejected, report.redelivered_rows)
+                letters = [set_aside.pop(id(delivery))[0] for delivery in deliveries]
+                rejected = {letters[place]: letter for place, letter in report.rejected.items()}
+                self._finish_batch(letters, rejected, report.redelivered_rows)
         finally:
             with self._tally_lock:
                 self._undecided += len(set_aside)
@@ -184,23 +185,32 @@ class Replay:
 
     def _next_batch(self) -> ReplayBatch:
         with self._batch_lock:
-            while self.remaining and not self._stop_requested.wait(self._rate_limiter.delay(time.monotonic())):
+            while self._position < len(self._ids) and not self._stop_requested.wait(
+                self._rate_limiter.delay(time.monotonic())
+            ):
                 ids = self._ids[self._position : self._position + self._batch_size]
                 batch = self._box.read_batch(ids, self._batch_bytes)
                 # Letters that are removed or quarantined by now are skipped. When the byte limit ended the batch, the rest is next.
-                cut = batch.ids and len(batch.ids) < len(ids)
-                self._position += ids.index(batch.ids[-1]) + 1 if cut else len(ids)
-                if batch.ids:
-                    self._rate_limiter.batch_started(len(batch.ids), time.monotonic())
+                cut = batch.letters and len(batch.letters) < len(ids)
+                self._position += ids.index(batch.letters[-1].id) + 1 if cut else len(ids)
+                if batch.letters:
+                    self._rate_limiter.batch_started(len(batch.letters), time.monotonic())
                     return batch
             return ReplayBatch([], [])
 
-    def _finish_batch(self, ids: Sequence[int], rejected: Mapping[int, DeadLetter], redelivered_rows: int) -> None:
-        """End the letters `ids`; `rejected` has the number of each that was refused again."""
+    def _finish_batch(
+        self,
+        letters: Sequence[LetterVersion],
+        rejected: Mapping[LetterVersion, DeadLetter],
+        redelivered_rows: int,
+    ) -> None:
+        """Record the outcome of `letters`; `rejected` has those that were refused again."""
         now = self._clock()
-        stored = [number for number in ids if number not in rejected]
+        stored = [letter for letter in letters if letter not in rejected]
         rejections = [
-            self._policy.rejection(letter, rejected[letter.id], now) for letter in self._box.get_many(list(rejected))
+            self._policy.rejection(letter, rejected[letter.version], now)
+            for letter in self._box.get_many([version.id for version in rejected])
+            if letter.version in rejected
         ]
         self._box.finish_batch(stored, rejections, now)
         with self._tally_lock:

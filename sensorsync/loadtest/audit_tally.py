@@ -57,6 +57,8 @@ class AuditReport:
     parked: int
     """Messages that are in the local dead-letter box and not stored."""
     likely_cause: str | None
+    rows: int
+    """Rows of the run that were read, valid or not."""
 
     @property
     def complete(self) -> bool:
@@ -94,6 +96,7 @@ class AuditTally:
         self._message_states: list[bytearray] = []
         self._client_constants: list[tuple[int, bytes, str | None]] = []
         self._corrupt = 0
+        self._rows = 0
         self._corrupt_examples: list[str] = []
         self._duplicate_rows = 0
         self._parked: list[tuple[int, int]] = []
@@ -105,6 +108,7 @@ class AuditTally:
         message = _parse_object(payload)
         if message is not None and message.get("run") != self._run_id and not self._is_device_of_run(device_id):
             return  # another run, whose id begins with this one
+        self._rows += 1
         place = self._message_position(message)
         if message is None or place is None or self._run is None:
             self._add_corrupt(f"device {device_id}, event {event_id.hex()}: its payload is of no message of the run")
@@ -148,6 +152,7 @@ class AuditTally:
             duplicate_rows=self._duplicate_rows,
             parked=parked,
             likely_cause=self._likely_cause(stored, missing),
+            rows=self._rows,
         )
 
     # -- inside --------------------------------------------------------------------------------------------------------

@@ -133,6 +133,14 @@ def device_id_range(run: str) -> tuple[str, str]:
     return f"{run}-", f"{run}."
 
 
+class RunRowsDiffer(Exception):
+    """A stress run has `found` rows where they are deleted, which is another number than was expected."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(f"the run has {found} rows")
+        self.found = found
+
+
 class Store(Protocol):
     """A database with the table `sensor_readings` and the target tables of mappings.
 
@@ -205,8 +213,11 @@ class Store(Protocol):
         """Return the number of rows of a stress run."""
         ...
 
-    def delete_run_rows(self, run: str) -> int:
-        """Delete the rows of a stress run, some thousand at a time, and return their number."""
+    def delete_run_rows(self, run: str, expected: int) -> int:
+        """Delete the `expected` rows of a stress run, some thousand at a time, and return their number.
+
+        Raises RunRowsDiffer, and deletes nothing, when the server that deletes has another number of rows.
+        """
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sensorsync.pipeline.contract import BatchRejected, Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.open import open_store
-from sensorsync.storage.store import Store
+from sensorsync.storage.store import RunRowsDiffer, Store
 from tests.contract.conftest import Place
 from tests.contract.writers import four_at_once
 from tests.rows import ARRIVAL, reading, readings
@@ -282,7 +282,11 @@ def test_an_audit_reads_one_run_in_key_order_and_deletes_only_that(bench: Bench)
         (row.device_id, row.metric, row.ts, row.event_id) for row in mine
     )
     assert store.count_run_rows("run") == 50
-    assert owner.delete_run_rows("run") == 50
+    for expected in (0, 49, 51):
+        with pytest.raises(RunRowsDiffer, match="50 rows"):
+            owner.delete_run_rows("run", expected)
+        assert store.count_run_rows("run") == 50
+    assert owner.delete_run_rows("run", 50) == 50
     assert store.count_run_rows("run") == 0
     assert store.count_run_rows("run.") == 1
     sink.close()

@@ -19,7 +19,7 @@ from tests.bad_input import GOOD_READING, publish
 from tests.conftest import Certificates, Database, DatabaseServer, Mosquitto, need
 from tests.integration.mysql_bench import run_as_root
 from tests.letters import good, left, park
-from tests.rows import readings
+from tests.rows import reading
 from tests.services.database import is_oracle_mysql
 
 DENIED = {1044, 1142, 1143, 1227, 1370}
@@ -172,7 +172,7 @@ def test_audit_works_for_the_subscriber_and_its_clean_for_the_owner_alone(
     prepared: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(open_store(prepared.settings())) as store:
-        store.create_sink(0).write(readings(3))
+        store.create_sink(0).write([reading(n, device_id=f"run-{n:05}") for n in range(3)])
     for role, words, code, there in (
         ("subscriber", ["--clean"], 4, 3),
         ("subscriber", [], 5, 3),

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sensorsync.config.loading import environment, yaml_file
+from sensorsync.config.loading.contents import content_errors
 from sensorsync.config.loading.layers import Layers
 from sensorsync.config.loading.problems import combine_errors, configuration_errors
 from sensorsync.config.reference.keys import KeyPath, SettingKey, item_keys, sections, setting_keys
@@ -81,6 +82,8 @@ def _apply_flags(overrides: Mapping[str, object], flags: Mapping[str, str], laye
 
 
 def _validate(layers: Layers, errors: list[ConfigurationError], environ: Mapping[str, str]) -> Settings:
+    if contents := list(content_errors(layers)):
+        raise combine_errors([*errors, *contents])
     tree = {"state_dir": default_state_dir(environ), **layers.tree}
     try:
         settings = Settings.model_validate(tree)

@@ -27,6 +27,7 @@ from sensorsync.storage.store import (
     INIT_HINT,
     MaintenanceReport,
     MigrationResult,
+    RunRowsDiffer,
     SchemaState,
     StoredRow,
     device_id_range,
@@ -48,8 +49,9 @@ Causes are, for example, a read-only server, a missing privilege or a missing ta
 """
 _DELETE_RUN: Final = (
     "DELETE FROM sensor_readings WHERE device_id >= %s AND device_id < %s"
-    " ORDER BY device_id, metric, ts, event_id LIMIT 10000"
+    " ORDER BY device_id, metric, ts, event_id LIMIT %s"
 )
+_DELETE_ROWS: Final = 10_000
 
 
 class MySqlStore:
@@ -141,11 +143,18 @@ class MySqlStore:
             row = cursor.fetchone()
         return int(row[0]) if row else 0
 
-    def delete_run_rows(self, run: str) -> int:
+    def delete_run_rows(self, run: str, expected: int) -> int:
         deleted = 0
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
+            # A locking read is executed where the rows are deleted, also behind a proxy that sends other reads to a replica.
+            connection.begin()
+            cursor.execute(f"{_COUNT_RUN} FOR UPDATE", device_id_range(run))
+            found = int((cursor.fetchone() or (0,))[0])
+            connection.rollback()
+            if found != expected:
+                raise RunRowsDiffer(found)
             # Several small transactions, because a big one would hold its locks and its undo log until its end.
-            while piece := cursor.execute(_DELETE_RUN, device_id_range(run)):
+            while piece := cursor.execute(_DELETE_RUN, (*device_id_range(run), min(_DELETE_ROWS, expected - deleted))):
                 deleted += piece
         return deleted
 

@@ -27,6 +27,7 @@ from sensorsync.storage.store import (
     INIT_HINT,
     MaintenanceReport,
     MigrationResult,
+    RunRowsDiffer,
     SchemaState,
     StoredRow,
     device_id_range,
@@ -139,11 +140,16 @@ class SqliteStore:
             ).fetchone()
         return int(row[0])
 
-    def delete_run_rows(self, run: str) -> int:
+    def delete_run_rows(self, run: str, expected: int) -> int:
         with database_connection(self._path) as connection:
-            return connection.execute(
+            connection.execute("BEGIN IMMEDIATE")
+            deleted = connection.execute(
                 "DELETE FROM sensor_readings WHERE device_id >= ? AND device_id < ?", device_id_range(run)
             ).rowcount
+            connection.execute("COMMIT" if deleted == expected else "ROLLBACK")
+        if deleted != expected:
+            raise RunRowsDiffer(deleted)
+        return deleted
 
     def close(self) -> None:
         """Do nothing, because no connection stays open between calls."""

@@ -14,7 +14,7 @@ from sensorsync.commands.stress_publish import PublishProgress
 from sensorsync.console import audit, stress_publish
 from sensorsync.loadtest.audit_tally import AuditReport, MissingRange
 
-WHOLE = AuditReport("r1", 100, 2, 100, 0, (), 0, (), 0, 0, None)
+WHOLE = AuditReport("r1", 100, 2, 100, 0, (), 0, (), 0, 0, None, 100)
 COUNTS = ("messages", "sent", "acked", "no_subscriber", "failed", "unacknowledged", "retransmitted", "reconnects")
 PUBLISHED: dict[str, Any] = {
     "run": "r1",

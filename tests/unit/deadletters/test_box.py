@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, StoredLetter, message_identity
+from sensorsync.deadletters import Criteria, DeadLetters, ReasonCount, ReplayRejection, StoredLetter, message_identity
+from sensorsync.deadletters.file import BoxFile
 from sensorsync.deadletters.file_system import file_system_type, file_system_warnings
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.pipeline.contract import DeadLetter, DeadLetterBoxUnavailable
@@ -210,6 +212,82 @@ def test_a_box_whose_file_was_deleted_is_created_again_and_the_deleted_file_is_n
         file.unlink()
     assert box.park([letter(2)]) == 1
     assert [found.payload for found in look(path)] == [b"payload 2"]
+
+
+@pytest.mark.parametrize("removed", [["-wal"], ["-shm"], ["-wal", "-shm"]])
+def test_letters_are_in_files_with_names_although_the_log_of_the_box_was_removed(
+    box: DeadLetters, path: Path, tmp_path: Path, removed: list[str]
+) -> None:
+    sibling = DeadLetters(path)
+    sibling.open()
+    box.park([letter(1)])
+    sibling.park([letter(2)])
+    for suffix in removed:
+        path.with_name(path.name + suffix).unlink()
+    assert box.park([letter(3)]) == 1
+    assert sibling.park([letter(4)]) == 1
+    assert box.park([letter(5)]) == 1
+    # What a crash would leave: the files that have names.
+    copy = tmp_path / "copy" / path.name
+    copy.parent.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(path.with_name(path.name + suffix), copy.with_name(copy.name + suffix))
+    assert sorted(found.payload for found in look(copy)) == [b"payload %d" % n for n in range(1, 6)]
+    sibling.close()
+
+
+@pytest.mark.parametrize("removed", ["", "-wal", "-shm"])
+def test_a_commit_into_a_file_that_has_lost_its_name_is_not_acknowledged(
+    box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    begin = BoxFile.write_transaction
+
+    @contextmanager
+    def remove_before_commit(file: BoxFile) -> Iterator[sqlite3.Connection]:
+        with begin(file) as connection:
+            yield connection
+            path.with_name(path.name + removed).unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BoxFile, "write_transaction", remove_before_commit)
+        with pytest.raises(DeadLetterBoxUnavailable, match="removed or replaced during a commit"):
+            box.park([letter(1)])
+    box.park([letter(1)])
+    assert [found.payload for found in look(path)] == [b"payload 1"]
+
+
+def test_the_log_of_a_box_that_was_removed_before_the_end_is_saved_at_the_end(
+    box: DeadLetters, path: Path, tmp_path: Path
+) -> None:
+    sibling = DeadLetters(path)  # SQLite itself saves the log when the last of all processes closes the box
+    sibling.open()
+    box.park([letter(1)])
+    path.with_name(f"{path.name}-wal").unlink()
+    box.close()
+    copy = Path(shutil.copy(path, tmp_path / "copy.sqlite"))
+    assert [found.payload for found in look(copy)] == [b"payload 1"]
+    sibling.close()
+
+
+def test_a_box_with_another_file_system_mounted_over_its_folder_is_opened_again(
+    box: DeadLetters, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The file in the mounted file system may have the inode of the hidden one. Here an exchanged folder stands for the mount.
+    box.park([letter(1)])
+    inode, stat_of = path.stat().st_ino, Path.stat
+    path.parent.rename(tmp_path / "hidden")
+    mounted = DeadLetters(path)
+    mounted.open()
+
+    def stat_with_the_same_inode(file: Path, **options: bool) -> os.stat_result:
+        found = stat_of(file, **options)
+        return os.stat_result((found.st_mode, inode, found.st_dev + 1, *found[3:])) if file == path else found
+
+    monkeypatch.setattr(Path, "stat", stat_with_the_same_inode)
+    assert box.park([letter(2)]) == 1
+    assert [found.payload for found in look(path)] == [b"payload 2"]
+    assert [found.payload for found in look(tmp_path / "hidden" / path.name)] == [b"payload 1"]
+    mounted.close()
 
 
 def test_many_threads_and_boxes_park_into_one_file(path: Path) -> None:
@@ -407,7 +485,7 @@ def known(box: DeadLetters) -> int:
 def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -> None:
     for compact in (False, True):
         assert box.park([letter(1), letter(2), letter(3)]) == 3
-        box.finish_batch([found.id for found in box.letters()], [], NOW)
+        box.finish_batch([found.version for found in box.letters()], [], NOW)
         if compact:
             box.compact()
             assert known(box) == 0
@@ -416,10 +494,36 @@ def test_a_message_that_left_and_comes_again_is_a_new_letter(box: DeadLetters) -
     assert (found.seen, found.payload) == (2, b"payload 1")
 
 
+@pytest.mark.parametrize("clock", [9, -9])
+@pytest.mark.parametrize("change", ["purge", "release"])
+def test_a_letter_whose_message_is_parked_again_after_it_was_chosen_stays_as_it_is(
+    box: DeadLetters, path: Path, monkeypatch: pytest.MonkeyPatch, change: str, clock: float
+) -> None:
+    # Given: three letters, and a message that comes again between the choice and the change. The clock may have been set back.
+    box.park([letter(n) for n in range(3)])
+    box.finish_batch([], [ReplayRejection(found, "ts", None, "no", "quarantined", NOW) for found in box.letters()], NOW)
+    cleaner = DeadLetters(path)
+    assert cleaner.open_for_changes()
+    begin = BoxFile.write_transaction
+
+    def begin_late(file: BoxFile) -> AbstractContextManager[sqlite3.Connection]:
+        monkeypatch.setattr(BoxFile, "write_transaction", begin)
+        assert box.park([letter(1, received_at=NOW + clock)]) == 0
+        return begin(file)
+
+    monkeypatch.setattr(BoxFile, "write_transaction", begin_late)
+    # When: the letters up to then are purged or released.
+    with closing(cleaner):
+        assert getattr(cleaner, change)(Criteria(until=NOW + 1)) == 2
+    # Then: the letter that was acknowledged as known is there.
+    kept = [(found.payload, found.seen) for found in look(path) if found.state == "quarantined"]
+    assert kept == [(b"payload 1", 2)]
+
+
 def test_letters_that_left_are_forgotten_once_they_are_more_than_half(box: DeadLetters) -> None:
     box.park([letter(n) for n in range(10)])
     for left, remembered in ((5, 10), (4, 4)):
-        box.finish_batch(sorted(found.id for found in box.letters())[:-left], [], NOW)
+        box.finish_batch(sorted(found.version for found in box.letters())[:-left], [], NOW)
         box.compact()
         assert known(box) == remembered
     assert box.park([letter(n) for n in range(10)]) == 6
@@ -451,7 +555,7 @@ def test_however_often_letters_are_removed_and_parked_again_a_message_is_one_let
                 assert box.restore([away[payload]]) == (payload not in seen)
                 seen.setdefault(payload, 1)
             elif step == "settle":
-                box.finish_batch([found.id for found in box.letters() if found.payload == payload], [], NOW)
+                box.finish_batch([found.version for found in box.letters() if found.payload == payload], [], NOW)
                 del seen[payload]
             else:
                 box.compact()

@@ -22,6 +22,7 @@ from sensorsync.pipeline import contract as pipeline
 from sensorsync.pipeline.contract import (
     BatchRejected,
     DeadLetter,
+    Decoder,
     Delivery,
     Reading,
     Rejected,
@@ -87,12 +88,12 @@ def replay_of(box: DeadLetters, now: float = NOW, **options: object) -> Replay:
     return Replay(box, numbers, POLICY, clock=lambda: now, **words)  # type: ignore[arg-type]
 
 
-def writer(replay: Replay, sink: pipeline.Sink) -> BatchWriter:
+def writer(replay: Replay, sink: pipeline.Sink, decoder: Decoder = decode) -> BatchWriter:
     return BatchWriter(
         0,
         sink,
         NullDeadLetterQueue(),
-        decode,
+        decoder,
         backoff=Backoff(0.001, 0.001),
         pause=replay.wait_before_retry,
         breaker=RejectionBreaker(10**9),
@@ -242,11 +243,11 @@ def test_letters_are_taken_a_bounded_number_of_bytes_at_once(box: DeadLetters) -
     park(box, *(b"n%0400d" % number for number in range(10)))
     batches = []
     replay = replay_of(box, batch_bytes=1000)
-    while numbers := replay._next_batch().ids:
-        batches.append(numbers)
+    while taken := replay._next_batch().letters:
+        batches.append([letter.id for letter in taken])
     assert batches == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
     replay = replay_of(box, batch_bytes=1)
-    assert len(replay._next_batch().ids) == 1, "one is always taken"
+    assert len(replay._next_batch().letters) == 1, "one is always taken"
 
 
 def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> None:
@@ -257,6 +258,22 @@ def test_letters_that_went_away_meanwhile_are_passed_over(box: DeadLetters) -> N
     sink = Sink()
     replay.run_worker(writer(replay, sink))
     assert (replay.tally.attempted, sink.rows, len(all_letters(box))) == (0, [], 1)
+
+
+@pytest.mark.parametrize("payload", [b"n1", b"not JSON"])
+def test_a_letter_whose_message_is_parked_again_while_it_is_replayed_stays_as_it_is(
+    box: DeadLetters, payload: bytes
+) -> None:
+    park(box, payload)
+
+    def decode_after_parking(delivery: Delivery) -> Reading | Rejected:
+        park(box, payload)
+        return decode(delivery)
+
+    replay = replay_of(box)
+    replay.run_worker(writer(replay, Sink(), decode_after_parking))
+    (letter,) = all_letters(box)
+    assert (letter.seen, letter.attempts, letter.state, letter.reason) == (2, 0, "parked", "signature")
 
 
 def test_what_is_parked_during_a_replay_waits_for_the_next(box: DeadLetters) -> None:
@@ -420,3 +437,13 @@ def test_a_letter_at_fault_with_an_unknown_number_counts_an_attempt(
     (letter,) = box.letters()
     assert (letter.attempts, letter.errno) == (1, 9876)
     assert "refused 3 times" in letter.message
+
+
+def test_a_worker_ends_while_another_one_has_a_letter_that_stays_undecided(box: DeadLetters) -> None:
+    replay = Replay(box, array("q"), POLICY, batch_size=10, batch_bytes=1000)
+    replay._undecided = 1
+    worker = threading.Thread(target=lambda: replay.run_worker(writer(replay, Sink())), daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive()
+    assert replay.remaining == 1

@@ -73,7 +73,7 @@ def test_an_imported_box_is_the_exported_one_and_importing_again_changes_nothing
     first.park([DeadLetter("t", bytes([n, 255]), 1, {"k": b"v"}, "json", None, "m", NOW + n) for n in range(5)])
     taken = first.get_many(first.ids(Criteria()))
     first.finish_batch(
-        [taken[0].id], [ReplayRejection(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9
+        [taken[0].version], [ReplayRejection(taken[1], "ts", None, "no ts", "quarantined", NOW + 99)], NOW + 9
     )
     lines = [letter_to_line(letter) for letter in first.letters()]
     assert len(lines) == 4
