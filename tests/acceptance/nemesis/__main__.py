@@ -21,7 +21,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, one after the other")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the faults of one run last")
-    parser.add_argument("--later", action="store_true", help="inject the error numbers of INJECTED_LATER, too")
     parser.add_argument("--plant", choices=sorted(FAULTS), help="run a sensorsync with this fault planted in it")
     parser.add_argument("--folder", type=Path, help="keep logs and dead letters here")
     chosen = parser.parse_args()
@@ -42,7 +41,7 @@ def main() -> int:
                 if chosen.plant:
                     plan = draw_for_planted_faults(seed, chosen.seconds, full_box=chosen.plant == "unparked_letter")
                 else:
-                    plan = draw(seed, chosen.seconds, later=chosen.later)
+                    plan = draw(seed, chosen.seconds)
                 report = asyncio.run(
                     Conductor(plan, target, folder, program=program).run(until_violation=chosen.plant is not None)
                 )

@@ -58,9 +58,9 @@ INJECTED: dict[Phase, tuple[int, ...]] = {
     Phase.OTHER: (),
 }
 
-# Numbers that were found to park good readings: unknown ones, those whose meaning is inside their text, and those that are the row's
-# fault at an INSERT only (here they come at BEGIN or COMMIT). Switch them on when an unknown number keeps its batch.
-INJECTED_LATER: dict[Phase, tuple[int, ...]] = {
+# Unknown numbers, those whose meaning is inside their text, and those that are the row's fault at an INSERT only (here they come at
+# BEGIN or COMMIT). They once parked good readings.
+UNDECIDED: dict[Phase, tuple[int, ...]] = {
     Phase.BEGIN: (1105, 1180, 1449, 1644, 1815, 9001, 9005),
     Phase.INSERT: (
         *(1016, 1034, 1105, 1296, 1297, 1637, 1812, 1814, 1815, 1874, 1877, 1881, 3168, 3185, 8022, 8027, 8028),
@@ -70,9 +70,9 @@ INJECTED_LATER: dict[Phase, tuple[int, ...]] = {
 }
 
 
-def numbers(*, later: bool) -> dict[Phase, tuple[int, ...]]:
-    """Return the error numbers of each phase, with or without INJECTED_LATER."""
-    return {phase: some + (INJECTED_LATER.get(phase, ()) if later else ()) for phase, some in INJECTED.items()}
+def numbers(*, undecided: bool) -> dict[Phase, tuple[int, ...]]:
+    """Return the error numbers of each phase, with or without those of UNDECIDED."""
+    return {phase: some + (UNDECIDED.get(phase, ()) if undecided else ()) for phase, some in INJECTED.items()}
 
 
 _USUAL = (

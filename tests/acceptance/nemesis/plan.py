@@ -128,8 +128,8 @@ class Plan:
     """The first lives have a small dead-letter box."""
 
 
-def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
-    """Draw the plan of a seed; `later`: INJECTED_LATER is injected, too."""
+def draw(seed: int, seconds: float) -> Plan:
+    """Draw the plan of a seed."""
     rng = random.Random(seed)
     engine, protocol, links = ENGINES[seed % len(ENGINES)]
     combination = Combination(
@@ -175,7 +175,7 @@ def draw(seed: int, seconds: float, *, later: bool = False) -> Plan:
         copies=0.03,
         big=0.01,
         broker=broker,
-        database=DatabaseFaults(rates, numbers(later=later)),
+        database=DatabaseFaults(rates, numbers(undecided=True)),
         actions=_actions(rng, seconds),
     )
 
@@ -190,7 +190,7 @@ def draw_for_planted_faults(seed: int, seconds: float, *, full_box: bool) -> Pla
         plan.combination, instances=1, processes=1, workers=2, batch_size=20, window=20, wait_for_database=True
     )
     kinds = (Kind.ERROR_BEFORE, Kind.ERROR_AFTER, Kind.CUT_BEFORE, Kind.CUT_AFTER)
-    database = DatabaseFaults({Phase.INSERT: 0.03, Phase.COMMIT: 0.03}, numbers(later=False), kinds)
+    database = DatabaseFaults({Phase.INSERT: 0.03, Phase.COMMIT: 0.03}, numbers(undecided=False), kinds)
     deeds: list[Action] = []
     for beat in range(1, int(seconds / 2)):
         # Sessions are lost while the database stands still: the messages of the second connection wait for it when the third one
