@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from sensorsync.deadletters.box import DeadLetters, ReplayBatch
 from sensorsync.deadletters.changes import ReplayRejection
 from sensorsync.deadletters.letters import LetterVersion, StoredLetter
-from sensorsync.pipeline.contract import DeadLetter
+from sensorsync.pipeline.contract import DeadLetter, Delivery
 from sensorsync.pipeline.writer import BatchWriter
 
 logger = logging.getLogger(__name__)
 
+MAX_JUDGEMENT_SECONDS = 120.0
+"""Seconds for which letters are retried that may not be at fault. Then they are left as they were."""
 MAX_BATCH_RETRIES = 3
 """The number of retries of a batch before the database counts as unavailable. A lock wait or a fail-over may pass in this time."""
 
@@ -116,7 +118,7 @@ class Replay:
         self.tally = ReplayTally()
         self._box = box
         self._ids = ids
-        self._position = 0
+        self._position = self._undecided = 0
         self._policy = policy
         self._rate_limiter = RateLimiter(rate)
         self._batch_size = self._rate_limiter.batch_size(batch_size)
@@ -131,8 +133,8 @@ class Replay:
 
     @property
     def remaining(self) -> int:
-        """The number of letters that no worker has read yet."""
-        return len(self._ids) - self._position
+        """The number of letters that were not taken, or whose fault is not known: they are as they were."""
+        return len(self._ids) - self._position + self._undecided
 
     def stop(self) -> None:
         """Finish the running batches, and start no more."""
@@ -144,13 +146,39 @@ class Replay:
         Raises BatchKept, SinkMisconfigured or DeadLetterBoxError; no worker starts another batch then.
         """
         try:
-            while (batch := self._next_batch()).letters:
+            set_aside: dict[int, tuple[LetterVersion, Delivery]] = {}
+            while (taken := self._next_batch()).letters:
                 self._retries.remaining = MAX_BATCH_RETRIES
-                report = writer.write(batch.deliveries)
-                self._finish_batch(batch.letters, report.rejected, report.redelivered_rows)
+                report = writer.write(taken.deliveries)
+                for place in report.set_aside:
+                    set_aside[id(taken.deliveries[place])] = taken.letters[place], taken.deliveries[place]
+                decided = {
+                    taken.letters[place]: place for place in range(len(taken.letters)) if place not in report.set_aside
+                }
+                rejected = {
+                    letter: report.rejected[place] for letter, place in decided.items() if place in report.rejected
+                }
+                self._finish_batch(list(decided), rejected, report.redelivered_rows)
+            self._judge_set_aside(writer, set_aside)
         except BaseException:
             self._stop_requested.set()
             raise
+
+    def _judge_set_aside(self, writer: BatchWriter, set_aside: dict[int, tuple[LetterVersion, Delivery]]) -> None:
+        """Try letters again of which it is not known whether they are at fault; those that stay undecided are left as they were."""
+        give_up = time.monotonic() + MAX_JUDGEMENT_SECONDS
+        try:
+            while set_aside and (due_in := writer.retry_due_in()) is not None and time.monotonic() + due_in < give_up:
+                if self._stop_requested.wait(due_in):
+                    break
+                self._retries.remaining = MAX_BATCH_RETRIES
+                deliveries, report = writer.retry_set_aside()
+                letters = [set_aside.pop(id(delivery))[0] for delivery in deliveries]
+                rejected = {letters[place]: letter for place, letter in report.rejected.items()}
+                self._finish_batch(letters, rejected, report.redelivered_rows)
+        finally:
+            with self._tally_lock:
+                self._undecided += len(set_aside)
 
     def wait_before_retry(self, seconds: float) -> bool:
         """Wait before a batch is retried (the callback of a BatchWriter). Return False when the retries are used up."""
@@ -171,15 +199,15 @@ class Replay:
             return ReplayBatch([], [])
 
     def _finish_batch(
-        self, letters: Sequence[LetterVersion], rejected: Mapping[int, DeadLetter], redelivered_rows: int
+        self, letters: Sequence[LetterVersion], rejected: Mapping[LetterVersion, DeadLetter], redelivered_rows: int
     ) -> None:
+        """End the letters that were read; `rejected` has those that were refused again."""
         now = self._clock()
-        stored = [letter for position, letter in enumerate(letters) if position not in rejected]
-        again = {letters[position]: letter for position, letter in rejected.items()}
+        stored = [letter for letter in letters if letter not in rejected]
         rejections = [
-            self._policy.rejection(letter, again[letter.version], now)
-            for letter in self._box.get_many([version.id for version in again])
-            if letter.version in again
+            self._policy.rejection(letter, rejected[letter.version], now)
+            for letter in self._box.get_many([version.id for version in rejected])
+            if letter.version in rejected
         ]
         self._box.finish_batch(stored, rejections, now)
         with self._tally_lock:

@@ -28,10 +28,13 @@ __all__ = [
     "Reading",
     "Rejected",
     "Row",
+    "RowSuspected",
     "Sink",
     "SinkMisconfigured",
     "SinkUnavailable",
+    "SinkVerificationFailed",
     "Source",
+    "TransactionTooLarge",
     "WriteReport",
 ]
 
@@ -106,6 +109,8 @@ class WriteReport:
     """Index in the batch -> dead letter, all of them fsynced. A message of several rows is parked whole when one row is rejected."""
     transactions: int
     """Transactions that the batch took, at least 1. The further ones of a batch that very many rows divide into parts do not count."""
+    set_aside: frozenset[int] = frozenset()
+    """Indices of messages that are neither stored nor parked yet: `BatchWriter.retry_set_aside` reports on them later."""
 
 
 class SinkUnavailable(Exception):
@@ -129,6 +134,17 @@ class SinkUnavailable(Exception):
         self.retry_immediately = retry_immediately
 
 
+class SinkVerificationFailed(SinkUnavailable):
+    """The database is no longer what was verified at the start: its table, its session settings or its file has changed.
+
+    Nothing of the batch is stored. The same batch again is right once a person has undone the change.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, errno=errno)
+        self.hint = hint
+
+
 class BatchRejected(Exception):
     """The database rejects at least one row of the batch because of its values. No row of the batch is stored."""
 
@@ -136,6 +152,26 @@ class BatchRejected(Exception):
         super().__init__(message)
         self.errno = errno
         self.reason = reason
+
+
+class TransactionTooLarge(Exception):
+    """The server takes the rows of the batch only in smaller transactions; nothing of it is stored. Never raised for one row."""
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class RowSuspected(Exception):
+    """The database refuses the one row of the batch, with an error that does not show whether the row is at fault.
+
+    `other_row_accepted`: at the same time it accepted another row with the same device id into the same table (rolled back).
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None, other_row_accepted: bool) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.other_row_accepted = other_row_accepted
 
 
 class SinkMisconfigured(Exception):
@@ -158,7 +194,7 @@ class Sink(Protocol):
         """Commit all of `rows` in one transaction, or none, and return the number of new rows.
 
         Rows that are in the table already (same key) are not an error. Returns only after the server answered OK to COMMIT.
-        Raises SinkUnavailable, BatchRejected or SinkMisconfigured.
+        Raises SinkUnavailable, BatchRejected or SinkMisconfigured; TransactionTooLarge for several rows, RowSuspected for one.
         """
         ...
 

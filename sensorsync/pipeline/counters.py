@@ -85,6 +85,8 @@ class RetryCause(StrEnum):
     """The database is not set up for sensorsync: a table, a privilege or a password is missing or wrong."""
     REFUSALS = "refusals"
     """The database rejects every row, so the cause is not in the rows."""
+    SUSPECT = "suspect"
+    """The database refuses one message with an error that does not show whether the message is at fault. It is set aside."""
     DEAD_LETTERS = "dead_letters"
     """The dead-letter box cannot be written."""
 

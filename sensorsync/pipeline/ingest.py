@@ -299,6 +299,12 @@ class Ingest:
                     self._counters.queue_depth,
                     extra={"event": "stop_deadline", "unsettled": self._counters.queue_depth},
                 )
+        if held := self._writer_pool.set_aside_count:
+            logger.warning(
+                "%d messages that were set aside stay unacknowledged, the broker will send them again",
+                held,
+                extra={"event": "set_aside", "messages": held},
+            )
         # 4. The source sends DISCONNECT. Sessions are kept, except those that were drained in step 0.
         await self._source.close()
         # 5. The writers return their database connections.

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from sensorsync.pipeline.batcher import Batch
-from sensorsync.pipeline.contract import Delivery, WriteReport
+from sensorsync.pipeline.contract import Delivery, FlushReason, WriteReport
 from sensorsync.pipeline.writer import BatchKept, BatchWriter
+
+_LEAST_WAIT = 0.01
+"""Seconds that a batch is waited for before set-aside messages are tried again."""
 
 WriterFactory = Callable[[int, Callable[[float], bool]], BatchWriter]
 """The type of `make_writer(number, pause)`, which is called in the writer's thread."""
@@ -42,6 +46,8 @@ class WriterPool:
         self._retries_aborted = threading.Event()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._assigned: dict[int, Batch] = {}
+        self._set_aside: dict[int, tuple[Delivery, float]] = {}
+        """Deliveries that a writer tries again beside its batches, by identity, each with its arrival."""
         self._running_threads = count
         self._threads = [
             threading.Thread(target=self._run_writer, args=(number,), name=f"writer-{number}", daemon=True)
@@ -70,13 +76,20 @@ class WriterPool:
         return len(self._assigned) < 2 * len(self._threads)
 
     def deliveries(self) -> Iterator[Delivery]:
-        """Return all deliveries that are assigned to writers."""
-        return (delivery for batch in self._assigned.values() for delivery in batch.deliveries)
+        """Return all deliveries that are assigned to writers or set aside by them."""
+        yield from (delivery for batch in self._assigned.values() for delivery in batch.deliveries)
+        yield from (delivery for delivery, _ in self._set_aside.values())
+
+    @property
+    def set_aside_count(self) -> int:
+        """The number of deliveries that are neither stored nor parked because it is not known whether they are at fault."""
+        return len(self._set_aside)
 
     @property
     def oldest_arrival(self) -> float | None:
-        """The time of arrival of the oldest delivery that is assigned to a writer; None when there is none."""
-        return min((batch.arrivals[0][1] for batch in self._assigned.values() if batch.arrivals), default=None)
+        """The time of arrival of the oldest delivery that a writer has; None when there is none."""
+        oldest = [batch.arrivals[0][1] for batch in self._assigned.values() if batch.arrivals]
+        return min([*oldest, *(arrival for _, arrival in self._set_aside.values())], default=None)
 
     def submit(self, batch: Batch) -> None:
         """Submit a batch to the next free writer."""
@@ -122,7 +135,7 @@ class WriterPool:
         batch: Batch | None = None
         try:
             writer = self._make_writer(number, self._pause)
-            while (batch := self._inbox.get()) is not None:
+            while (batch := self._next_batch(writer)) is not None:
                 try:
                     report = writer.write(batch.deliveries)
                 except BatchKept:
@@ -137,6 +150,31 @@ class WriterPool:
             if writer is not None:
                 writer.close()
 
+    def _next_batch(self, writer: BatchWriter) -> Batch | None:
+        """Wait for a batch; meanwhile, and once between two batches, have the writer try what it has set aside."""
+        due_in = writer.retry_due_in()
+        while due_in is not None:
+            if due_in <= 0.0:
+                self._retry_set_aside(writer)
+                due_in = writer.retry_due_in()
+                if due_in is None:
+                    break
+            try:
+                return self._inbox.get(timeout=max(due_in, _LEAST_WAIT))
+            except queue.Empty:
+                due_in = writer.retry_due_in()
+        return self._inbox.get()
+
+    def _retry_set_aside(self, writer: BatchWriter) -> None:
+        if self._retries_aborted.is_set():
+            return
+        try:
+            deliveries, report = writer.retry_set_aside()
+        except BatchKept:
+            return
+        if deliveries:
+            self._call_on_loop(self._on_set_aside_settled, deliveries, report)
+
     def _call_on_loop(self, callback: Callable[..., None], *args: object) -> None:
         """Call `callback` in the event loop's thread."""
         # RuntimeError: the loop is closed, because this thread hung for longer than `shutdown` waits. Its batch is kept.
@@ -145,7 +183,28 @@ class WriterPool:
 
     def _on_batch_done(self, batch: Batch, report: WriteReport | None) -> None:
         del self._assigned[id(batch)]
+        if report is not None and report.set_aside:
+            batch = self._keep_set_aside(batch, report.set_aside)
         self._on_returned(batch, report)
+
+    def _keep_set_aside(self, batch: Batch, places: Collection[int]) -> Batch:
+        """Keep the deliveries at `places`; return the batch without them."""
+        arrivals = [when for count, when in batch.arrivals for _ in range(count)] or [self._loop.time()] * len(
+            batch.deliveries
+        )
+        rest: list[Delivery] = []
+        rest_arrivals: list[tuple[int, float]] = []
+        for place, (delivery, arrival) in enumerate(zip(batch.deliveries, arrivals, strict=True)):
+            if place in places:
+                self._set_aside[id(delivery)] = delivery, arrival
+            else:
+                rest.append(delivery)
+                rest_arrivals.append((1, arrival))
+        return replace(batch, deliveries=rest, arrivals=rest_arrivals)
+
+    def _on_set_aside_settled(self, deliveries: Sequence[Delivery], report: WriteReport) -> None:
+        arrivals = [(1, self._set_aside.pop(id(delivery))[1]) for delivery in deliveries]
+        self._on_returned(Batch(deliveries, FlushReason.LINGER, arrivals), report)
 
     def _on_thread_failed(self, batch: Batch | None, error: BaseException) -> None:
         if batch is not None:

@@ -7,26 +7,32 @@ returns False, a batch ends without an outcome. Then none of its messages is ack
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from sensorsync.pipeline.bisection import Bisection, RejectionBreaker, RowOutcomes
 from sensorsync.pipeline.contract import (
-    BatchRejected,
     DeadLetter,
     DeadLetterBox,
     DeadLetterBoxUnavailable,
     Decoder,
     Delivery,
     Row,
+    RowSuspected,
     Sink,
     SinkMisconfigured,
     SinkUnavailable,
+    SinkVerificationFailed,
     WriteReport,
 )
 from sensorsync.pipeline.counters import RetryCause, WriterCounters
 from sensorsync.pipeline.decoded_batch import decode_batch
+from sensorsync.pipeline.set_aside import SetAside, suspicion_by_message
+from sensorsync.pipeline.suspects import RowFaultNumbers, Suspects, TransactionSize
 from sensorsync.runtime.backoff import Backoff
+
+__all__ = ["BatchKept", "BatchWriter", "RejectionBreaker"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,37 +42,6 @@ IMMEDIATE_RETRIES = 5
 
 class BatchKept(Exception):
     """The pipeline stops before the batch is stored or parked. It stays unacknowledged, and the broker will send it again."""
-
-
-class RejectionBreaker:
-    """A circuit breaker that distinguishes a poison row from a database that rejects every row.
-
-    It opens when rows of `limit` consecutive messages are rejected and none is stored between them, counted over batches and
-    writers. Then the cause is not in the rows, so the batch is kept and retried, and nothing is parked. One stored row closes the
-    breaker, also for a batch that is kept. Its poison rows are parked then.
-    """
-
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
-        self._lock = threading.Lock()
-        self._consecutive = 0
-        self.last_success = object()
-        """A marker that is a new object after each row that any writer stored."""
-
-    @property
-    def is_open(self) -> bool:
-        """True when the last `limit` messages were all rejected."""
-        return self._consecutive >= self._limit
-
-    def record_success(self) -> None:
-        """Close the breaker, because a row was stored."""
-        self._consecutive = 0
-        self.last_success = object()
-
-    def record_rejection(self) -> None:
-        """Count a message of which the first row was rejected."""
-        with self._lock:
-            self._consecutive += 1
 
 
 class BatchWriter:
@@ -88,6 +63,8 @@ class BatchWriter:
         breaker: RejectionBreaker,
         wait_for_database: bool = False,
         counters: WriterCounters | None = None,
+        row_fault_numbers: RowFaultNumbers | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._number = number
         self._sink = sink
@@ -99,23 +76,38 @@ class BatchWriter:
         self._wait_for_database = wait_for_database
         self._counters = counters or WriterCounters()
         self._transactions = 0
+        self._clock = clock
+        self._size = TransactionSize()
+        self._bisection = Bisection(breaker, self._size, clock)
+        self._set_aside = SetAside(
+            number,
+            Suspects(row_fault_numbers or RowFaultNumbers()),
+            decode,
+            self._bisection,
+            counters=self._counters,
+            clock=clock,
+        )
 
     def write(self, deliveries: Sequence[Delivery]) -> WriteReport:
-        """Store or park all of `deliveries`, and return only when that is on disk.
+        """Store or park each of `deliveries`, or set it aside; return only when what is stored or parked is on disk.
 
         Raises BatchKept when the pipeline stops first, SinkMisconfigured when only a person can fix the database.
         """
-        started = time.monotonic()
+        started = self._clock()
         self._transactions = parts = rows = new = 0
         rejected: dict[int, DeadLetter] = {}
+        suspected: dict[int, RowSuspected] = {}
         for part in decode_batch(deliveries, self._decode):
-            found, rejected_rows = self._store(part.rows, part.message_indices)
-            rejected |= part.dead_letters(deliveries, rejected_rows)
+            outcomes = self._store(part.rows, part.message_indices)
+            suspected |= suspicion_by_message(part, outcomes.suspected)
+            rejected |= part.dead_letters(deliveries, outcomes.rejected)
             parts += bool(part.rows)
-            rows += len(part.rows) - len(rejected_rows)
-            new += found
+            rows += len(part.rows) - outcomes.failures
+            new += outcomes.new
+        # A message is parked once all of its rows are judged.
+        rejected = {place: letter for place, letter in rejected.items() if place not in suspected}
         if rows:
-            took = (time.monotonic() - started) * 1000
+            took = (self._clock() - started) * 1000
             logger.debug(
                 "[BATCH] Worker-%d committed %d records in %.0fms",
                 self._number,
@@ -125,14 +117,30 @@ class BatchWriter:
             )
         if rejected:
             self._park(rejected)
-        self._counters.batch_seconds.observe(time.monotonic() - started)
+        if suspected:
+            self._set_aside.add(deliveries, suspected)
+        self._counters.batch_seconds.observe(self._clock() - started)
         return WriteReport(
-            messages_stored=len(deliveries) - len(rejected),
+            messages_stored=len(deliveries) - len(rejected) - len(suspected),
             rows_stored=rows,
             redelivered_rows=rows - min(new, rows),
             rejected=rejected,
             transactions=max(self._transactions, 1) - max(parts - 1, 0),
+            set_aside=frozenset(suspected),
         )
+
+    def retry_due_in(self) -> float | None:
+        """Return the seconds until `retry_set_aside` has something to try; None when nothing is set aside."""
+        return self._set_aside.due_in() if self._set_aside else None
+
+    def retry_set_aside(self) -> tuple[list[Delivery], WriteReport]:
+        """Try messages again that were set aside; return those that are stored or parked now, on disk, and the report on them.
+
+        It does not wait for a database that is away: the messages stay set aside. Raises BatchKept when the pipeline stops.
+        """
+        self._transactions = 0
+        deliveries, report = self._set_aside.retry(self._commit_once, self._park)
+        return deliveries, replace(report, transactions=max(self._transactions, 1))
 
     def close(self) -> None:
         """Return the sink's connection to the pool."""
@@ -140,17 +148,17 @@ class BatchWriter:
 
     # -- store ---------------------------------------------------------------------------------------------------------------
 
-    def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, Mapping[int, BatchRejected]]:
-        """Commit all rows that the database accepts. Return the number of new rows, and the rejections by index."""
+    def _store(self, rows: Sequence[Row], message_indices: Sequence[int]) -> RowOutcomes:
+        """Commit all rows that the database accepts. Wait for it while it is not available."""
         before = self._breaker.last_success
         while True:
-            new, rejected_rows = self._bisect(rows, message_indices)
+            outcomes = self._bisection.store(rows, message_indices, self._commit)
             # If any row was stored since the batch began, even in another table, the cause is in the rejected rows. Many of them in
             # sequence only look like a broken table, and would do so at each retry.
-            if not rejected_rows or not self._breaker.is_open or self._breaker.last_success is not before:
+            if not outcomes.rejected or not self._breaker.is_open or self._breaker.last_success is not before:
                 self._counters.blocked_by = None
-                return new, rejected_rows
-            some = next(iter(rejected_rows.values()))
+                return outcomes
+            some = next(iter(outcomes.rejected.values()))
             self._wait_before_retry(
                 RetryCause.REFUSALS,
                 "the database rejects every row; the batch is retried, nothing is parked",
@@ -158,28 +166,13 @@ class BatchWriter:
                 hint="fix the table or the mapping: `sensorsync init-db --check`",
             )
 
-    def _bisect(self, rows: Sequence[Row], message_indices: Sequence[int]) -> tuple[int, dict[int, BatchRejected]]:
-        """Halve a rejected batch down to its poison rows, and store the others. k of n rows cost O(k log n) transactions."""
-        new = 0
-        rejected_rows: dict[int, BatchRejected] = {}
-        last = -1
-        spans = [(0, len(rows))] if rows else []
-        while spans:
-            low, high = spans.pop()
-            try:
-                new += self._commit(rows[low:high])
-            except BatchRejected as rejection:
-                if high - low == 1:
-                    rejected_rows[low] = rejection
-                    if message_indices[low] != last:  # a message of many rows counts as one rejection
-                        self._breaker.record_rejection()
-                    last = message_indices[low]
-                else:
-                    middle = (low + high) // 2
-                    spans += [(middle, high), (low, middle)]
-            else:
-                self._breaker.record_success()
-        return new, rejected_rows
+    def _commit_once(self, rows: Sequence[Row]) -> int:
+        """Commit in one transaction, and return the number of new rows."""
+        self._transactions += 1
+        began = time.monotonic()
+        new = self._sink.write(rows)
+        self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
+        return new
 
     def _commit(self, rows: Sequence[Row]) -> int:
         """Retry one transaction until it is committed or rejected. Return the number of rows that are known to be new.
@@ -189,11 +182,15 @@ class BatchWriter:
         immediate_retries = 0
         outcome_unknown = False
         while True:
-            self._transactions += 1
-            began = time.monotonic()
             try:
-                new = self._sink.write(rows)
+                new = self._commit_once(rows)
+            except SinkVerificationFailed as error:
+                description = "the database is not as it was verified"
+                self._wait_before_retry(RetryCause.CONFIGURATION, description, error, hint=error.hint)
             except SinkUnavailable as error:
+                if len(rows) == 1 and not error.retry_immediately:
+                    # The number of a transaction that is too large (3100) is also that of a cluster that is away.
+                    self._size.forget()
                 outcome_unknown |= error.commit_outcome_unknown
                 immediate_retries = immediate_retries + 1 if error.retry_immediately else 0
                 if 0 < immediate_retries <= IMMEDIATE_RETRIES:
@@ -206,10 +203,13 @@ class BatchWriter:
                 self._wait_before_retry(
                     RetryCause.CONFIGURATION, "the database is not set up for sensorsync", error, hint=error.hint
                 )
+            except RowSuspected as suspicion:
+                if suspicion.other_row_accepted or self._breaker.allows_set_aside():
+                    raise
+                self._wait_before_retry(RetryCause.DATABASE, "the database refuses this row, and others", suspicion)
             else:
                 self._backoff.reset()
                 self._counters.blocked_by = None
-                self._counters.count_commit(time.monotonic() - began, rows[-1].ts)
                 return len(rows) if outcome_unknown else new
 
     # -- park ----------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sensorsync.pipeline.batcher import Batcher
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.counters import PipelineCounters, Snapshot
 from sensorsync.pipeline.ingest import Ingest, IngestLimits
+from sensorsync.pipeline.suspects import RowFaultNumbers
 from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from sensorsync.runtime.process import tune_gc
@@ -74,7 +75,7 @@ async def run_process(
         store = open_store(settings.database, settings.target_tables)
         try:
             await _wait_for_database(store, settings, stop)
-            breaker = RejectionBreaker()
+            breaker, row_fault_numbers = RejectionBreaker(), RowFaultNumbers()
             status = StatusLine(counters, settings)
 
             stall_after = settings.metrics.stall_after
@@ -96,6 +97,7 @@ async def run_process(
                     breaker=breaker,
                     wait_for_database=settings.database.wait_for_database,
                     counters=counters.add_writer(),
+                    row_fault_numbers=row_fault_numbers,
                 )
 
             source = MqttSource(settings, counters, process_number=process)

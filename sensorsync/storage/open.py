@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError, DatabaseError
 from sensorsync.messages.reading import TargetTable
-from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable, SinkVerificationFailed
 from sensorsync.storage import mysql, sqlite
 from sensorsync.storage.mysql import grants
 from sensorsync.storage.store import Store
@@ -60,5 +60,5 @@ def database_errors() -> Iterator[None]:
         yield
     except (SinkMisconfigured, SinkUnavailable) as error:
         logger.debug("%s", error, exc_info=True)
-        hint = error.hint if isinstance(error, SinkMisconfigured) else _UNREACHABLE_HINT
+        hint = error.hint if isinstance(error, SinkMisconfigured | SinkVerificationFailed) else _UNREACHABLE_HINT
         raise DatabaseError(str(error), hint=hint) from None  # the message contains the driver's text already

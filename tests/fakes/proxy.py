@@ -158,6 +158,10 @@ class TcpProxy:
                 writer.write(data)
 
 
+_OK_PACKET = b"\x07\x00\x00\x01" + b"\x00\x00\x00\x02\x00\x00\x00"
+"""Packet number 1: no rows, autocommit, no warnings."""
+
+
 class Fault(StrEnum):
     """What happens at a statement."""
 
@@ -180,6 +184,9 @@ class MySqlProxy(TcpProxy):
     """Regular expression for the beginning of the statements at which the fault happens; case is ignored."""
     times: int = 1
     """How many more statements it happens to."""
+    set_replacement: str | None = None
+    """SET statements are answered with OK and do not reach the server, as some proxies do; this one goes there instead of the
+    first one of each connection. None: they pass."""
     queries: list[str] = field(default_factory=list)
     """The first 80 characters of every statement of every connection, in order."""
 
@@ -187,6 +194,7 @@ class MySqlProxy(TcpProxy):
         super().__post_init__()
         self._pending: dict[Link, bytearray] = {}
         self._unanswered: set[Link] = set()
+        self._replaced: set[Link] = set()
         self._released = asyncio.Event()
 
     def break_at(self, fault: Fault, pattern: str = "COMMIT", times: int = 1) -> None:
@@ -202,6 +210,8 @@ class MySqlProxy(TcpProxy):
     async def upward(self, link: Link, data: bytes) -> bytes:
         for query in self._statements(link, data):
             self.queries.append(query)
+            if self.set_replacement is not None and query.upper().startswith("SET "):
+                return self._swallow_set(link, self.set_replacement)
             if self.fault is None or self.times <= 0 or not re.match(self.pattern, query, re.IGNORECASE):
                 continue
             self.times -= 1
@@ -222,6 +232,15 @@ class MySqlProxy(TcpProxy):
             link.cut()
             return b""
         return data
+
+    def _swallow_set(self, link: Link, replacement: str) -> bytes:
+        """A client waits for the answer to a SET, so that nothing else comes with it."""
+        if link in self._replaced or not replacement:
+            link.client.write(_OK_PACKET)
+            return b""
+        self._replaced.add(link)
+        statement = b"\x03" + replacement.encode()
+        return len(statement).to_bytes(3, "little") + b"\x00" + statement
 
     def _statements(self, link: Link, data: bytes) -> list[str]:
         """The COM_QUERY packets that are complete: 3 bytes length, 1 byte number, 0x03, the statement."""

@@ -20,7 +20,8 @@ _NUMBER = re.compile(r"\s*([+-]?)(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _LONGEST_NUMBER = 400
 """Characters of the longest number. A double that is written out in full has no more digits before its point."""
 _INT64_LIMIT = 2**63
-"""Bound of the integers of a column, which have 64 bits. Every database has them."""
+_UINT64_LIMIT = 2**64
+"""Bound of the integers of a column: BIGINT UNSIGNED holds all below it. The database rejects those that its column does not hold."""
 _DECIMAL = Context(prec=50, traps=[])
 """Context of the conversions. Threads may have others, and the same number must always give the same result.
 
@@ -51,10 +52,10 @@ def type_converter(kind: str, reason: str, label: str) -> Convert:
         return found
 
     def integer(value: Any) -> int:
-        found = _parse_number(value)
+        found = _parse_number(value, _UINT64_LIMIT)
         if type(found) is float and found.is_integer():
             found = int(found)
-        if type(found) is not int or not -_INT64_LIMIT <= found < _INT64_LIMIT:
+        if type(found) is not int or not -_INT64_LIMIT <= found < _UINT64_LIMIT:
             raise mismatch(value, "an integer of 64 bits")
         return found
 
@@ -134,8 +135,8 @@ def _format_value(value: object) -> str:
     return fields.json_type_name(value)
 
 
-def _parse_number(value: Any) -> float | int | None:
-    """Return a finite double or an integer of 64 bits, or None when the value is not a number.
+def _parse_number(value: Any, limit: int = _INT64_LIMIT) -> float | int | None:
+    """Return a finite double or an integer below `limit`, or None when the value is not a number.
 
     A larger integer becomes the nearest double.
     """
@@ -147,7 +148,7 @@ def _parse_number(value: Any) -> float | int | None:
     elif type(value) is bool:
         return int(value)
     if type(value) is int:
-        if -_INT64_LIMIT <= value < _INT64_LIMIT:
+        if -_INT64_LIMIT <= value < limit:
             return value
         try:
             value = float(value)

@@ -14,6 +14,7 @@ _CHECK_BY_CAUSE: Final[Mapping[RetryCause, str]] = {
     RetryCause.DATABASE: "database",
     RetryCause.LOCK: "database",
     RetryCause.CONFIGURATION: "database",
+    RetryCause.SUSPECT: "database",
     RetryCause.REFUSALS: "refusals",
     RetryCause.DEAD_LETTERS: "dead_letters",
 }

@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from math import ceil
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import pymysql
 import pymysql.connections
@@ -21,12 +21,13 @@ import pymysql.cursors
 from dbutils.pooled_db import PooledDB, TooManyConnectionsError
 
 from sensorsync.config import DatabaseSettings
-from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable, SinkVerificationFailed
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql.clear_text import auth_plugin_arguments
-from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
+from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, Phase, diagnose_error
 from sensorsync.storage.mysql.faults import ErrorAction
-from sensorsync.storage.mysql.server import SERVER_INFO_QUERY, ServerInfo
+from sensorsync.storage.mysql.server import ServerInfo
+from sensorsync.storage.mysql.session import CHARSET, COLLATION, SESSION_HINT, read_session, set_up_session
 from sensorsync.storage.mysql.tls import tls_arguments
 
 logger = logging.getLogger(__name__)
@@ -34,13 +35,6 @@ logger = logging.getLogger(__name__)
 # Quoted: the class is generic only in its type stubs.
 Connection: TypeAlias = "pymysql.connections.Connection[pymysql.cursors.Cursor]"
 
-CHARSET: Final = "utf8mb4"
-COLLATION: Final = "utf8mb4_bin"
-SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-"""The session's sql_mode. Without strict mode a value that does not fit is truncated and stored.
-
-NO_BACKSLASH_ESCAPES and ANSI_QUOTES are off, as escaping requires.
-"""
 _IDLE_SECONDS: Final = 10.0
 EXHAUSTED_WAIT: Final = 5.0
 """Seconds that a writer waits for a connection when all of the pool's connections are in use."""
@@ -98,38 +92,27 @@ class ConnectionFactory:
     def open(self, connection: Connection) -> ServerInfo:
         """Open `connection`, set its session variables and return the server's version and limits.
 
-        Raises the driver's exceptions.
-
-        `wait_timeout` is set because the server does not notice when the network drops our packets and we give up. By
-        default it would keep our open transaction for 8 hours, with locks on the same rows that we try to store again.
+        Raises the driver's exceptions, and SinkMisconfigured where the session is not as it was set.
         """
         connection.connect()
         try:
             with connection.cursor() as cursor:
-                lock_wait = int(self._settings.lock_wait_timeout)
-                cursor.execute(
-                    "SET time_zone = '+00:00', innodb_lock_wait_timeout = %s, lock_wait_timeout = %s,"
-                    " wait_timeout = %s, sql_mode = %s",
-                    (lock_wait, lock_wait, ceil(2 * self._settings.read_timeout), SQL_MODE),
-                )
-                # READ COMMITTED takes no gap locks. The variable's name differs between the servers; this statement works on both.
-                cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+                set_up_session(cursor, self._settings)
+            return self.verify_session(connection)
         except BaseException:
             close_quietly(connection)
             raise
-        return query_server_info(connection)
 
+    def verify_session(self, connection: Connection) -> ServerInfo:
+        """Return the server of an open connection; SinkMisconfigured where its session is not as it was set.
 
-def query_server_info(connection: Connection) -> ServerInfo:
-    """Query the version and the limits of the server at the other end of an open connection.
-
-    This also checks that the connection still works. Raises the driver's exceptions.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(SERVER_INFO_QUERY)
-        row = cursor.fetchone()
-    version, max_allowed_packet = row or ("", 0)
-    return ServerInfo.from_version(version, max_allowed_packet)
+        One round trip, which also shows whether the connection still works. Raises the driver's exceptions.
+        """
+        with connection.cursor() as cursor:
+            server, differences = read_session(cursor)
+        if differences:
+            raise SinkMisconfigured(f"{self.address}: {'; '.join(differences)}", hint=SESSION_HINT)
+        return server
 
 
 def close_quietly(connection: Connection) -> None:
@@ -141,10 +124,12 @@ def close_quietly(connection: Connection) -> None:
 class Lease:
     """An open connection that one writer has checked out of the pool. The writer holds it until it fails."""
 
-    def __init__(self, pool: ConnectionPool, pooled: Any, server: ServerInfo) -> None:
+    def __init__(self, pool: ConnectionPool, pooled: Any, server: ServerInfo, checks: dict[str, float]) -> None:
         self._pool = pool
         self._pooled = pooled
         self.server = server
+        self.checks = checks
+        """The time at which each check is due on this connection (time.monotonic()); empty on a new one."""
 
     @property
     def connection(self) -> Connection:
@@ -197,6 +182,7 @@ class ConnectionPool:
         self.counters = ConnectionPoolCounters(self._size)
         self._connection_returned = threading.Condition()
         self._registered_writers: set[object] = set()
+        self._checks: WeakKeyDictionary[Connection, dict[str, float]] = WeakKeyDictionary()
         # failures: only InterfaceError ("the connection is closed"), so that a failed statement is raised and never run again.
         # ping=0: a writer detects a dead connection by its next statement. The module's docstring explains new_connection.
         self._pool: Any = PooledDB(
@@ -237,20 +223,24 @@ class ConnectionPool:
             close_quietly(raw)
             pooled.close()
             self.connection_returned()
-            raise sink_error(diagnose_error(error, connecting=True), self.connector.address) from error
-        return Lease(self, pooled, server)
+            if isinstance(error, SinkMisconfigured):
+                # The start has seen other settings: this is another server or proxy, and can pass.
+                raise SinkVerificationFailed(str(error), hint=error.hint) from error
+            raise sink_error(diagnose_error(error, Phase.CONNECT), self.connector.address) from error
+        return Lease(self, pooled, server, self._checks.setdefault(raw, {}))
 
     def _check_idle_connection(self, connection: Connection) -> ServerInfo | None:
         """Return the server of a connection that was idle in the pool, or None when the connection is not open (any longer)."""
         if connection.open:
             try:
-                return query_server_info(connection)
-            except (pymysql.Error, OSError):
+                return self.connector.verify_session(connection)
+            except (pymysql.Error, OSError, SinkMisconfigured):
                 close_quietly(connection)
                 self.counters.add(discarded=1)
         return None
 
     def _open_connection(self, connection: Connection) -> ServerInfo:
+        self._checks.pop(connection, None)
         server = self.connector.open(connection)
         self.counters.add(opened=1)
         return server

@@ -1,13 +1,18 @@
-"""Classification of the driver's exceptions by the table of errors in `faults.py`."""
+"""The judgement of what the driver raised, by its number and its phase. The tables are in `faults` and `cluster_faults`."""
 
 from __future__ import annotations
 
+import re
 import ssl
-from typing import NamedTuple
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 import pymysql
 
-from sensorsync.storage.mysql.faults import ERROR_RULES, TLS_HINT, ErrorAction, ErrorRule
+from sensorsync.storage.mysql.cluster_faults import COMMIT_ERROR, GROUP_HOOK_ERROR, find_rule
+from sensorsync.storage.mysql.error_rule import ErrorAction, ErrorRule
+from sensorsync.storage.mysql.faults import ERROR_RULES, FOREIGN_KEY_ERRNOS, TLS_HINT, USER_LIMIT
 
 _CANNOT_CONNECT = 2003
 _CONNECTION_LOST_ERRNOS = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
@@ -25,6 +30,27 @@ _MISSING_FILE = ErrorRule(ErrorAction.CONFIG, "a file is missing", TLS_HINT)
 _MISSING_PACKAGE = ErrorRule(
     ErrorAction.CONFIG, "the driver lacks a package", "install sensorsync again with all its dependencies"
 )
+_QUOTED = re.compile(r"'(max_\w+)'")
+_FOREIGN_TABLE = re.compile(r"\(`[^`]*`\.`((?:[^`]|``)*)`")
+_LIMIT_RULES: Final[Mapping[str, tuple[str, str]]] = {
+    "max_questions": ("statements per hour", "MAX_QUERIES_PER_HOUR 0"),
+    "max_updates": ("writes per hour", "MAX_UPDATES_PER_HOUR 0"),
+    "max_connections_per_hour": ("connections per hour", "MAX_CONNECTIONS_PER_HOUR 0"),
+    "max_user_connections": ("connections at once", "MAX_USER_CONNECTIONS 0, or lower database.pool_size"),
+    "max_statement_time": ("the time of a statement", "MAX_STATEMENT_TIME 0"),
+}
+"""The name of the limit in error 1226 (it is not translated) -> what it counts, and the clause of ALTER USER."""
+
+
+class Phase(StrEnum):
+    """The step in which an error came. Only a statement can fail for what is in a row."""
+
+    CONNECT = "connect"
+    BEGIN = "begin"
+    STATEMENT = "statement"
+    COMMIT = "commit"
+    STATEMENT_OR_COMMIT = "statement or commit"
+    """A single statement in autocommit. An unknown number there can be the COMMIT's: repeat the row within a transaction to know."""
 
 
 class ErrorDiagnosis(NamedTuple):
@@ -37,11 +63,9 @@ class ErrorDiagnosis(NamedTuple):
     """True when the connection broke. The last statement may or may not have been executed."""
 
 
-def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDiagnosis:
-    """Classify `error`, an exception of the driver.
-
-    `connecting`: True when it was raised while a connection was being opened.
-    """
+def diagnose_error(error: BaseException, phase: Phase = Phase.STATEMENT, product: str = "") -> ErrorDiagnosis:
+    """Return what `error`, raised by the driver in `phase`, means for the batch. `product`: the server's version text, if known."""
+    connecting = phase is Phase.CONNECT
     errno = _errno_of(error)
     message = (
         str(error.args[1])
@@ -55,11 +79,10 @@ def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDi
             _UNTRUSTED_CERTIFICATE if isinstance(cause, ssl.SSLCertVerificationError) else ERROR_RULES[_CANNOT_CONNECT]
         )
     elif errno is not None:
-        rule = ERROR_RULES.get(errno, _UNKNOWN_ERROR)
+        rule = _limit_rule(message) if errno == USER_LIMIT else find_rule(errno, message, product) or _UNKNOWN_ERROR
     else:
         rule = _rule_without_errno(error, connecting=connecting)
-    if connecting and rule.action in {ErrorAction.UNKNOWN, ErrorAction.REJECT}:
-        rule = rule._replace(action=ErrorAction.OUTAGE)
+    rule = rule._replace(action=_action_in_phase(rule.action, errno, phase))
     lost = (
         isinstance(error, pymysql.InterfaceError)
         or errno in _CONNECTION_LOST_ERRNOS
@@ -67,6 +90,45 @@ def diagnose_error(error: BaseException, *, connecting: bool = False) -> ErrorDi
     )
     text = message if errno is None or errno == 0 else f"{message} ({errno})"
     return ErrorDiagnosis(rule, errno or None, f"{rule.meaning}: {text}", lost)
+
+
+def blames_other_table(diagnosis: ErrorDiagnosis, table: str) -> bool:
+    """Return True where a foreign key refused a row of another table than `table`: one that a trigger writes to.
+
+    The names stand in backticks, in every language: "(`db`.`table`, CONSTRAINT ...". 1216 has none.
+    """
+    if diagnosis.errno not in FOREIGN_KEY_ERRNOS:
+        return False
+    found = _FOREIGN_TABLE.search(diagnosis.message)
+    return found is None or found[1].replace("``", "`").lower() != table.lower()
+
+
+def is_row_too_large(diagnosis: ErrorDiagnosis) -> bool:
+    """Return True where TOO_LARGE for a transaction of one row is the row's fault: not where the number has other causes, too."""
+    return diagnosis.errno not in {GROUP_HOOK_ERROR, COMMIT_ERROR}
+
+
+def _action_in_phase(action: ErrorAction, errno: int | None, phase: Phase) -> ErrorAction:
+    """Return the action with the phase taken into account: no row is at fault for a connect, a BEGIN or a COMMIT that failed."""
+    blamed = {ErrorAction.UNKNOWN, ErrorAction.REJECT}
+    if phase in {Phase.CONNECT, Phase.BEGIN}:
+        blamed.add(ErrorAction.TOO_LARGE)
+    elif phase is not Phase.COMMIT and errno != COMMIT_ERROR:
+        return action
+    return ErrorAction.OUTAGE if action in blamed else action
+
+
+def _limit_rule(message: str) -> ErrorRule:
+    rule = ERROR_RULES[USER_LIMIT]
+    found = _QUOTED.search(message)
+    known = _LIMIT_RULES.get(found[1]) if found else None
+    if known is None:
+        return rule
+    counted, fix = known
+    return rule._replace(
+        meaning=f"this user has reached the limit of its account for {counted}",
+        hint=f"raise it, or take it away: ALTER USER ... WITH {fix}",
+    )
 
 
 def _errno_of(error: BaseException) -> int | None:

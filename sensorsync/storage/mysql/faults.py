@@ -1,47 +1,26 @@
-"""The table of error numbers: error number -> action on the batch when MySQL or MariaDB returns this error.
+"""The table of error numbers of MySQL and MariaDB: what becomes of a batch when the server refuses it.
 
-Errors are classified by number, never by text (it is translated) and never by the driver's class, because PyMySQL
-raises OperationalError for deadlocks, outages, bad dates and unknown columns alike. The numbers are those of the MySQL
-Error Message Reference; from 1900 on MariaDB has its own.
+Errors are classified by number, never by text (it is translated) and never by the driver's class: PyMySQL raises OperationalError for
+deadlocks, outages, bad dates and unknown columns alike. Numbers: MySQL Error Message Reference; from 1900 on MariaDB has its own.
+Those of clusters, proxies and other databases with the same protocol are in `cluster_faults`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
-from types import MappingProxyType
-from typing import NamedTuple
 
+from sensorsync.storage.mysql.error_rule import ErrorAction, ErrorRule, build_rules
 from sensorsync.storage.store import FIX_TABLE_HINT, INIT_HINT
 
-
-class ErrorAction(StrEnum):
-    """The action on a batch after an error."""
-
-    RETRY = "retry"
-    """The transaction lost a race. Roll back and run it again at once."""
-    OUTAGE = "outage"
-    """The server cannot store the batch now. Keep the batch, wait, and reconnect."""
-    REJECT = "reject"
-    """A row is rejected because of its content. Bisect the batch down to that row and park it."""
-    CONFIG = "config"
-    """No row can be stored until a person fixes something."""
-    UNKNOWN = "unknown"
-    """The error is not in the table. Bisect the batch: a single row that fails while `SELECT 1` works is rejected, any
-    other failure is an outage."""
-
-
-class ErrorRule(NamedTuple):
-    """One line of the table."""
-
-    action: ErrorAction
-    meaning: str
-    hint: str | None = None
-
+__all__ = ["ERROR_RULES", "ErrorAction", "ErrorRule"]
 
 UNKNOWN_DATABASE = 1049
 NO_PARTITION = 1526
 PACKET_TOO_LARGE = 1153
+DUPLICATE_KEY = 1062
+USER_LIMIT = 1226
+FOREIGN_KEY_ERRNOS = frozenset({1216, 1452})
+AUTO_INCREMENT_ERRNOS = frozenset({167, 1467})
 STATEMENT_TIMEOUTS = frozenset({1969, 3024})
 _GRANTS_HINT = (
     "`sensorsync init-db --grants` prints the GRANT statements that each command's user needs; a database that does not exist is"
@@ -54,17 +33,7 @@ _AUTH_PLUGIN_HINT = "let the account use caching_sha2_password, or mysql_native_
 _REPORT_BUG_HINT = "report this as a bug of sensorsync, with the version of the server"
 
 
-def _build_rules(*groups: tuple[ErrorAction, str | None, Mapping[int, str]]) -> Mapping[int, ErrorRule]:
-    rules: dict[int, ErrorRule] = {}
-    for action, hint, meanings in groups:
-        for errno, meaning in meanings.items():
-            if errno in rules:
-                raise ValueError(f"errno {errno} stands twice in the fault table")
-            rules[errno] = ErrorRule(action, meaning, hint)
-    return MappingProxyType(rules)
-
-
-ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
+ERROR_RULES: Mapping[int, ErrorRule] = build_rules(
     (
         ErrorAction.RETRY,
         None,
@@ -76,7 +45,6 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             1412: "the table's definition changed under the transaction",
             1969: "statement timed out (MariaDB)",
             3024: "statement timed out (MySQL)",
-            3101: "group replication rolled the transaction back",
             3572: "a lock was not granted at once",
         },
     ),
@@ -99,6 +67,7 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             1161: "the server timed out while writing to the connection",
             1184: "the server aborted the connection",
             1206: "the server has too many locks for its buffer pool",
+            1637: "the server has too many transactions at once",
             1927: "the connection was killed (MariaDB)",
             2002: "cannot reach the server's socket",
             2003: "cannot reach the server",
@@ -109,7 +78,9 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             2027: "the server's answer makes no sense",
             2055: "the connection was lost",
             3032: "the server is in offline mode",
+            3168: "the server is not available",
             3169: "the session was killed",
+            3185: "the server does not find its master key in the keyring",
             4031: "the server closed the idle connection",
         },
     ),
@@ -119,7 +90,7 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
         {
             1040: "the server has no connection left",
             1203: "this user has no connection left",
-            1226: "this user has used up what its account allows per hour",
+            1226: "this user has used up a limit of its account",
         },
     ),
     (
@@ -134,7 +105,10 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             1015: "the server cannot lock its files (read-only or innodb_force_recovery)",
             1036: "the table is read-only (innodb_read_only or innodb_force_recovery)",
             1290: "the server runs with an option that forbids this, as a rule read_only",
+            1792: "the transaction is read-only (transaction_read_only, as a rule after a fail-over)",
             1836: "the server is read-only",
+            1874: "InnoDB is read-only",
+            1881: "InnoDB runs with innodb_force_recovery",
         },
     ),
     (
@@ -142,6 +116,7 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
         _DISK_HINT,
         {
             3: "the server cannot write a file",
+            1016: "the server cannot open a file of the table",
             1021: "the server's disk is full",
             1026: "the server cannot write a file",
             1114: "the table or its tablespace is full",
@@ -151,12 +126,23 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
     (
         ErrorAction.OUTAGE,
         "repair the table on the server (CHECK TABLE sensor_readings)",
-        {1194: "the table is marked as crashed", 1195: "the table is marked as crashed", 1712: "an index is corrupted"},
+        {
+            1034: "a key file of the table is damaged",
+            1194: "the table is marked as crashed",
+            1195: "the table is marked as crashed",
+            1712: "an index is corrupted",
+            1812: "the tablespace of the table is missing",
+            1814: "the tablespace of the table was discarded",
+            1877: "the table is missing or corrupt",
+        },
     ),
     (
         ErrorAction.OUTAGE,
-        "look at the state of the cluster",
-        {1047: "this node of the cluster is not ready", 3100: "a group replication hook refused the commit"},
+        "let the table's AUTO_INCREMENT column be BIGINT UNSIGNED (ALTER TABLE ... MODIFY)",
+        {
+            167: "the table's AUTO_INCREMENT is used up (MariaDB)",
+            1467: "the table's AUTO_INCREMENT is used up",
+        },
     ),
     (
         ErrorAction.OUTAGE,
@@ -168,11 +154,8 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
         None,
         {
             1048: "a column may not be NULL",
-            1062: "another unique key of the table has this value",
             1118: "the row is too large",
             1153: "the row is larger than max_allowed_packet",
-            1180: "the commit failed on these rows",
-            1197: "the rows are more than max_binlog_cache_size",
             1216: "a foreign key has no such row",
             1241: "a value is a list",
             1264: "a number is out of range",
@@ -188,7 +171,6 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             1452: "a foreign key has no such row",
             1525: "a value is not allowed",
             1526: "the table has no partition for this time",
-            1644: "a trigger refuses the row",
             1690: "a number is out of range",
             1748: "the row belongs to another partition",
             1863: "the row belongs to another partition",
@@ -205,6 +187,24 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
         },
     ),
     (
+        ErrorAction.TOO_LARGE,
+        None,
+        {
+            1197: "the rows are more than max_binlog_cache_size",
+            1705: "the rows are more than max_binlog_stmt_cache_size",
+        },
+    ),
+    (
+        ErrorAction.UNKNOWN,
+        "if all rows of the table are refused: fix the table's trigger, or DROP TRIGGER",
+        {
+            1062: "another unique key has this value, of the table or of one that a trigger writes to",
+            1305: "a trigger calls a function or procedure that does not exist",
+            1449: "the definer of a trigger does not exist",
+            1644: "a trigger refuses the row",
+        },
+    ),
+    (
         ErrorAction.CONFIG,
         INIT_HINT,
         {1049: "the database does not exist", 1146: "the table does not exist"},
@@ -213,10 +213,8 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
         ErrorAction.CONFIG,
         FIX_TABLE_HINT,
         {
-            167: "the table's AUTO_INCREMENT is used up (MariaDB)",
             1054: "the table lacks a column that we write to",
             1364: "the table has a column of its own that demands a value",
-            1467: "the table's AUTO_INCREMENT is used up",
         },
     ),
     (
@@ -280,7 +278,6 @@ ERROR_RULES: Mapping[int, ErrorRule] = _build_rules(
             1099: "the table is locked for reading",
             1100: "the table is not among the locked ones",
             1223: "a read lock of our own forbids writing",
-            1792: "the transaction is read-only",
         },
     ),
     (

@@ -13,9 +13,10 @@ from typing import Final
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import UsageError
 from sensorsync.messages.reading import TargetTable
-from sensorsync.storage.mysql.connect import ConnectionFactory, query_server_info
+from sensorsync.storage.mysql.connect import ConnectionFactory
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import database_connection
+from sensorsync.storage.mysql.session import query_server_info
 from sensorsync.storage.mysql.tuning.privileges import SCRATCH_PRIVILEGES, SCRATCH_TABLE, SET_PRIVILEGES
 
 ROLES: Final = {

@@ -12,12 +12,13 @@ import pymysql
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError, DatabaseError
-from sensorsync.storage.mysql.connect import ConnectionFactory, query_server_info
+from sensorsync.storage.mysql.connect import ConnectionFactory
 from sensorsync.storage.mysql.diagnosis import diagnose_error
 from sensorsync.storage.mysql.faults import ErrorAction
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.partitions import DAYS_BACK, Partition, PartitionPlan, parse_bound, plan_partitions
 from sensorsync.storage.mysql.schema import database_connection, migration_lock
+from sensorsync.storage.mysql.session import query_server_info
 from sensorsync.storage.store import DroppedPartition, MaintenanceReport, rfc3339
 
 logger = logging.getLogger(__name__)

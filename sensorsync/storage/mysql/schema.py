@@ -12,8 +12,9 @@ import pymysql
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import AlreadyRunningError
 from sensorsync.messages.reading import TargetTable
+from sensorsync.pipeline.contract import SinkMisconfigured
 from sensorsync.storage.mysql.connect import Connection, ConnectionFactory, close_quietly, sink_error
-from sensorsync.storage.mysql.diagnosis import diagnose_error
+from sensorsync.storage.mysql.diagnosis import Phase, diagnose_error
 from sensorsync.storage.mysql.faults import UNKNOWN_DATABASE
 from sensorsync.storage.mysql.migrations import (
     CREATE_MIGRATIONS_TABLE,
@@ -59,12 +60,14 @@ def database_connection(
     connection = connector.new_connection(read_timeout=read_timeout, database=database)
     try:
         connector.open(connection)
+    except SinkMisconfigured:
+        raise
     except Exception as error:
-        raise sink_error(diagnose_error(error, connecting=True), connector.address) from error
+        raise sink_error(diagnose_error(error, Phase.CONNECT), connector.address) from error
     try:
         yield connection
     except (pymysql.Error, OSError) as error:
-        raise sink_error(diagnose_error(error, connecting=True), connector.address) from error
+        raise sink_error(diagnose_error(error, Phase.CONNECT), connector.address) from error
     finally:
         close_quietly(connection)
 

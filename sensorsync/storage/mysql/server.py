@@ -14,8 +14,6 @@ MySQL 8.0.19 introduced `INSERT ... VALUES (...) AS new ON DUPLICATE KEY UPDATE 
 VALUES().
 """
 
-SERVER_INFO_QUERY = "SELECT VERSION(), @@max_allowed_packet"
-
 
 def decode_text(value: Any) -> str:
     """Return a value from the server's metadata as text. MySQL returns some of them as bytes, for example in information_schema."""
@@ -46,7 +44,7 @@ class ServerInfo(NamedTuple):
     @property
     def supports_row_alias(self) -> bool:
         """True when an upsert names the new row by an alias (MySQL), False when it uses VALUES() (MariaDB, older MySQL)."""
-        return not self.mariadb and self.version >= _ROW_ALIAS_SINCE
+        return not self.mariadb and "tidb" not in self.version_text.lower() and self.version >= _ROW_ALIAS_SINCE
 
     @property
     def label(self) -> str:

@@ -5,33 +5,59 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 import pymysql
 
 from sensorsync.messages.reading import Reading, TargetTable
-from sensorsync.pipeline.contract import BatchRejected, Row
+from sensorsync.pipeline.contract import (
+    BatchRejected,
+    Row,
+    RowSuspected,
+    SinkMisconfigured,
+    SinkUnavailable,
+    SinkVerificationFailed,
+    TransactionTooLarge,
+)
+from sensorsync.storage.mysql.auto_increment import read_auto_increment
+from sensorsync.storage.mysql.batch_verifier import BatchVerifier
+from sensorsync.storage.mysql.comparison_rows import AcceptedRows, accepted_again, rows_like, table_of
 from sensorsync.storage.mysql.connect import ConnectionPool, Lease, sink_error
-from sensorsync.storage.mysql.diagnosis import ErrorDiagnosis, diagnose_error
-from sensorsync.storage.mysql.faults import NO_PARTITION, PACKET_TOO_LARGE, STATEMENT_TIMEOUTS, ErrorAction
+from sensorsync.storage.mysql.diagnosis import (
+    ErrorDiagnosis,
+    Phase,
+    blames_other_table,
+    diagnose_error,
+    is_row_too_large,
+)
+from sensorsync.storage.mysql.faults import (
+    AUTO_INCREMENT_ERRNOS,
+    DUPLICATE_KEY,
+    NO_PARTITION,
+    PACKET_TOO_LARGE,
+    STATEMENT_TIMEOUTS,
+    ErrorAction,
+)
+from sensorsync.storage.mysql.missing_partition import may_get_partition
 from sensorsync.storage.mysql.statement import ConflictPolicy, ReadingUpsert, Upsert, build_statements
-from sensorsync.storage.mysql.target_tables import range_partition_columns
+from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.mysql.target_upsert import TargetUpsert
 from sensorsync.storage.target_table import TableUpserts
 
 logger = logging.getLogger(__name__)
 
 _PACKET_MARGIN: Final = 1024
+_LEAST_PACKET: Final = 64 * 1024
+"""Bytes: where max_allowed_packet is smaller, ordinary rows do not fit, and none is to blame for its length."""
 _MAX_STATEMENT_ROWS: Final = 1_000_000
-_PLAUSIBLE_AGE: Final = timedelta(days=366)
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
-_KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365})
+_KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365, 1690})
 """The errors that the upsert of a target table provokes for a conflict with another unique key (see `target_upsert`)."""
+_OUT_OF_RANGE: Final = 1690
+"""The error of `statement.upsert_suffix` where a reading met another one."""
 _KEY_CONFLICT_NOTE: Final = (
-    "; if that column is in the key of its mapping, the row met another one under another unique key of the table, or the table's"
-    " AUTO_INCREMENT is used up"
+    "; if that column is in the key of its mapping, the row met another one under another unique key of the table"
 )
 
 UpsertRows = Sequence[tuple[Upsert, Sequence[Any]]]
@@ -52,8 +78,12 @@ class MySqlSink:
         *,
         worker: int = 0,
         target_tables: Sequence[TargetTable] = (),
+        verifier: TableVerifier | None = None,
+        accepted_rows: AcceptedRows | None = None,
     ) -> None:
         self._pool = pool
+        self._verification = BatchVerifier(pool.connector, verifier or TableVerifier())
+        self._accepted_rows = accepted_rows or AcceptedRows()
         pool.register(self)
         self._worker = worker
         self._upserts: TableUpserts[Upsert] = TableUpserts(ReadingUpsert(conflict), TargetUpsert, target_tables)
@@ -88,15 +118,17 @@ class MySqlSink:
             batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.split_by_table(rows)]
             texts = [(upsert, upsert.format_rows(chosen)) for upsert, chosen in batch]
             lease = self._acquire_lease()
-            parts = self._build_statements(lease, texts)
+            self._verify_before_writing(lease, batch)
+            parts = self._build_statements(lease, texts, rows)
         except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
             raise BatchRejected(f"a value that no SQL can say: {error}") from error
         new = self._run_transaction(lease, parts, batch)
+        self._accepted_rows.remember(chosen for _, chosen in batch)
         self._max_rows = min(self._max_rows * 2, _MAX_STATEMENT_ROWS)
         return new
 
     def _build_statements(
-        self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]]
+        self, lease: Lease, texts: Sequence[tuple[Upsert, Sequence[str]]], rows: Sequence[Row]
     ) -> list[tuple[bytes, bool]]:
         """Return the statements, each with its `Upsert.no_op`.
 
@@ -104,21 +136,35 @@ class MySqlSink:
         """
         server = lease.server
         parts: list[tuple[bytes, bool]] = []
-        for upsert, rows in texts:
+        for upsert, formatted in texts:
             made = build_statements(
-                rows,
+                formatted,
                 upsert.suffix(row_alias=server.supports_row_alias),
                 prefix=upsert.prefix,
                 max_bytes=server.max_allowed_packet - _PACKET_MARGIN,
                 max_rows=self._max_rows,
             )
             if made is None:
-                raise BatchRejected(
-                    f"a row is longer than max_allowed_packet allows ({server.max_allowed_packet} bytes)",
-                    errno=PACKET_TOO_LARGE,
-                )
+                self._raise_packet_error(lease, rows)
             parts += [(statement, upsert.no_op) for statement in made]
         return parts
+
+    def _raise_packet_error(self, lease: Lease, rows: Sequence[Row]) -> NoReturn:
+        """Raise BatchRejected, or SinkUnavailable where rows that were accepted before are too long by now, too."""
+        limit = lease.server.max_allowed_packet
+        accepted = [self._accepted_rows.last(row) for row in rows[:1]]
+        text = "".join(part for row in accepted if row is not None for part in self._upsert_for(row).format_rows([row]))
+        if limit < _LEAST_PACKET or len(text.encode()) > limit - 2 * _PACKET_MARGIN:
+            self._discard_lease(lease)  # a session keeps the value that it began with
+            raise SinkUnavailable(
+                f"{self._pool.connector.address}: max_allowed_packet is {limit} bytes, too small for ordinary rows; set it to 16 MiB"
+                " or more on the server (SET GLOBAL max_allowed_packet = 16777216)",
+                errno=PACKET_TOO_LARGE,
+            )
+        raise BatchRejected(f"a row is longer than max_allowed_packet allows ({limit} bytes)", errno=PACKET_TOO_LARGE)
+
+    def _upsert_for(self, row: Row) -> Upsert:
+        return self._upserts.split_by_table([row])[0][0]
 
     def _acquire_lease(self) -> Lease:
         now = time.monotonic()
@@ -130,16 +176,41 @@ class MySqlSink:
             self._lease = self._pool.checkout(self._worker)
         return self._lease
 
+    def _verify_before_writing(self, lease: Lease, batch: UpsertRows) -> None:
+        try:
+            self._verification.before_writing(lease, _tables(batch))
+        except (SinkUnavailable, SinkMisconfigured):
+            self._discard_lease(lease)
+            raise
+
+    def _verify_after_rejection(
+        self, lease: Lease, batch: UpsertRows, error: Exception, diagnosis: ErrorDiagnosis
+    ) -> None:
+        """Raise SinkVerificationFailed when the table has changed: then no row is at fault."""
+        is_key_conflict = diagnosis.errno in _KEY_CONFLICT_ERRNOS or diagnosis.errno == DUPLICATE_KEY
+        try:
+            self._verification.after_rejection(lease, _tables(batch), is_key_conflict=is_key_conflict)
+        except (SinkUnavailable, SinkMisconfigured) as failure:
+            self._discard_lease(lease)
+            raise failure from error
+
     def _run_transaction(self, lease: Lease, parts: Sequence[tuple[bytes, bool]], batch: UpsertRows) -> int:
-        committing = False
+        phase = Phase.BEGIN
         try:
             lease.begin()
+            phase = Phase.STATEMENT
             with lease.connection.cursor() as cursor:
                 new = sum(self._execute(cursor, statement, no_op=no_op) for statement, no_op in parts)
-            committing = True
+            # From here on no row is at fault.
+            phase = Phase.COMMIT
+            self._verification.before_commit(lease, _tables(batch))
             lease.commit()
-        except Exception as error:  # noqa: BLE001 - _raise_error always raises one of the three outcomes
-            self._raise_error(lease, error, batch, committing=committing)
+        except SinkVerificationFailed:
+            lease.rollback()
+            self._discard_lease(lease)
+            raise
+        except Exception as error:  # noqa: BLE001 - _raise_error always raises one of the outcomes
+            self._raise_error(lease, error, batch, phase)
         except BaseException:
             self._discard_lease(
                 lease
@@ -161,47 +232,103 @@ class MySqlSink:
             )
         return new
 
-    def _raise_error(self, lease: Lease, error: Exception, batch: UpsertRows, *, committing: bool) -> NoReturn:
-        """Roll back, then raise the exception that describes the outcome.
-
-        The rollback always comes first, because a lock wait timeout undoes only its own statement (1205).
-        """
-        diagnosis = diagnose_error(error)
-        chosen: list[Row] = [row for _, rows in batch for row in rows]
+    def _raise_error(self, lease: Lease, error: Exception, batch: UpsertRows, phase: Phase) -> NoReturn:
+        """Roll back, then raise the outcome. Always in this order: a lock wait undoes only its own statement (1205)."""
+        rows: list[Row] = [row for _, chosen in batch for row in chosen]
+        diagnosis = diagnose_error(error, phase, lease.server.version_text)
+        action = diagnosis.rule.action
         usable = lease.rollback() and not diagnosis.connection_lost
-        action = self._decide_action(lease, diagnosis, chosen, usable=usable)
+        if action in {ErrorAction.REJECT, ErrorAction.UNKNOWN} and usable:
+            self._verify_after_rejection(lease, batch, error, diagnosis)
         if not usable or action in {ErrorAction.OUTAGE, ErrorAction.CONFIG} or diagnosis.errno == PACKET_TOO_LARGE:
-            self._discard_lease(lease)  # reconnect, as the primary may have moved or privileges may have changed
+            self._discard_lease(lease)  # the primary may have moved, privileges may have changed: reconnect
         if diagnosis.errno in STATEMENT_TIMEOUTS:
-            # The server's limit applies to a statement, not to a transaction, so smaller statements can succeed.
-            self._max_rows = max(1, min(self._max_rows, len(chosen)) // 2)
-        if action is ErrorAction.REJECT:
-            note = (
-                _KEY_CONFLICT_NOTE
-                if not self._upserts.only_readings and diagnosis.errno in _KEY_CONFLICT_ERRNOS
-                else ""
-            )
-            raise BatchRejected(f"{diagnosis.message}{note}", errno=diagnosis.errno) from error
+            # The time counts per statement, not per transaction.
+            self._max_rows = max(1, min(self._max_rows, len(rows)) // 2)
+        if action is ErrorAction.TOO_LARGE:
+            if len(rows) > 1:
+                raise TransactionTooLarge(diagnosis.message, errno=diagnosis.errno) from error
+            action = ErrorAction.REJECT if is_row_too_large(diagnosis) else ErrorAction.OUTAGE
+        if action in {ErrorAction.REJECT, ErrorAction.UNKNOWN}:
+            if len(rows) > 1:
+                raise BatchRejected(diagnosis.message, errno=diagnosis.errno) from error  # halved down to the row
+            self._raise_row_error(rows[0], diagnosis._replace(rule=diagnosis.rule._replace(action=action)), error)
+        if diagnosis.errno in AUTO_INCREMENT_ERRNOS:
+            self._raise_if_used_up(rows, error)
         decided = diagnosis._replace(rule=diagnosis.rule._replace(action=action))
         raise sink_error(
-            decided, self._pool.connector.address, ambiguous=committing and diagnosis.connection_lost
+            decided,
+            self._pool.connector.address,
+            ambiguous=phase in {Phase.COMMIT, Phase.STATEMENT_OR_COMMIT} and diagnosis.connection_lost,
         ) from error
 
-    def _decide_action(
-        self, lease: Lease, diagnosis: ErrorDiagnosis, chosen: Sequence[Row], *, usable: bool
-    ) -> ErrorAction:
-        action = diagnosis.rule.action
-        if action is ErrorAction.UNKNOWN:
-            if len(chosen) > 1:
-                return ErrorAction.REJECT  # bisect first
-            return ErrorAction.REJECT if usable and lease.is_alive() else ErrorAction.OUTAGE
-        if diagnosis.errno == NO_PARTITION and len(chosen) == 1 and _may_get_partition(lease, chosen[0]):
-            return ErrorAction.OUTAGE  # the time is plausible, so its partition will be added
-        return action
+    def _raise_row_error(self, row: Row, diagnosis: ErrorDiagnosis, error: Exception) -> NoReturn:
+        """Raise the outcome for one row that was refused: it is at fault only if the table accepts others."""
+        errno, message = diagnosis.errno, diagnosis.message
+        if errno == NO_PARTITION:
+            if not may_get_partition(self._acquire_lease(), row):
+                raise BatchRejected(message, errno=errno) from error
+            # The time is a likely one: somebody has to add its partition.
+            outage = diagnosis._replace(rule=diagnosis.rule._replace(action=ErrorAction.OUTAGE))
+            raise sink_error(outage, self._pool.connector.address) from error
+        if errno in _KEY_CONFLICT_ERRNOS or errno == DUPLICATE_KEY:
+            self._raise_if_used_up([row], error)
+            message += _KEY_CONFLICT_NOTE if not self._upserts.only_readings or errno == _OUT_OF_RANGE else ""
+        accepted = self._accepted_rows.last(row)
+        if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, table_of(row)):
+            others = list(accepted_again(row, accepted, same_key=errno in _KEY_CONFLICT_ERRNOS))
+            if not others or self._accepts_one_of(others):
+                raise BatchRejected(message, errno=errno) from error
+            raise RowSuspected(message, errno=errno, other_row_accepted=False) from error
+        accepts = self._accepts_one_of(rows_like(row, accepted))
+        raise RowSuspected(message, errno=errno, other_row_accepted=accepts) from error
+
+    def _accepts_one_of(self, rows: Iterable[Row]) -> bool:
+        """Try to write one row after the other, each rolled back; return True at the first that the server accepts."""
+        return any(self._accepts(row) for row in rows)
+
+    def _accepts(self, row: Row) -> bool:
+        upsert = self._upsert_for(row)
+        lease = self._acquire_lease()
+        cursor: Any
+        suffix = upsert.suffix(row_alias=lease.server.supports_row_alias)
+        try:
+            statement = upsert.prefix + upsert.format_rows([row])[0].encode() + suffix
+            lease.begin()
+            with lease.connection.cursor() as cursor:
+                cursor.execute(statement)
+        except Exception:  # noqa: BLE001 - any failure means that the row was not accepted
+            if not lease.rollback():
+                self._discard_lease(lease)
+            return False
+        if not lease.rollback():
+            self._discard_lease(lease)
+        return True
+
+    def _raise_if_used_up(self, rows: Sequence[Row], error: Exception) -> None:
+        """Raise SinkUnavailable where a target table has no AUTO_INCREMENT number left: no new row is at fault for that."""
+        for name in {table_of(row) for row in rows if not isinstance(row, Reading)}:
+            lease = self._acquire_lease()
+            try:
+                with lease.connection.cursor() as cursor:
+                    counter = read_auto_increment(cursor, name)
+            except pymysql.MySQLError:
+                self._discard_lease(lease)
+                continue
+            if counter is not None and counter.is_used_up:
+                raise SinkUnavailable(
+                    f"{self._pool.connector.address}: the AUTO_INCREMENT of {name} is used up ({counter.column} is {counter.type}):"
+                    f" {error}; run {counter.fix}",
+                    errno=getattr(error, "args", (None,))[0],
+                ) from error
 
     def _discard_lease(self, lease: Lease) -> None:
         lease.release(broken=True)
         self._lease = None
+
+
+def _tables(batch: UpsertRows) -> list[TargetTable | None]:
+    return [upsert.table for upsert, _ in batch]
 
 
 def _count_updated_rows(cursor: Any, affected: int) -> int:
@@ -213,30 +340,3 @@ def _count_updated_rows(cursor: Any, affected: int) -> int:
     """
     found = _COUNTS.match(cursor.connection._result.message or b"")
     return int(found[2]) if found else affected // 2
-
-
-def _may_get_partition(lease: Lease, row: Row) -> bool:
-    """Return True when the missing partition of a row is one that is added as time goes by.
-
-    In a target table this is so only where the partitions are ranges of times. A partition for any other value does not
-    appear by waiting, and one row with a value that has no partition would block all others.
-    """
-    if isinstance(row, Reading):
-        return _is_plausible_time(row.ts, datetime.fromtimestamp(row.received_at, UTC))
-    try:
-        with lease.connection.cursor() as cursor:
-            by = range_partition_columns(cursor, row.table.name)
-    except pymysql.MySQLError:
-        return True  # the partitions cannot be read, so the row is retried on another connection
-    now = datetime.now(UTC)  # the row arrived a moment ago
-    times = [
-        str(value)
-        for column, value in zip(row.table.columns, row.values, strict=True)
-        if column.kind == "time" and column.name.lower() in by
-    ]
-    return bool(times) and all(_is_plausible_time(time, now) for time in times)
-
-
-def _is_plausible_time(ts: str, arrival: datetime) -> bool:
-    """Return True when a time is within a year of its row's arrival."""
-    return abs(arrival - datetime.fromisoformat(f"{ts}+00:00")) < _PLAUSIBLE_AGE

@@ -14,11 +14,14 @@ from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import Sink, SinkMisconfigured
 from sensorsync.pipeline.counters import ConnectionPoolCounters
 from sensorsync.storage.mysql import partition_maintenance, schema, target_tables
-from sensorsync.storage.mysql.connect import ConnectionPool, query_server_info
+from sensorsync.storage.mysql.comparison_rows import AcceptedRows
+from sensorsync.storage.mysql.connect import ConnectionPool
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import database_connection
 from sensorsync.storage.mysql.server import DURABILITY_VARIABLES, durability_warnings
+from sensorsync.storage.mysql.session import query_server_info
 from sensorsync.storage.mysql.sink import MySqlSink
+from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.store import (
     FIX_TABLE_HINT,
     INIT_HINT,
@@ -59,7 +62,9 @@ class MySqlStore:
         self._target_tables = target_tables
         self._pool = ConnectionPool(settings)
         self._connector = self._pool.connector
+        self._verifier = TableVerifier()
         self._server_label = ""
+        self._accepted_rows = AcceptedRows()
 
     @property
     def pool_counters(self) -> ConnectionPoolCounters:
@@ -70,7 +75,14 @@ class MySqlStore:
         return f"{self._server_label or 'MySQL'} at {self._connector.address}, database {self._settings.name}"
 
     def create_sink(self, worker: int) -> Sink:
-        return MySqlSink(self._pool, self._settings.conflict, worker=worker, target_tables=self._target_tables)
+        return MySqlSink(
+            self._pool,
+            self._settings.conflict,
+            worker=worker,
+            target_tables=self._target_tables,
+            verifier=self._verifier,
+            accepted_rows=self._accepted_rows,
+        )
 
     def check_schema(self) -> None:
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
@@ -86,6 +98,8 @@ class MySqlStore:
 
     def check_writable(self) -> None:
         with database_connection(self._connector) as connection, connection.cursor() as cursor:
+            for table in (None, *self._target_tables):
+                self._verifier.verify(cursor, table, self._connector.address)
             cursor.execute(_INSERT_NO_ROWS)
             for name, columns in self._target_table_columns():
                 cursor.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {name} WHERE FALSE")  # noqa: S608 - quoted

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sensorsync.messages.reading import Column, TargetTable
 from sensorsync.messages.reading.rows import ColumnKind
+from sensorsync.storage.mysql.auto_increment import read_auto_increment
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.server import decode_text
 from sensorsync.storage.target_table import (
@@ -88,7 +89,9 @@ def target_table_differences(cursor: Any, tables: Sequence[TargetTable]) -> list
 def target_table_warnings(cursor: Any, tables: Sequence[TargetTable]) -> list[str]:
     """Return the sentences of `target_table.warnings` for these tables."""
     dialect = MySqlDialect()
-    return [line for table in tables for line in warnings(table, read_table_info(cursor, table.name), dialect)]
+    lines = [line for table in tables for line in warnings(table, read_table_info(cursor, table.name), dialect)]
+    counters = [read_auto_increment(cursor, table.name) for table in tables]
+    return lines + [line for counter in counters if counter and (line := counter.warning())]
 
 
 def read_table_info(cursor: Any, name: str) -> TableInfo | None:

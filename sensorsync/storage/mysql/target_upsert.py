@@ -40,7 +40,7 @@ class TargetUpsert:
     """
 
     def __init__(self, table: TargetTable) -> None:
-        self.table = table
+        self.table: TargetTable | None = table
         self.no_op = table.conflict == "first"
         names = [quote_identifier(column.name) for column in table.columns]
         self.prefix = f"INSERT INTO {quote_identifier(table.name)}({','.join(names)})VALUES".encode()

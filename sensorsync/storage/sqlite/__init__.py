@@ -5,7 +5,8 @@ from __future__ import annotations
 from sensorsync.config import DatabaseSettings
 from sensorsync.errors import ConfigurationError
 from sensorsync.messages.reading import TargetTable
-from sensorsync.storage.sqlite.store import SqliteStore, schema_script
+from sensorsync.storage.sqlite.schema import schema_script
+from sensorsync.storage.sqlite.store import SqliteStore
 from sensorsync.storage.store import Store
 
 

@@ -67,7 +67,7 @@ def read_table_info(connection: sqlite3.Connection, name: str) -> TableInfo | No
         'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?)', (name,)
     ).fetchall()
     primary = [row[0].lower() for row in sorted(rows, key=lambda row: row[4]) if row[4]]
-    keys, collations = _unique_keys(connection, name)
+    keys, collations = unique_keys(connection, name)
     alias: list[str] = []
     if primary and "PRIMARY KEY" not in {key.name for key in keys}:
         alias = primary  # INTEGER PRIMARY KEY is the rowid and has no index
@@ -88,7 +88,7 @@ def read_table_info(connection: sqlite3.Connection, name: str) -> TableInfo | No
     return TableInfo(columns, tuple(keys))
 
 
-def _unique_keys(connection: sqlite3.Connection, table: str) -> tuple[list[UniqueKeyInfo], dict[str, str]]:
+def unique_keys(connection: sqlite3.Connection, table: str) -> tuple[list[UniqueKeyInfo], dict[str, str]]:
     """Return the unique indexes, and the collations of their columns."""
     keys: list[UniqueKeyInfo] = []
     collations: dict[str, str] = {}

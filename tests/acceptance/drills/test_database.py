@@ -160,6 +160,18 @@ def test_a_column_dropped_under_load_is_waited_for_when_asked_to(drill: Drill) -
     drill.audit()
 
 
+def test_a_collation_changed_under_load_keeps_the_batches_until_it_is_changed_back(drill: Drill) -> None:
+    column = "ALTER TABLE sensor_readings MODIFY device_id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE {} NOT NULL"
+    with drill.load(SENSORSYNC_DATABASE__WAIT_FOR_DATABASE="no") as load:
+        load.reaches(1_500)
+        drill.sql(column.format("utf8mb4_general_ci"))
+        load.says("table_changed")
+        load.says("kept", times=3)
+        drill.sql(column.format("utf8mb4_bin"))
+        load.finishes()
+    drill.audit()
+
+
 def test_a_changed_password_stops_the_subscriber_and_the_new_one_brings_it_all(drill: Drill) -> None:
     with drill.load(SENSORSYNC_DATABASE__WAIT_FOR_DATABASE="no") as load:
         load.reaches(1_500)

@@ -16,7 +16,7 @@ LEDGER = ("sensorsync.pipeline.ledger", "AckLedger")
 SINK = ("sensorsync.storage.mysql.sink", "MySqlSink")
 UNAVAILABLE = ("sensorsync.pipeline.contract", "SinkUnavailable")
 BOX = ("sensorsync.deadletters.box", "DeadLetters")
-BOX_UNAVAILABLE = ("sensorsync.pipeline.contract", "BoxUnavailable")
+BOX_UNAVAILABLE = ("sensorsync.pipeline.contract", "DeadLetterBoxUnavailable")
 MAIN = ("sensorsync.__main__", "main")
 
 
@@ -58,7 +58,7 @@ def late_ack() -> None:
 
     def build(settle: Callable[..., list[int]]) -> Callable[..., list[int]]:
         def in_any_epoch(ledger: Any, tokens: Sequence[Any]) -> list[int]:
-            ledger.orphans -= sum(token.epoch != ledger.epoch for token in tokens)
+            ledger.stale_deliveries -= sum(token.epoch != ledger.epoch for token in tokens)
             return settle(ledger, [token._replace(epoch=ledger.epoch) for token in tokens])
 
         return in_any_epoch

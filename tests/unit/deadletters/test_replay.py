@@ -27,9 +27,11 @@ from sensorsync.pipeline.contract import (
     Reading,
     Rejected,
     Row,
+    RowSuspected,
     SinkMisconfigured,
     SinkUnavailable,
 )
+from sensorsync.pipeline.suspects import SuspectLimits
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from sensorsync.runtime.shutdown import GracefulShutdown
@@ -388,3 +390,50 @@ def test_a_second_replay_of_the_same_box_is_refused_or_waits(tmp_path: Path) -> 
 def test_nothing_due_is_no_work(box: DeadLetters) -> None:
     assert box.ids(Criteria(), due=NOW) == array("q")
     assert run(box, Sink()).remaining == 0
+
+
+class Suspecting(Sink):
+    """Refuses the readings of `poison` with a number that does not show whose fault it is."""
+
+    def __init__(self, *, poison: Sequence[int], other_row_accepted: bool) -> None:
+        super().__init__(poison=poison)
+        self.other_row_accepted = other_row_accepted
+
+    def write(self, rows: Sequence[Row]) -> int:
+        try:
+            return super().write(rows)
+        except BatchRejected:
+            if len(rows) > 1:
+                raise
+            raise RowSuspected("no", errno=9876, other_row_accepted=self.other_row_accepted) from None
+
+
+def test_an_outage_with_an_unknown_number_counts_no_attempt(box: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensorsync.deadletters.replay.MAX_JUDGEMENT_SECONDS", 1.0)
+    park(box, *(b"n%d" % number for number in range(5)))
+    replay = run(box, Suspecting(poison=[3], other_row_accepted=False))
+    assert (replay.tally.stored, replay.tally.rejected, replay.remaining) == (4, 0, 1)
+    (letter,) = box.letters()
+    assert (letter.attempts, letter.state) == (0, "parked")
+
+    park(box, *(b"n%d" % number for number in range(100, 140)))
+    replay = replay_of(box)
+    with pytest.raises(BatchKept):
+        replay.run_worker(writer(replay, Suspecting(poison=range(200), other_row_accepted=False)))
+    assert {letter.attempts for letter in box.letters()} == {0}
+
+
+def test_a_letter_at_fault_with_an_unknown_number_counts_an_attempt(
+    box: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorsync.pipeline.suspects._DELAYS", ())
+    limits = SuspectLimits(refusals=3, seconds=0.01, interval=0.01)
+    park(box, *(b"n%d" % number for number in range(5)))
+    replay = replay_of(box)
+    work = writer(replay, Suspecting(poison=[3], other_row_accepted=True))
+    work._set_aside._suspects.limits = limits
+    replay.run_worker(work)
+    assert (replay.tally.stored, replay.tally.rejected, replay.remaining) == (4, 1, 0)
+    (letter,) = box.letters()
+    assert (letter.attempts, letter.errno) == (1, 9876)
+    assert "refused 3 times" in letter.message

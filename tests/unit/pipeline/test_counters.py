@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
+from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable, SinkVerificationFailed
 from sensorsync.pipeline.counters import RetryCause, WriterCounters
 from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
@@ -80,6 +80,13 @@ def test_a_wrong_configuration_is_counted_apart_from_an_outage() -> None:
     assert tested.counters.retries_by_cause == {(RetryCause.CONFIGURATION, "1146"): 1}
     assert tested.causes == [RetryCause.CONFIGURATION]
     assert tested.counters.blocked_by is None
+
+
+def test_a_table_that_has_changed_is_counted_as_a_wrong_configuration() -> None:
+    tested = WriterUnderTest(FakeSink(faults=[SinkVerificationFailed("another key")]))
+    tested.write("a")
+    assert tested.counters.retries_by_cause == {(RetryCause.CONFIGURATION, ""): 1}
+    assert tested.causes == [RetryCause.CONFIGURATION]
 
 
 def test_a_database_that_rejects_everything_is_reported_until_a_row_is_stored() -> None:

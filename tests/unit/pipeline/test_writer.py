@@ -19,6 +19,7 @@ from sensorsync.pipeline.contract import (
     Row,
     SinkMisconfigured,
     SinkUnavailable,
+    SinkVerificationFailed,
 )
 from sensorsync.pipeline.writer import BatchKept, BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
@@ -122,7 +123,7 @@ def test_a_poison_row_is_found_by_halving_and_the_others_are_stored() -> None:
     assert len(sink.stored) == 999
     assert [letter.payload for letter in box.letters] == [b"13"]
     assert box.letters[0].errno == 1406
-    assert report.transactions <= 1 + 2 * 10  # log2(1000) = 10
+    assert report.transactions <= 1 + 2 * 10 + 1  # log2(1000) = 10, and once more after the others are stored
 
 
 def test_an_outage_keeps_the_batch_and_parks_nothing() -> None:
@@ -185,6 +186,19 @@ def test_a_misconfigured_database_stops_the_writer_unless_wait_for_database_is_s
 
     sink = FakeSink(faults=[fault])
     assert writer(sink, FakeBox(), wait_for_database=True).write([delivery("a")]).messages_stored == 1
+
+
+def test_a_database_that_is_not_as_it_was_verified_is_waited_for_and_nothing_is_parked() -> None:
+    fault = SinkVerificationFailed("sensor_readings has a second unique key", hint="drop it")
+    sink, box = FakeSink(faults=[fault] * 3), FakeBox()
+    report = writer(sink, box, wait_for_database=False).write([delivery("a")])
+    assert (report.messages_stored, report.transactions, box.letters) == (1, 4, [])
+
+
+def test_a_database_that_stays_other_than_it_was_verified_leaves_the_batch_unacknowledged() -> None:
+    fault = SinkVerificationFailed("sensor_readings has a second unique key")
+    with pytest.raises(BatchKept):
+        writer(FakeSink(faults=[fault]), FakeBox(), pause=lambda _: False).write([delivery("a")])
 
 
 def test_rows_found_after_a_commit_of_unknown_outcome_are_not_counted_as_redelivered() -> None:

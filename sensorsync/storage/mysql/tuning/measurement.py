@@ -12,9 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from sensorsync.config import DatabaseSettings
 from sensorsync.messages.reading import Reading
-from sensorsync.storage.mysql.connect import Connection, ConnectionFactory, query_server_info
+from sensorsync.storage.mysql.connect import Connection, ConnectionFactory
 from sensorsync.storage.mysql.migrations import migrations
 from sensorsync.storage.mysql.schema import database_connection
+from sensorsync.storage.mysql.session import query_server_info
 from sensorsync.storage.mysql.statement import RowFormatter, build_statements, upsert_suffix
 from sensorsync.storage.mysql.tuning.privileges import SCRATCH_TABLE
 

@@ -196,7 +196,7 @@ def check(part: Reading | TableRow | Rejected) -> None:
         for value in part.values:
             assert value is None or isinstance(value, bool | str | bytes | int | float)
             assert not isinstance(value, float) or math.isfinite(value)
-            assert not isinstance(value, int) or -(2**63) <= value < 2**63
+            assert not isinstance(value, int) or -(2**63) <= value < 2**64
     else:
         assert len(part.event_id) == 16
         assert 0 < len(part.device_id) <= 128

@@ -153,6 +153,8 @@ def test_the_look_up_comes_before_the_type_and_the_type_before_the_conversion() 
         ("integer", "-12", -12),
         ("integer", True, 1),
         ("integer", -(2**63), -(2**63)),
+        ("integer", 2**63, 2**63),  # BIGINT UNSIGNED
+        ("integer", str(2**64 - 1), 2**64 - 1),
         ("boolean", True, True),
         ("boolean", 0, False),
         ("boolean", 1.0, True),
@@ -194,7 +196,7 @@ def test_an_absent_value_stays_absent(kind: Any) -> None:
         ("number", "9" * 500, None),
         ("number", [], "column c is an array, not a number"),
         ("integer", 5.5, "column c is 5.5, not an integer of 64 bits"),
-        ("integer", 2**63, f"column c is {2**63}, not an integer of 64 bits"),
+        ("integer", 2**64, f"column c is {2.0**64}, not an integer of 64 bits"),
         ("boolean", 2, "column c is 2, not true or false"),
         ("boolean", "maybe", "column c is 'maybe', not true or false"),
         ("boolean", [], "column c is an array, not true or false"),

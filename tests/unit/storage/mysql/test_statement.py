@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import get_args
 
@@ -12,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensorsync.pipeline.contract import Reading
-from sensorsync.storage.mysql.statement import ConflictPolicy, RowFormatter, build_statements, distinct, upsert_suffix
+from sensorsync.storage.mysql.statement import (
+    ConflictPolicy,
+    RowFormatter,
+    build_statements,
+    distinct,
+    text_literal,
+    upsert_suffix,
+)
 from tests.rows import ARRIVAL, reading, readings
 
 POLICIES: Sequence[ConflictPolicy] = get_args(ConflictPolicy)
@@ -51,30 +59,47 @@ def test_newest_keeps_the_latest_arrival_and_on_a_tie_the_first(batch: list[Read
         assert row is max(same, key=lambda other: other.received_at)  # max() returns the first of equals
 
 
-def unescaped(literal: str) -> str:
-    """What MySQL reads out of a string literal ("String Literals" in the manual), quotes included."""
-    assert literal[0] == literal[-1] == "'"
-    said, escapes, rest = [], {"0": "\0", "n": "\n", "r": "\r", "Z": "\x1a"}, iter(literal[1:-1])
-    for character in rest:
-        assert character != "'"
-        said.append(character if character != "\\" else escapes.get(after := next(rest), after))
-    return "".join(said)
+def meaning(literal: str) -> str:
+    """Return the text of a literal, as MySQL reads it under every sql_mode ("String Literals" in the manual)."""
+    if literal.startswith("'"):
+        text = literal[1:-1]
+        assert literal[-1] == "'"
+        assert not {"'", "\\", "\0"}.intersection(text)
+        return text
+    before, digits, after = literal.split("'")
+    decoded = {"_utf8mb4 X": bytes.fromhex, "CONVERT(FROM_BASE64(": b64decode}[before](digits)
+    assert after == (")USING utf8mb4)" if before.startswith("CONVERT") else "")
+    return decoded.decode()
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_text_comes_out_as_it_went_in(text: str) -> None:
     # Given: a payload is the last value of a row, so that its literal is easy to find.
     (row,) = RowFormatter().format_rows([reading(payload=text, topic="t", device_id="d")])
-    before, after = row.index("'2026-01-02 03:00:00.250000',"), len(row) - 1
-    literal = row[before + len("'2026-01-02 03:00:00.250000',") : after]
-    assert unescaped(literal) == text
+    literal = row[row.index("'2026-01-02 03:00:00.250000',") + len("'2026-01-02 03:00:00.250000',") : -1]
+    assert meaning(literal) == text
+    assert meaning(text_literal(text)) == text
+
+
+@pytest.mark.parametrize("text", ["\\" * 70_000, "x'" * 40_000, "°" * 40_000 + "'"])
+def test_a_long_text_grows_by_a_third_only(text: str) -> None:
+    literal = text_literal(text)
+    assert meaning(literal) == text
+    assert len(literal) < len(text.encode()) * 4 / 3 + 50
+
+
+@pytest.mark.parametrize("bad", ["it's", "\\", "\0"])
+def test_one_text_that_needs_digits_leaves_the_others_of_its_batch_as_they_are(bad: str) -> None:
+    first, changed, last = RowFormatter().format_rows([reading(1), reading(2, payload=bad), reading(3)])
+    assert [first, last] == RowFormatter().format_rows([reading(1), reading(3)])
+    assert changed.endswith(f",_utf8mb4 X'{bad.encode().hex()}')")
 
 
 def test_a_row_has_every_value_in_its_column() -> None:
     (row,) = RowFormatter().format_rows([reading(7, value=21.5, value_text="it's", unit=None, payload='{"a":"\\n"}')])
     assert row == (
-        "('run-1','temperature','2026-01-02 03:04:05.000007',X'00000000000000000000000000000007',21.5e0,'it\\'s',NULL,"
-        "'sensors/live/stress_test','2026-01-02 03:00:00.250000','{\\\"a\\\":\\\"\\\\n\\\"}')"
+        "('run-1','temperature','2026-01-02 03:04:05.000007',X'00000000000000000000000000000007',21.5e0,_utf8mb4 X'69742773',NULL,"
+        "'sensors/live/stress_test','2026-01-02 03:00:00.250000',_utf8mb4 X'7b2261223a225c6e227d')"
     )
 
 
@@ -86,7 +111,7 @@ def test_texts_that_repeat_are_remembered_but_not_confused() -> None:
         *writer.format_rows([reading(unit="'", value=None)]),
     ]
     assert "NULL,NULL,NULL" in twice[0]
-    assert "NULL,NULL,'\\''" in twice[1]
+    assert "NULL,NULL,_utf8mb4 X'27'" in twice[1]
 
 
 @pytest.mark.parametrize(

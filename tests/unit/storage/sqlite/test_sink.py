@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sensorsync.messages.reading import Reading, ReadingDecoder
 from sensorsync.pipeline.contract import BatchRejected, SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.sqlite.faults import sink_error
+from sensorsync.storage.sqlite.schema import schema_script
 from sensorsync.storage.sqlite.sink import SqliteSink
-from sensorsync.storage.sqlite.store import SqliteStore, schema_script
+from sensorsync.storage.sqlite.store import SqliteStore
 from tests.rows import reading, readings
 
 

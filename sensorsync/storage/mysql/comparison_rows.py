@@ -1,0 +1,99 @@
+"""Rows to compare a refused one with: if the same table accepts another row at the same moment, there is not an outage."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sensorsync.messages.reading import Reading, TableRow
+from sensorsync.messages.reading.rows import ColumnValue
+from sensorsync.pipeline.contract import Row
+from sensorsync.storage.target_table import READINGS_TABLE
+
+_TIME_LENGTH: Final = 26
+
+
+class AcceptedRows:
+    """The row of each table that was committed last, by any writer of the process: one row a table, whatever the batches hold.
+
+    Assigning to a dict is atomic, so that the writers need no lock.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def remember(self, batch: Iterable[Sequence[Row]]) -> None:
+        """Note that these rows are committed, table by table."""
+        for rows in batch:
+            self._rows[table_of(rows[-1])] = rows[-1]
+
+    def last(self, row: Row) -> Row | None:
+        """Return the row that was last committed into the table of `row`."""
+        return self._rows.get(table_of(row))
+
+
+def table_of(row: Row) -> str:
+    """Return the name of the table that the row goes into."""
+    return READINGS_TABLE if isinstance(row, Reading) else row.table.name
+
+
+def rows_like(row: Row, accepted: Row | None) -> Iterator[Row]:
+    """Yield other rows with the device id of `row` (for a target table: with its key): if one is accepted, its shard works.
+
+    The likeliest to be accepted comes first: the contents of a row that was accepted lately. Triggers and CHECKs may refuse made-up
+    contents, and what is wrong with `row` may be in its key.
+    """
+    if isinstance(row, Reading):
+        if isinstance(accepted, Reading):
+            yield _new_reading(accepted, device_id=row.device_id, metric=row.metric, ts=row.ts)
+            yield _new_reading(accepted, device_id=row.device_id)
+        yield _new_reading(row, value=0.0, value_text=None, unit=None, payload="{}")
+    elif isinstance(accepted, TableRow):
+        yield _with_key_of(accepted, row)
+        yield _with_key_of(accepted, _with_new_key(row))
+
+
+def accepted_again(row: Row, accepted: Row | None, *, same_key: bool) -> Iterator[Row]:
+    """Yield rows that the table accepts unless it refuses all: the contents that were accepted last, with their own device id.
+
+    `same_key`: also with their own key, where a new one can meet another unique key.
+    """
+    if isinstance(row, Reading):
+        if isinstance(accepted, Reading):
+            yield _new_reading(accepted)
+        else:
+            arrival = datetime.fromtimestamp(row.received_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+            names = {"device_id": "sensorsync", "metric": "comparison", "topic": "sensorsync"}
+            yield _new_reading(row, **names, ts=arrival, value=0.0, value_text=None, unit=None, payload="{}")
+    elif isinstance(accepted, TableRow):
+        yield _with_new_key(accepted)
+        if same_key:
+            yield accepted
+
+
+def _new_reading(row: Reading, **changes: object) -> Reading:
+    """Return a copy with an id that no reading has: it is inserted, not compared with one that is there."""
+    return row._replace(event_id=uuid.uuid4().bytes, **changes)  # type: ignore[arg-type]
+
+
+def _with_key_of(accepted: TableRow, row: TableRow) -> TableRow:
+    values = list(accepted.values)
+    for place in row.table.key_places:
+        values[place] = row.values[place]
+    return accepted._replace(values=tuple(values))
+
+
+def _with_new_key(row: TableRow) -> TableRow:
+    """Return a copy whose key is new where that is easy: another id, or another fraction of the second."""
+    values: list[ColumnValue] = list(row.values)
+    for place in row.table.key_places:
+        kind, value = row.table.columns[place].kind, values[place]
+        if kind == "id" and isinstance(value, bytes):
+            values[place] = uuid.uuid4().bytes
+            break
+        if kind == "time" and isinstance(value, str) and len(value) == _TIME_LENGTH:
+            values[place] = f"{value[:20]}{uuid.uuid4().int % 1_000_000:06d}"
+            break
+    return row._replace(values=tuple(values))

@@ -1,0 +1,269 @@
+"""Errors that do not show whose fault they are, on a real server: a trigger raises any number for the rows that a test chooses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from sensorsync.messages.reading import Column, TableRow, TargetTable
+from sensorsync.pipeline.contract import BatchRejected, DeadLetter, Delivery, Reading, RowSuspected, SinkUnavailable
+from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
+from sensorsync.runtime.backoff import Backoff
+from sensorsync.storage.mysql.sink import MySqlSink
+from sensorsync.storage.mysql.store import MySqlStore
+from tests.conftest import Database
+from tests.integration.mysql_bench import migrated, run_as_root
+from tests.rows import reading, readings
+from tests.services import DatabaseServer, is_oracle_mysql
+
+pytestmark = pytest.mark.database
+
+NUMBERS = (1105, 1296, 1449, 1644, 1815, 9876)
+POISON = 3
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[MySqlStore]:
+    with migrated(database.server, database.name, lock_wait_timeout=1) as made:
+        yield made
+
+
+def refuse(database: Database, condition: str, number: int, text: str = "no") -> None:
+    """Have a trigger refuse the rows of which `condition` is true."""
+    run_as_root(
+        database.server,
+        "DROP TRIGGER IF EXISTS refuse",
+        f"CREATE TRIGGER refuse BEFORE INSERT ON sensor_readings FOR EACH ROW IF {condition} THEN"
+        f" SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = '{text}'; END IF",
+        database=database.name,
+    )
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_row_is_suspect_while_another_of_its_device_is_accepted_and_an_outage_is_not_its_fault(
+    store: MySqlStore, database: Database, number: int
+) -> None:
+    refuse(database, f"NEW.value = {20 + POISON}", number)
+    sink = store.create_sink(0)
+    with pytest.raises(BatchRejected):  # a batch is halved first
+        sink.write(readings(6))
+    for known in ([], [reading(0)]):
+        assert sink.write(known) == len(known)
+        with pytest.raises(RowSuspected) as suspected:
+            sink.write([reading(POISON)])
+        assert (suspected.value.errno, suspected.value.other_row_accepted) == (number, True)
+    assert store.count_run_rows("run") == 1, "the rows to compare with are rolled back"
+    refuse(database, "TRUE", number)
+    with pytest.raises(RowSuspected) as suspected:
+        sink.write([reading(POISON)])
+    assert not suspected.value.other_row_accepted
+    refuse(database, "NEW.device_id = 'run-1'", number)  # as where its shard is away
+    with pytest.raises(RowSuspected) as suspected:
+        sink.write([reading(POISON)])
+    assert not suspected.value.other_row_accepted
+    assert sink.write([reading(4, device_id="run-2")]) == 1
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("audit", "statement", "numbers"),
+    [
+        ("id INT PRIMARY KEY", "INSERT INTO audit VALUES (1)", {1062}),
+        ("id INT, FOREIGN KEY (id) REFERENCES parents (id)", "INSERT INTO audit VALUES (7)", {1452}),
+        ("name VARCHAR(2)", "INSERT INTO audit VALUES (NEW.metric)", {1406}),
+        ("id INT NOT NULL", "INSERT INTO audit VALUES (NULL)", {1048}),
+        ("id INT", "CALL nothing_there()", {1305}),
+        ("id INT", "INSERT INTO audit VALUES (1)", {1814, 1030}),
+    ],
+    ids=["1062", "1452", "1406", "1048", "1305", "1814"],
+)
+def test_what_a_trigger_s_own_table_refuses_blames_no_row(
+    store: MySqlStore, database: Database, audit: str, statement: str, numbers: set[int]
+) -> None:
+    run_as_root(
+        database.server,
+        "CREATE TABLE parents (id INT PRIMARY KEY)",
+        f"CREATE TABLE audit ({audit})",
+        *(["INSERT INTO audit VALUES (1)"] if 1062 in numbers else []),
+        *(["ALTER TABLE audit DISCARD TABLESPACE"] if 1814 in numbers else []),
+        database=database.name,
+    )
+    sink = store.create_sink(0)
+    sink.write([reading(0)])
+    run_as_root(
+        database.server,
+        f"CREATE TRIGGER copy BEFORE INSERT ON sensor_readings FOR EACH ROW {statement}",
+        database=database.name,
+    )
+    with pytest.raises((RowSuspected, SinkUnavailable)) as refused:
+        sink.write([reading(1)])
+    assert getattr(refused.value, "errno", None) in numbers
+    assert not getattr(refused.value, "other_row_accepted", False)
+    run_as_root(database.server, "DROP TRIGGER copy", database=database.name)
+    assert sink.write([reading(1)]) == 1
+    sink.close()
+
+
+def test_a_foreign_key_of_our_own_table_blames_the_row_at_once(store: MySqlStore, database: Database) -> None:
+    run_as_root(
+        database.server,
+        "CREATE TABLE devices (id VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY)",
+        "INSERT INTO devices VALUES ('run-1')",
+        "ALTER TABLE sensor_readings ADD FOREIGN KEY (device_id) REFERENCES devices (id)",
+        database=database.name,
+    )
+    sink = store.create_sink(0)
+    sink.write([reading(0)])
+    with pytest.raises(BatchRejected) as refused:
+        sink.write([reading(1, device_id="unknown")])
+    assert refused.value.errno == 1452
+    sink.close()
+
+
+def test_a_session_that_is_read_only_after_a_fail_over_is_waited_for(private_database_server: DatabaseServer) -> None:
+    server = private_database_server
+    variable = "transaction_read_only" if is_oracle_mysql() else "tx_read_only"
+    with migrated(server) as store:
+        sink = store.create_sink(0)
+        run_as_root(server, f"SET GLOBAL {variable} = ON")
+        try:
+            with pytest.raises(SinkUnavailable) as away:
+                sink.write(readings(1))
+        finally:
+            run_as_root(server, f"SET GLOBAL {variable} = OFF")
+        assert away.value.errno == 1792
+        assert "primary" in str(away.value)
+        assert sink.write(readings(1)) == 1, "it connects again"
+        sink.close()
+
+
+def test_a_max_allowed_packet_that_was_lowered_blames_no_row(private_database_server: DatabaseServer) -> None:
+    server = private_database_server
+    with migrated(server) as store:
+        before = run_as_root(server, "SELECT @@GLOBAL.max_allowed_packet")[0][0]
+        run_as_root(server, "SET GLOBAL max_allowed_packet = 1024")
+        try:
+            sink = store.create_sink(0)
+            for batch in (readings(50), readings(1)):
+                with pytest.raises(SinkUnavailable, match="max_allowed_packet") as away:
+                    sink.write(batch)
+                assert away.value.errno == 1153
+        finally:
+            run_as_root(server, f"SET GLOBAL max_allowed_packet = {before}")
+        assert sink.write(readings(50)) == 50, "the next try has a new session"
+        sink.close()
+
+
+MACHINES = TargetTable("machines", (Column("k", "text"), Column("n", "integer")), key=("k",))
+
+
+def test_a_used_up_auto_increment_keeps_the_batch_and_is_announced_at_the_start(
+    store: MySqlStore, database: Database
+) -> None:
+    run_as_root(
+        database.server,
+        "CREATE TABLE machines (id TINYINT AUTO_INCREMENT PRIMARY KEY, k VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        " NOT NULL, n BIGINT, UNIQUE KEY u (k))",
+        database=database.name,
+    )
+    settings = database.server.settings("owner", database.name)
+    run_as_root(database.server, f"GRANT ALL ON `{database.name}`.machines TO '{settings.user}'@'%'")
+    owner = MySqlStore(settings, (MACHINES,))
+    assert any("machines.id is tinyint" in line and "127" in line for line in owner.durability_warnings())
+    run_as_root(database.server, "ALTER TABLE machines AUTO_INCREMENT = 120", database=database.name)
+    assert any("is at 119 of 127" in line for line in owner.durability_warnings())
+    run_as_root(database.server, "ALTER TABLE machines AUTO_INCREMENT = 127", database=database.name)
+    sink = owner.create_sink(0)
+    rows = [TableRow(MACHINES, (name, 1), None) for name in "abc"]
+    assert sink.write(rows[:1]) == 1
+    with pytest.raises(SinkUnavailable, match="AUTO_INCREMENT of machines is used up") as kept:
+        sink.write(rows[1:2])
+    assert "MODIFY `id` BIGINT UNSIGNED" in str(kept.value)
+    with pytest.raises((SinkUnavailable, BatchRejected)):
+        sink.write(rows)
+    run_as_root(
+        database.server,
+        "ALTER TABLE machines MODIFY `id` BIGINT UNSIGNED NOT NULL AUTO_INCREMENT",
+        database=database.name,
+    )
+    assert sink.write(rows) == 2
+    assert not [line for line in owner.durability_warnings() if "AUTO_INCREMENT" in line]
+    sink.close()
+    owner.close()
+
+
+def test_an_integer_beyond_63_bits_is_stored_in_an_unsigned_column(store: MySqlStore, database: Database) -> None:
+    run_as_root(
+        database.server,
+        "CREATE TABLE machines (k VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PRIMARY KEY, n BIGINT UNSIGNED)",
+        database=database.name,
+    )
+    settings = database.server.settings("owner", database.name)
+    run_as_root(database.server, f"GRANT ALL ON `{database.name}`.machines TO '{settings.user}'@'%'")
+    owner = MySqlStore(settings, (MACHINES,))
+    sink = owner.create_sink(0)
+    assert sink.write([TableRow(MACHINES, ("a", 2**64 - 1), None)]) == 1
+    assert run_as_root(database.server, "SELECT n FROM machines", database=database.name) == [(2**64 - 1,)]
+    sink.close()
+    owner.close()
+
+
+class Box:
+    """A dead-letter box that keeps letters in memory."""
+
+    def __init__(self) -> None:
+        self.letters: list[DeadLetter] = []
+
+    def park(self, letters: Sequence[DeadLetter]) -> int:
+        self.letters += letters
+        return len(letters)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_poison_of_six_unknown_numbers_is_parked_within_two_minutes_while_good_rows_are_stored(
+    store: MySqlStore, database: Database
+) -> None:
+    cases = " ".join(
+        f"WHEN NEW.value = {1000 + place} THEN SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'no';"
+        for place, number in enumerate(NUMBERS)
+    )
+    run_as_root(
+        database.server,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON sensor_readings FOR EACH ROW CASE {cases} ELSE BEGIN END; END CASE",
+        database=database.name,
+    )
+
+    def decode(delivery: Delivery) -> Reading:
+        value = int(delivery.payload)
+        return reading(value, value=float(value))
+
+    stop = threading.Event()
+    box = Box()
+    writer = BatchWriter(
+        0,
+        MySqlSink(store._pool),
+        box,
+        decode,
+        backoff=Backoff(0.1, 1.0),
+        pause=lambda seconds: not stop.wait(seconds),
+        breaker=RejectionBreaker(),
+    )
+    poison = [Delivery("t", b"%d" % (1000 + place), 1, 0.0, None) for place in range(len(NUMBERS))]
+    good = iter(range(10_000, 10**6))
+    writer.write(poison)
+    sent = rounds = 0
+    while len(box.letters) < len(NUMBERS) and rounds < 1200:
+        rounds += 1
+        batch = [Delivery("t", b"%d" % next(good), 1, 0.0, None) for _ in range(10)]
+        report = writer.write(batch)
+        assert not report.set_aside
+        sent += report.messages_stored
+        if writer.retry_due_in() == 0.0:
+            writer.retry_set_aside()
+        stop.wait(0.1)
+    assert sorted(letter.errno or 0 for letter in box.letters) == sorted(NUMBERS)
+    assert sent == rounds * 10, "good rows were stored at their own rate meanwhile"
+    writer.close()
