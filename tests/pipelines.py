@@ -150,6 +150,7 @@ async def running(
                 "topics": ["t/#"],
                 "backoff_min": 0.01,
                 "backoff_max": 0.1,
+                "drain_quiet": 0.1,
                 **mqtt,
             },
             "pipeline": {"workers": workers, "batch_size": batch_size},

@@ -42,6 +42,8 @@ class IngestLimits:
     """The pipeline ends once this number of messages is received and settled. None: never."""
     end_sessions: bool = False
     """True when the sessions are drained and ended at the stop."""
+    drain_quiet: float = 0.0
+    """Time without a message after which the source takes a session for drained. Such a time is not a lack of progress."""
 
 
 class Ingest:
@@ -317,7 +319,7 @@ class Ingest:
         settled = -1
         while not draining.done() and self._error is None and self._counters.settled != settled:
             settled = self._counters.settled
-            deadline = self._loop.time() + self._limits.stop_timeout
+            deadline = self._loop.time() + self._limits.stop_timeout + self._limits.drain_quiet
             while not draining.done() and self._error is None and self._loop.time() < deadline:
                 await asyncio.wait([draining], timeout=0.1)
         if not draining.done():

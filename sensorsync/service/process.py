@@ -114,6 +114,7 @@ async def run_process(
                     until_idle=until_idle,
                     max_messages=max_messages,
                     end_sessions=settings.mqtt.on_stop == "leave",
+                    drain_quiet=settings.mqtt.drain_quiet,
                 ),
                 on_settled=status.on_batch_settled,
             )

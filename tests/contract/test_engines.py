@@ -22,7 +22,6 @@ from sensorsync.mqtt.client.paho import connection
 from sensorsync.mqtt.client.paho.connection import _NullHandler as Nobody
 from sensorsync.mqtt.publisher.feed import Burst
 from sensorsync.mqtt.publisher.publisher import Publisher
-from sensorsync.mqtt.subscriber import link
 from sensorsync.mqtt.subscriber.source import MqttSource
 from sensorsync.pipeline.contract import AckToken, Delivery
 from sensorsync.pipeline.counters import PipelineCounters
@@ -92,6 +91,7 @@ class Place:
                     "group": self.topic.replace("/", "-"),
                     "topics": [self.topic],
                     "connections": 1,
+                    "drain_quiet": 0.1,
                     "backoff_min": 0.01,
                     "backoff_max": 0.1,
                     **mqtt,
@@ -299,9 +299,7 @@ def test_what_comes_while_we_are_away_waits_in_the_session(place: Place, caplog:
 
 
 @each_dialect
-def test_ending_the_sessions_drains_them_first(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "QUIET", 0.1)
-
+def test_ending_the_sessions_drains_them_first(place: Place) -> None:
     async def scenario() -> None:
         async with subscribed(place.settings(on_stop="leave")) as basin:
             await publish(place, numbered(50))

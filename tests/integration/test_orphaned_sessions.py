@@ -10,16 +10,10 @@ import pytest
 
 from sensorsync.config import Settings
 from sensorsync.errors import AlreadyRunningError
-from sensorsync.mqtt.subscriber import link
 from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry, instance_lock
 from tests.fakes.broker import FakeBroker
 from tests.pipelines import everything, kept, running, send, standing_at_the_gate, subscribed
 from tests.processes import registries
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "QUIET", 0.2)
 
 
 async def away(

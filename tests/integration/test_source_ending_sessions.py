@@ -13,7 +13,6 @@ from typing import Any
 import mqtt5
 import pytest
 
-from sensorsync.mqtt.subscriber import link
 from sensorsync.pipeline.contract import Reading, SinkMisconfigured, SinkUnavailable
 from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
@@ -22,12 +21,6 @@ from tests.fakes.proxy import TcpProxy
 from tests.pipelines import CLIENT, Database, Running, everything, kept, running, send, subscribed
 
 BUSY = mqtt5.ConnAckReasonCode.SERVER_BUSY
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence alone must prove nothing, however short it is; and the tests are quicker."""
-    monkeypatch.setattr(link, "QUIET", 0.1)
 
 
 def leaver(port: int, state: Path, **changes: Any) -> AbstractAsyncContextManager[Running]:
@@ -250,7 +243,7 @@ def test_a_slow_network_is_not_taken_for_an_empty_session(tmp_path: Path) -> Non
             leaver(proxy.port, tmp_path) as pipeline,
         ):
             await subscribed(broker, pipeline)
-            proxy.delay_down = 3 * link.QUIET
+            proxy.delay_down = 0.3
             await send(broker, 30)
             pipeline.stop.request("test")
             await ended(pipeline, broker)
@@ -259,6 +252,37 @@ def test_a_slow_network_is_not_taken_for_an_empty_session(tmp_path: Path) -> Non
             assert not broker.sessions
 
     asyncio.run(scenario())
+
+
+class HandsOutWithPauses(FakeBroker):
+    """It keeps its queue back for `pause` seconds after UNSUBSCRIBE, and answers pings meanwhile."""
+
+    pause = 0.0
+
+    def packet_received(self, connection: ServerConnection, packet: mqtt5.Packet) -> None:
+        super().packet_received(connection, packet)
+        if self.pause and isinstance(packet, mqtt5.UnsubscribePacket):
+            late = mqtt5.PublishPacket("t/late", b"late", qos=mqtt5.QoS(1), packet_id=60_000)
+            asyncio.get_running_loop().call_later(self.pause, connection.write, late.write())
+
+
+def test_a_broker_that_hands_out_its_queue_with_pauses_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # One second without a message was taken for an empty session, and the session was ended.
+    async def scenario() -> None:
+        async with HandsOutWithPauses() as broker, leaver(broker.port, tmp_path, drain_quiet=4) as pipeline:
+            await subscribed(broker, pipeline)
+            broker.pause = 2.5
+            pipeline.stop.request("test")
+            await ended(pipeline, broker, within=60)
+            assert pipeline.database.rows == [b"late"]
+            assert 60_000 in broker.puback_ids()
+            assert not broker.sessions
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(scenario())
+    assert "is drained: 1 message(s) came after it was unsubscribed" in caplog.text
 
 
 class LosesTheGoodbye(FakeBroker):

@@ -20,7 +20,6 @@ from sensorsync.config import Settings
 from sensorsync.mqtt.client.errors import SessionTakenOver
 from sensorsync.mqtt.client.open import open_connection
 from sensorsync.mqtt.client.options import ConnectOptions
-from sensorsync.mqtt.subscriber import link
 from sensorsync.mqtt.subscriber.session_registry import SessionRecord, SessionRegistry
 from sensorsync.pipeline.ingest import IngestLimits
 from tests.fakes.broker import FakeBroker
@@ -211,9 +210,8 @@ def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp
 
 
 def test_ending_sessions_does_not_wait_for_links_that_the_quota_never_let_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(link, "QUIET", 0.1)
     settings = {"batch_size": 50, "backoff_min": 60, "backoff_max": 60, "on_stop": "leave"}
     limits = IngestLimits(end_sessions=True, stop_timeout=30.0)
 

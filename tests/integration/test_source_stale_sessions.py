@@ -6,18 +6,10 @@ import asyncio
 from pathlib import Path
 
 import mqtt5
-import pytest
 
-from sensorsync.mqtt.subscriber import link
 from tests.fakes.broker import FakeBroker
 from tests.fakes.connection import ServerConnection
 from tests.pipelines import CLIENT, everything, running, send, subscribed
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short silence makes the tests quicker, and drains harder to tell from sessions that are slow."""
-    monkeypatch.setattr(link, "QUIET", 0.2)
 
 
 async def left_by_two_links(broker: FakeBroker, state: Path) -> None:

@@ -215,6 +215,14 @@ class MqttSettings(Section):
         example="keep",
     )
 
+    drain_quiet: Annotated[Duration, Field(gt=0)] = setting(
+        5.0,
+        doc="An unsubscribed session counts as drained, and may end, when nothing came for this long. Must be longer than the pauses"
+        " that the broker makes while it hands out a queue.",
+        example="5s",
+        unit="duration",
+    )
+
     @property
     def use_tls(self) -> bool:
         """True when the connection is encrypted."""

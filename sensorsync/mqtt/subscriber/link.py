@@ -37,8 +37,6 @@ SESSION_LOST_CAUSES = (
     "Likely causes: the broker was restarted without persistence, the session expired, or the broker killed it because it held"
     " too much (EMQX: set force_shutdown { max_mailbox_size = 100000, max_heap_size = 512MB }, see docs/how-to/own-broker.md)"
 )
-QUIET = 1.0
-"""Seconds without a message after which an unsubscribed session counts as drained."""
 
 
 class Link:
@@ -59,6 +57,7 @@ class Link:
         registry: SessionRegistry | None,
         session_expected: bool,
         gate: ConnectGate,
+        drain_quiet: float,
     ) -> None:
         self.number = number
         self.options = options
@@ -78,6 +77,7 @@ class Link:
         self._backoff = backoff
         self._registry = registry
         self._gate = gate
+        self._drain_quiet = drain_quiet
         self._loop = asyncio.get_running_loop()
         self._connection: BrokerConnection | None = None
         self._pending_answer: asyncio.Future[ReceivedPacket] | None = None
@@ -87,6 +87,8 @@ class Link:
         self._receiving = True
         self._paused = False
         self._quiet_since = 0.0
+        self._arrivals = 0
+        """Number of messages that have arrived, those that arrive again included."""
         self._subscribed_connection: BrokerConnection | None = None
         """The connection for which `open` completed last."""
 
@@ -161,7 +163,11 @@ class Link:
             logger.info("link %d: reconnected", self.number, extra={"event": "link_up", "link": self.number})
 
     async def drain(self) -> None:
-        """Unsubscribe, and return once the session is `drained` or the connection is lost. Raises BrokerError."""
+        """Unsubscribe, and return once the session is `drained` or the connection is lost. Raises BrokerError.
+
+        A broker may hand out its queue with pauses, so `mqtt.drain_quiet` must have passed without a message.
+        """
+        before, limit = self._arrivals, self._drain_quiet
         record = self._registry.get(self.options.client_id) if self._registry else None
         patterns = record.topic_filters if record else self._topic_filters
         if patterns:
@@ -170,10 +176,16 @@ class Link:
         while self.connected and self._connection is connection:  # a new connection has subscribed again
             quiet = self._loop.time() - max(self.last_delivery_at, self._quiet_since)
             reading = self._receiving and not self._paused  # otherwise the socket may hold unread messages
-            if quiet >= QUIET and self.ledger.in_flight == 0 and reading and await self._confirm_drained():
+            if quiet >= limit and self.ledger.in_flight == 0 and reading and await self._confirm_drained():
                 self.drained = True
+                logger.info(
+                    "session %s is drained: %d message(s) came after it was unsubscribed",
+                    self.options.client_id,
+                    self._arrivals - before,
+                    extra={"event": "drained", "link": self.number, "messages": self._arrivals - before},
+                )
                 return
-            await asyncio.sleep(max(QUIET - quiet, QUIET / 10))
+            await asyncio.sleep(max(limit - quiet, limit / 10))
 
     async def _confirm_drained(self) -> bool:
         """Return True when the broker has read our last PUBACK and has sent nothing since.
@@ -253,6 +265,7 @@ class Link:
             self._pending_answer.set_result(answer)
         if deliveries:
             self.last_delivery_at = self._loop.time()
+            self._arrivals += len(deliveries)
             self._inlet.receive(deliveries, more=more)
 
     def connection_lost(self, error: SensorsyncError | None) -> None:

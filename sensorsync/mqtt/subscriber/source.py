@@ -206,6 +206,7 @@ class MqttSource:
             registry=registry,
             session_expected=registry is not None and registry.get(options.client_id) is not None,
             gate=self._gate,
+            drain_quiet=mqtt.drain_quiet,
         )
         if self._paused:
             link.pause()
