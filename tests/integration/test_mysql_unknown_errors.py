@@ -116,9 +116,10 @@ def test_a_foreign_key_of_our_own_table_blames_the_row_at_once(store: MySqlStore
     )
     sink = store.create_sink(0)
     sink.write([reading(0)])
-    with pytest.raises(BatchRejected) as refused:
+    # MySQL names the tables only to who has rights on the other one. Without the names, the row is suspected, and tried again.
+    with pytest.raises(RowSuspected if is_oracle_mysql() else BatchRejected) as refused:
         sink.write([reading(1, device_id="unknown")])
-    assert refused.value.errno == 1452
+    assert refused.value.errno == 1452  # type: ignore[attr-defined]
     sink.close()
 
 
