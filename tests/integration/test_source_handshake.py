@@ -194,9 +194,6 @@ def test_under_a_quota_the_sessions_that_hold_something_get_their_places_before_
     asyncio.run(scenario())
 
 
-@pytest.mark.skip(
-    reason="waits for what a quick machine never shows: the test has to hold its links at the window itself"
-)
 def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with ThreeAtMost(receive_max=65535) as broker:
@@ -205,7 +202,7 @@ def test_a_session_that_the_quota_keeps_us_from_is_not_taken_for_an_idle_one(tmp
             )
             with SessionRegistry.for_process(settings, 0) as registry:
                 registry.save({f"{CLIENT[:-1]}{n}": SessionRecord(("$share/sensorsync/t/#",)) for n in range(4)})
-            async with running(broker.port, tmp_path, backoff_min=60, backoff_max=60) as pipeline:
+            async with running(broker.port, tmp_path, max_connections=4, backoff_min=60, backoff_max=60) as pipeline:
                 await pipeline.until(lambda: broker.refused == 1 and pipeline.meter.links == 3)
                 assert not pipeline.source.connected
 
