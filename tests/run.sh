@@ -36,6 +36,23 @@ apt_install() {
         apt-get -qq update && apt-get -qq -y install --no-install-recommends "$@" >/dev/null' apt_install "$@"
 }
 
+# The storage engine BLACKHOLE, for the tests of tables that keep nothing: one file of a package whose other files would make
+# MariaDB a service.
+get_blackhole() {
+    local folder=.venv/mariadb-plugins
+    [ -n "${SENSORSYNC_TEST_MYSQLD:-}" ] && return
+    [ -e /usr/lib/mysql/plugin/ha_blackhole.so ] || [ -e "$folder" ] && return
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 0
+    mkdir -p "$folder.new"
+    if (cd "$folder.new" && apt-get -qq download mariadb-server 2>/dev/null && dpkg-deb --fsys-tarfile mariadb-server_*.deb |
+        tar -x --strip-components=5 ./usr/lib/mysql/plugin/ha_blackhole.so && rm -f -- *.deb); then
+        mv "$folder.new" "$folder"
+    else
+        rm -rf "$folder.new"
+        echo "could not get the storage engine BLACKHOLE of MariaDB: its tests are skipped"
+    fi
+}
+
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 find_python() {
@@ -106,6 +123,7 @@ db_only=
 if [ "${1:-}" = --db-only ]; then db_only=1; shift; fi
 make_venv
 get_services
+get_blackhole
 PATH=$PWD/.venv/bin:$PATH
 
 # Each worker has its own servers. One that is done takes tests from another: the slowest are collected first.

@@ -108,7 +108,7 @@ def test_the_lines_of_the_crontab_store_what_can_be_stored_and_give_up_the_rest(
         done = cron(replay, commands)
 
         # Then: each time the poison is refused again, which is exit code 5 and a mail.
-        assert (done.returncode, done.stdout) == (5, "")
+        assert (done.returncode, done.stdout) == (5, ""), done.stderr
         assert "100 letters were refused again (" in done.stderr
         assert ("100 are quarantined now" in done.stderr) == (attempt == attempts)
         assert stored(database) == 9_900

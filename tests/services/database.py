@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +142,16 @@ def _database_words(data: Path) -> list[str]:
             f"--datadir={data}",
             *more,
         ]
-    return [which("mariadbd") or "mariadbd", "--no-defaults", f"--datadir={data}", *more]
+    return [which("mariadbd") or "mariadbd", "--no-defaults", f"--datadir={data}", *_blackhole_words(), *more]
+
+
+def _blackhole_words() -> list[str]:
+    """Load MariaDB's storage engine BLACKHOLE where it is installed, or where tests/run.sh put it."""
+    words = ["--plugin-load-add=ha_blackhole"]
+    if Path("/usr/lib/mysql/plugin/ha_blackhole.so").exists():
+        return words
+    own = Path(sys.prefix) / "mariadb-plugins"
+    return [f"--plugin-dir={own}", *words] if own.exists() else []
 
 
 @functools.cache
