@@ -18,6 +18,7 @@ from sensorsync.storage.mysql import batch_verifier
 from sensorsync.storage.mysql.sink import MySqlSink
 from sensorsync.storage.mysql.statement import ConflictPolicy
 from sensorsync.storage.mysql.store import MySqlStore
+from sensorsync.storage.mysql.table_verifier import TableVerifier
 from tests.conftest import Database
 from tests.fakes import InThread, TcpProxy
 from tests.integration.mysql_bench import PLAIN, run_as_root, settings_for
@@ -200,6 +201,80 @@ def test_within_the_interval_the_upsert_itself_refuses_a_row_that_meets_another_
     assert values(database.server, database.name)[first.event_id] == 0.5
     assert len(values(database.server, database.name)) == 2
     sink.close()
+
+
+DIFFERENCES = {
+    "DROP PRIMARY KEY, ADD PRIMARY KEY (device_id(4), metric, ts, event_id)": r"primary key of sensor_readings is \(device_id\(4\),",
+    "MODIFY unit VARCHAR(64) CHARACTER SET ascii": "unit has the character set ascii",
+    "MODIFY topic TEXT CHARACTER SET latin1 NOT NULL": "topic has the character set latin1",
+    "DROP COLUMN value, ADD COLUMN value DOUBLE AS (1.5) VIRTUAL": "value is a generated column",
+}
+
+
+@pytest.mark.usefixtures("always")
+def test_a_difference_that_would_refuse_good_rows_keeps_them(database: Database) -> None:
+    database.prepare()
+    with contextlib.closing(MySqlStore(settings_for(database.server, database.name))) as store:
+        sink = store.create_sink(0)
+        good = [reading(1), reading(1, device_id="run-2", unit="Ω", topic="sensors/Ω")]
+        sink.write([reading(0)])
+        for alter, words in DIFFERENCES.items():
+            apply(database.server, database.name, Change((f"ALTER TABLE other {alter}",), words))
+            for rows in (good, good[:1], good[1:]):
+                assert re.search(words, str(kept(sink, rows))), alter  # type: ignore[arg-type]
+            undo(database.server, database.name)
+        assert sink.write(good) == 2
+        sink.close()
+
+
+@pytest.mark.usefixtures("always")
+def test_rows_are_not_written_into_a_temporary_table_that_hides_the_real_one(database: Database) -> None:
+    database.prepare()
+    run_as_root(
+        database.server,
+        f"GRANT CREATE TEMPORARY TABLES ON `{database.name}`.* TO '{settings_for(database.server).user}'@'%'",
+    )
+    with contextlib.closing(MySqlStore(settings_for(database.server, database.name))) as store:
+        sink = MySqlSink(store._pool)
+        sink.write([reading(0)])
+        assert sink._lease is not None
+        with sink._lease.connection.cursor() as cursor:
+            cursor.execute("SHOW CREATE TABLE sensor_readings")
+            definition = str(cursor.fetchall()[0][1])
+            cursor.execute(definition.replace("CREATE TABLE", "CREATE TEMPORARY TABLE"))
+        assert "temporary table" in str(kept(sink, [reading(1)]))
+        assert sink.write([reading(1)]) == 1, "on another connection"
+        assert len(values(database.server, database.name)) == 2
+        sink.close()
+
+
+@pytest.mark.usefixtures("always")
+def test_a_definition_that_is_not_utf8_refuses_no_row(database: Database) -> None:
+    """MariaDB writes the default of a binary column as it is."""
+    database.prepare()
+    with contextlib.closing(MySqlStore(settings_for(database.server, database.name))) as store:
+        sink = store.create_sink(0)
+        sink.write([reading(0)])
+        alter = "ALTER TABLE sensor_readings ADD COLUMN mark VARBINARY(4) DEFAULT X'FFFE41'"
+        run_as_root(database.server, alter, database=database.name)
+        assert sink.write([reading(1)]) == 1
+        sink.close()
+        assert store.create_sink(0).write([reading(2)]) == 1, "on a new connection, too"
+
+
+def test_an_answer_about_the_table_that_the_driver_cannot_read_blames_no_row(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.prepare()
+    with contextlib.closing(MySqlStore(settings_for(database.server, database.name))) as store:
+        sink = store.create_sink(0)
+        for error in (UnicodeDecodeError("utf-8", b"x", 0, 1, "no"), TypeError(), pymysql.InternalError("Packet")):
+            with monkeypatch.context() as patched:
+                patched.setattr(TableVerifier, "verify", lambda *_, error=error: (_ for _ in ()).throw(error))
+                with pytest.raises(SinkUnavailable):
+                    sink.write([reading(0)])
+        assert sink.write([reading(0)]) == 1
+        sink.close()
 
 
 def test_a_redelivery_still_finds_its_row(store: MySqlStore) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from sensorsync.messages.reading import Column, TableRow, TargetTable
+from sensorsync.messages.reading.rows import ColumnKind, ColumnValue
 from sensorsync.pipeline.contract import BatchRejected, DeadLetter, Delivery, Reading, RowSuspected, SinkUnavailable
 from sensorsync.pipeline.writer import BatchWriter, RejectionBreaker
 from sensorsync.runtime.backoff import Backoff
 from sensorsync.storage.mysql.sink import MySqlSink
 from sensorsync.storage.mysql.store import MySqlStore
 from tests.conftest import Database
-from tests.integration.mysql_bench import migrated, run_as_root
+from tests.integration.mysql_bench import migrated, run_as_root, settings_for
 from tests.rows import reading, readings
 from tests.services import DatabaseServer, is_oracle_mysql
 
@@ -116,10 +118,11 @@ def test_a_foreign_key_of_our_own_table_blames_the_row_at_once(store: MySqlStore
     )
     sink = store.create_sink(0)
     sink.write([reading(0)])
-    # MySQL names the tables only to who has rights on the other one. Without the names, the row is suspected, and tried again.
+    # MySQL names the tables only to who has rights on the other one. Without the names, the row is suspected, and parked later.
     with pytest.raises(RowSuspected if is_oracle_mysql() else BatchRejected) as refused:
         sink.write([reading(1, device_id="unknown")])
     assert refused.value.errno == 1452  # type: ignore[attr-defined]
+    assert getattr(refused.value, "other_row_accepted", True)
     sink.close()
 
 
@@ -209,6 +212,114 @@ def test_an_integer_beyond_63_bits_is_stored_in_an_unsigned_column(store: MySqlS
     assert run_as_root(database.server, "SELECT n FROM machines", database=database.name) == [(2**64 - 1,)]
     sink.close()
     owner.close()
+
+
+TEXT = "VARCHAR(8) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+KEYS: dict[str, tuple[ColumnKind, str, tuple[ColumnValue, ...]]] = {
+    "text": ("text", TEXT, ("a-1", "a-2", "a-3")),
+    "number": ("integer", "SMALLINT", (1, 2, 3)),
+    "time": ("time", "DATETIME(6)", tuple(f"2026-01-02 03:04:0{second}.000000" for second in (1, 2, 3))),
+}
+
+
+@contextlib.contextmanager
+def target_sink(database: Database, table: TargetTable) -> Iterator[MySqlSink]:
+    """A sink of the subscriber's account, which may do with `table` what `init-db --grants` allows."""
+    settings = settings_for(database.server, database.name)
+    run_as_root(
+        database.server,
+        f"GRANT SELECT, INSERT, UPDATE ON `{database.name}`.`{table.name}` TO '{settings.user}'@'%'",
+    )
+    with contextlib.closing(MySqlStore(settings, (table,))) as own, contextlib.closing(own.create_sink(0)) as sink:
+        yield sink  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_what_the_own_table_of_an_after_insert_trigger_refuses_blames_no_row(
+    store: MySqlStore, database: Database, kind: str
+) -> None:
+    """A row that is there already does not run the trigger: that the table accepts it again proves nothing."""
+    column, type_, keys = KEYS[kind]
+    table = TargetTable("t", (Column("k", column), Column("n", "integer")), key=("k",), conflict="last")
+    run_as_root(
+        database.server,
+        f"CREATE TABLE t (k {type_} NOT NULL PRIMARY KEY, n BIGINT)",
+        "CREATE TABLE audit (n TINYINT UNSIGNED, word VARCHAR(2), CHECK (n < 201)) PARTITION BY RANGE (n)"
+        " (PARTITION p VALUES LESS THAN (250))",
+        "INSERT INTO audit VALUES (200, 'a')",
+        "CREATE TABLE strict (k INT NOT NULL)",
+        database=database.name,
+    )
+    refused_by = {
+        "UPDATE audit SET n = n + 100": {1264},
+        "UPDATE audit SET n = n - 201": {1690},
+        "UPDATE audit SET n = n + 1": {3819, 4025},
+        "UPDATE audit SET n = 1 / (n - 200)": {1365},
+        "INSERT INTO audit VALUES (1, 'long')": {1406},
+        "INSERT INTO audit VALUES (251, 'a')": {1526, 3819, 4025},
+        "INSERT INTO strict VALUES (NULL)": {1048},
+    }
+    with target_sink(database, table) as sink:
+        sink.write([TableRow(table, (keys[0], 1), None)])
+        for statement, numbers in refused_by.items():
+            create = f"CREATE TRIGGER copy AFTER INSERT ON t FOR EACH ROW {statement}"
+            run_as_root(database.server, create, database=database.name)
+            with pytest.raises(RowSuspected) as refused:
+                sink.write([TableRow(table, (keys[1], 2), None)])
+            assert (refused.value.errno in numbers, refused.value.other_row_accepted) == (True, False), statement
+            run_as_root(database.server, "DROP TRIGGER copy", database=database.name)
+        assert sink.write([TableRow(table, (keys[1], 2), None)]) == 1
+
+
+def test_a_trigger_that_finds_nothing_for_one_row_does_not_blame_it_at_once(
+    store: MySqlStore, database: Database
+) -> None:
+    run_as_root(
+        database.server,
+        "CREATE TABLE names (device VARCHAR(64), name VARCHAR(64))",
+        "INSERT INTO names VALUES ('run-1', 'one')",
+        "CREATE TABLE audit (unit VARCHAR(64) NOT NULL)",
+        "CREATE TRIGGER copy AFTER INSERT ON sensor_readings FOR EACH ROW"
+        " INSERT INTO audit VALUES ((SELECT name FROM names WHERE device = NEW.device_id))",
+        database=database.name,
+    )
+    sink = store.create_sink(0)
+    sink.write([reading(0)])
+    with pytest.raises(RowSuspected) as refused:
+        sink.write([reading(1, device_id="not registered yet")])
+    assert refused.value.errno == 1048
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad", "clause"),
+    [
+        (TEXT, "ab", "too long for it", ""),
+        (TEXT, "ab", "ac", ", CHECK (k <> 'ac')"),
+        ("ENUM('ab')", "ab", "ac", ""),
+        (TEXT, "ab", "ac", ", FOREIGN KEY (k) REFERENCES parents (k)"),
+        ("TINYINT", 5, 99999, ""),
+        ("TINYINT", 5, 77, ", CHECK (k < 6)"),
+        ("TINYINT", 5, 77, ") PARTITION BY LIST (k) (PARTITION p VALUES IN (5)"),
+    ],
+)
+def test_a_row_whose_key_the_table_refuses_is_found_out(
+    store: MySqlStore, database: Database, key: str, good: ColumnValue, bad: ColumnValue, clause: str
+) -> None:
+    column: ColumnKind = "text" if isinstance(good, str) else "integer"
+    table = TargetTable("t", (Column("k", column), Column("n", "integer")), key=("k",))
+    run_as_root(
+        database.server,
+        f"CREATE TABLE parents (k {TEXT} PRIMARY KEY)",
+        "INSERT INTO parents VALUES ('ab')",
+        f"CREATE TABLE t (k {key} NOT NULL PRIMARY KEY, n BIGINT{clause})",
+        database=database.name,
+    )
+    with target_sink(database, table) as sink:
+        sink.write([TableRow(table, (good, 1), None)])
+        with pytest.raises((RowSuspected, BatchRejected)) as refused:
+            sink.write([TableRow(table, (bad, 2), None)])
+        assert getattr(refused.value, "other_row_accepted", True), "it is parked, at once or after a while"
 
 
 class Box:

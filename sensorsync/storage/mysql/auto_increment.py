@@ -6,7 +6,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from sensorsync.storage.mysql.migrations import quote_identifier
-from sensorsync.storage.mysql.server import decode_text
+from sensorsync.storage.mysql.server import decode_text, read_definition
 
 _BITS: Final = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 _NEXT = re.compile(r" AUTO_INCREMENT=(\d+)")
@@ -65,7 +65,6 @@ def read_auto_increment(cursor: Any, table: str) -> AutoIncrement | None:
     cursor.execute(f"SELECT MAX({quote_identifier(column)}) FROM {quote_identifier(table)}")  # noqa: S608 - quoted
     (stored,) = cursor.fetchone()
     # Not from information_schema.tables: MySQL 8 answers from statistics that are up to a day old.
-    cursor.execute(f"SHOW CREATE TABLE {quote_identifier(table)}")
-    options = decode_text(cursor.fetchone()[1]).rpartition("\n)")[2]
+    options = (read_definition(cursor, table) or "").rpartition("\n)")[2]
     following = _NEXT.search(options)
     return AutoIncrement(table, column, type_.lower(), max(int(stored or 0), int(following[1]) - 1 if following else 0))

@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final
 
-import pymysql
-
 from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkVerificationFailed
 from sensorsync.storage.mysql.connect import ConnectionFactory, Lease, sink_error
@@ -52,8 +50,10 @@ class BatchVerifier:
                 for table in unknown:
                     self._verify(lease, cursor, table)
                     lease.checks[_name(table)] = 0.0  # and again before the first COMMIT
-        except (pymysql.Error, OSError) as error:
-            raise sink_error(diagnose_error(error, Phase.CONNECT), self._connector.address) from error
+        except SinkVerificationFailed:
+            raise
+        except Exception as error:  # an answer that the driver cannot read raises others than its own
+            raise sink_error(diagnose_error(error, Phase.BEGIN), self._connector.address) from error
 
     def before_commit(self, lease: Lease, tables: Tables) -> None:
         """Verify the tables and the session where a check is due. Raises what the driver raises."""
@@ -78,8 +78,10 @@ class BatchVerifier:
                 for table in tables:
                     if is_key_conflict or now >= lease.checks.get(_name(table), 0.0):
                         self._verify(lease, cursor, table)
-        except (pymysql.Error, OSError) as error:
-            raise sink_error(diagnose_error(error, Phase.CONNECT), self._connector.address) from error
+        except SinkVerificationFailed:
+            raise
+        except Exception as error:  # an answer that the driver cannot read raises others than its own
+            raise sink_error(diagnose_error(error, Phase.BEGIN), self._connector.address) from error
 
     def _verify(self, lease: Lease, cursor: Any, table: TargetTable | None) -> None:
         began = time.monotonic()

@@ -13,6 +13,8 @@ from sensorsync.pipeline.contract import Row
 from sensorsync.storage.target_table import READINGS_TABLE
 
 _TIME_LENGTH: Final = 26
+_CHANGED_LENGTH: Final = 8
+"""Characters at the end of a key."""
 
 
 class AcceptedRows:
@@ -55,10 +57,10 @@ def rows_like(row: Row, accepted: Row | None) -> Iterator[Row]:
         yield _with_key_of(accepted, _with_new_key(row))
 
 
-def accepted_again(row: Row, accepted: Row | None, *, same_key: bool) -> Iterator[Row]:
-    """Yield rows that the table accepts unless it refuses all: the contents that were accepted last, with their own device id.
+def accepted_again(row: Row, accepted: Row | None) -> Iterator[Row]:
+    """Yield rows that the table accepts unless it refuses all: the contents that were accepted last, with a new key.
 
-    `same_key`: also with their own key, where a new one can meet another unique key.
+    Or with the key of `row`: the table then does with them what it did with `row`, whether the key is there already or not.
     """
     if isinstance(row, Reading):
         if isinstance(accepted, Reading):
@@ -67,10 +69,20 @@ def accepted_again(row: Row, accepted: Row | None, *, same_key: bool) -> Iterato
             arrival = datetime.fromtimestamp(row.received_at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
             like = row._replace(device_id="sensorsync", metric="comparison", topic="sensorsync", ts=arrival)
             yield from _made_up_readings(like)
-    elif isinstance(accepted, TableRow):
-        yield _with_new_key(accepted)
-        if same_key:
-            yield accepted
+    elif isinstance(row, TableRow) and isinstance(accepted, TableRow):
+        other = _with_new_key(accepted)
+        yield _with_changed_key(accepted) if other == accepted else other
+        yield _with_key_of(accepted, row)
+        # Without contents nothing meets another unique key.
+        keys = row.table.key_places
+        yield row._replace(values=tuple(value if place in keys else None for place, value in enumerate(row.values)))
+
+
+def has_key_of(other: Row, row: Row) -> bool:
+    """Return True for two rows of a target table that have the same key."""
+    if isinstance(other, Reading) or isinstance(row, Reading):
+        return False
+    return all(other.values[place] == row.values[place] for place in row.table.key_places)
 
 
 def _made_up_readings(row: Reading) -> Iterator[Row]:
@@ -89,6 +101,22 @@ def _with_key_of(accepted: TableRow, row: TableRow) -> TableRow:
     for place in row.table.key_places:
         values[place] = row.values[place]
     return accepted._replace(values=tuple(values))
+
+
+def _with_changed_key(row: TableRow) -> TableRow:
+    """Return a copy with another text or number of the same length in its key, which is probably new."""
+    values: list[ColumnValue] = list(row.values)
+    for place in row.table.key_places:
+        value = values[place]
+        if isinstance(value, str):
+            kept = value[:-_CHANGED_LENGTH]
+            values[place] = kept + uuid.uuid4().hex[: len(value) - len(kept)]
+            break
+        if isinstance(value, int) and not isinstance(value, bool):
+            largest = max(100, abs(value))
+            values[place] = 1 + uuid.uuid4().int % largest
+            break
+    return row._replace(values=tuple(values))
 
 
 def _with_new_key(row: TableRow) -> TableRow:

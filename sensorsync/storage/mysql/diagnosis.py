@@ -10,9 +10,12 @@ from typing import Final, NamedTuple
 
 import pymysql
 
+from sensorsync.messages.reading import Reading, TargetTable
+from sensorsync.pipeline.contract import Row
 from sensorsync.storage.mysql.cluster_faults import COMMIT_ERROR, GROUP_HOOK_ERROR, find_rule
 from sensorsync.storage.mysql.error_rule import ErrorAction, ErrorRule
-from sensorsync.storage.mysql.faults import ERROR_RULES, FOREIGN_KEY_ERRNOS, TLS_HINT, USER_LIMIT
+from sensorsync.storage.mysql.faults import ERROR_RULES, FOREIGN_KEY_ERRNOS, NOT_NULL, TLS_HINT, USER_LIMIT
+from sensorsync.storage.target_table import READINGS_TABLE
 
 _CANNOT_CONNECT = 2003
 _CONNECTION_LOST_ERRNOS = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
@@ -31,6 +34,7 @@ _MISSING_PACKAGE = ErrorRule(
     ErrorAction.CONFIG, "the driver lacks a package", "install sensorsync again with all its dependencies"
 )
 _QUOTED = re.compile(r"'(max_\w+)'")
+_QUOTED_WORD = re.compile(r"[`']([^`']+)(?=[`'])")
 _FOREIGN_TABLE = re.compile(r"\(`[^`]*`\.`((?:[^`]|``)*)`")
 _LIMIT_RULES: Final[Mapping[str, tuple[str, str]]] = {
     "max_questions": ("statements per hour", "MAX_QUERIES_PER_HOUR 0"),
@@ -92,15 +96,36 @@ def diagnose_error(error: BaseException, phase: Phase = Phase.STATEMENT, product
     return ErrorDiagnosis(rule, errno or None, f"{rule.meaning}: {text}", lost)
 
 
-def blames_other_table(diagnosis: ErrorDiagnosis, table: str) -> bool:
-    """Return True where a foreign key refused a row of another table than `table`: one that a trigger writes to.
+def blames_other_table(diagnosis: ErrorDiagnosis, row: Row) -> bool:
+    """Return True where another table than the row's refused something: one that a trigger writes to.
 
-    The names stand in backticks, in every language: "(`db`.`table`, CONSTRAINT ...". 1216 has none.
+    For a foreign key the names stand in backticks, in every language: "(`db`.`table`, CONSTRAINT ...". 1216 has none. A column that
+    may not be NULL is another table's unless the row has NULL in a column of that name (`sensor_readings` has none that is NULL and
+    may not be).
     """
+    if diagnosis.errno == NOT_NULL:
+        columns = () if isinstance(row, Reading) else zip(row.table.columns, row.values, strict=True)
+        return not {column.name.lower() for column, value in columns if value is None} & _quoted_words(diagnosis)
     if diagnosis.errno not in FOREIGN_KEY_ERRNOS:
         return False
+    table = READINGS_TABLE if isinstance(row, Reading) else row.table.name
     found = _FOREIGN_TABLE.search(diagnosis.message)
     return found is None or found[1].replace("``", "`").lower() != table.lower()
+
+
+def is_nameless_foreign_key(diagnosis: ErrorDiagnosis) -> bool:
+    """Return True for a foreign key whose table the server does not name: MySQL names it only to who has rights on both tables."""
+    return diagnosis.errno in FOREIGN_KEY_ERRNOS and not _FOREIGN_TABLE.search(diagnosis.message)
+
+
+def names_key(diagnosis: ErrorDiagnosis, table: TargetTable) -> bool:
+    """Return True where the message names a column of the key, the table itself or a CHECK that has its name."""
+    names = {table.name.lower(), *(column.lower() for column in table.key)}
+    return any(word in names or word.startswith(f"{table.name.lower()}_chk_") for word in _quoted_words(diagnosis))
+
+
+def _quoted_words(diagnosis: ErrorDiagnosis) -> set[str]:
+    return {word.lower() for word in _QUOTED_WORD.findall(diagnosis.message)}
 
 
 def is_row_too_large(diagnosis: ErrorDiagnosis) -> bool:

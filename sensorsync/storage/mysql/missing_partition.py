@@ -10,7 +10,7 @@ import pymysql
 from sensorsync.messages.reading import Reading
 from sensorsync.pipeline.contract import Row
 from sensorsync.storage.mysql.connect import Lease
-from sensorsync.storage.mysql.target_tables import range_partition_columns
+from sensorsync.storage.mysql.target_tables import has_partitions, range_partition_columns
 
 _PLAUSIBLE_AGE: Final = timedelta(days=366)
 
@@ -35,6 +35,15 @@ def may_get_partition(lease: Lease, row: Row) -> bool:
         if column.kind == "time" and column.name.lower() in by
     ]
     return bool(times) and all(_is_plausible_time(time, now) for time in times)
+
+
+def is_partitioned(lease: Lease, table: str) -> bool:
+    """Return True where the table has partitions of its own; also where nobody knows."""
+    try:
+        with lease.connection.cursor() as cursor:
+            return has_partitions(cursor, table)
+    except pymysql.MySQLError:
+        return True
 
 
 def _is_plausible_time(ts: str, arrival: datetime) -> bool:

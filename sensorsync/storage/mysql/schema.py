@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -23,9 +24,11 @@ from sensorsync.storage.mysql.migrations import (
     migrations,
 )
 from sensorsync.storage.mysql.server import decode_text
+from sensorsync.storage.mysql.session import CHARSET
 from sensorsync.storage.mysql.target_tables import target_table_differences
 from sensorsync.storage.store import READING_KEY, MigrationResult, SchemaState
 
+_GENERATED: Final = re.compile(r"\b(?:virtual|stored|persistent)\b", re.IGNORECASE)
 _LOCK_SECONDS: Final = 10
 _DDL_TIMEOUT: Final = 3600.0
 """Seconds that a migration of a big table may take."""
@@ -187,17 +190,18 @@ def readings_table_differences(cursor: Any) -> list[str]:
         return ["the table sensor_readings does not exist"]
     differences = [] if engine.lower() == "innodb" else [f"the engine of sensor_readings is {engine}, not InnoDB"]
     cursor.execute(
-        "SELECT column_name, column_type, is_nullable, column_default, collation_name, extra FROM information_schema.columns"
+        "SELECT column_name, column_type, is_nullable, CAST(column_default AS BINARY), collation_name, extra, character_set_name"
+        " FROM information_schema.columns"
         " WHERE table_schema = DATABASE() AND table_name = 'sensor_readings' ORDER BY ordinal_position"
     )
     differences += _column_differences(cursor.fetchall())
     cursor.execute(
-        "SELECT index_name, column_name FROM information_schema.statistics"
+        "SELECT index_name, column_name, sub_part FROM information_schema.statistics"
         " WHERE table_schema = DATABASE() AND table_name = 'sensor_readings' AND non_unique = 0 ORDER BY index_name, seq_in_index"
     )
     keys: dict[str, list[str]] = {}
-    for index, column in cursor.fetchall():
-        keys.setdefault(index, []).append(column)
+    for index, column, prefix in cursor.fetchall():
+        keys.setdefault(index, []).append(str(column) if prefix is None else f"{column}({prefix})")
     primary = tuple(keys.pop("PRIMARY", ()))
     if primary != READING_KEY:
         differences.append(
@@ -216,7 +220,7 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
         if name not in actual:
             differences.append(f"sensor_readings has no column {name}")
             continue
-        _, actual_kind, is_nullable, _, collation, _ = actual[name]
+        _, actual_kind, is_nullable, _, collation, extra, charset = actual[name]
         actual_kind = decode_text(actual_kind).lower()
         if kind == "json" and actual_kind == "longtext":
             actual_kind = "json"
@@ -228,7 +232,13 @@ def _column_differences(rows: Sequence[Sequence[Any]]) -> list[str]:
             differences.append(
                 f"sensor_readings.{name} has the collation {collation}: ids that differ would count as the same"
             )
-    for name, _, is_nullable, default, _, extra in rows:
+        if charset is not None and charset.lower() != CHARSET:
+            differences.append(
+                f"sensor_readings.{name} has the character set {charset}, not {CHARSET}: it lacks characters that readings have"
+            )
+        if _GENERATED.search(decode_text(extra)):
+            differences.append(f"sensor_readings.{name} is a generated column: nothing can be written to it")
+    for name, _, is_nullable, default, _, extra, _ in rows:
         if (
             name not in READINGS_COLUMNS
             and is_nullable == "NO"

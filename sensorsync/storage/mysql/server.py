@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from sensorsync.storage.mysql.migrations import quote_identifier
+
 _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 _ROW_ALIAS_SINCE = (8, 0, 19)
 """The first version with the row alias.
@@ -15,9 +17,38 @@ VALUES().
 """
 
 
+_FOREIGN_KEY = re.compile(r" FOREIGN KEY \(([^)]+)\) REFERENCES ")
+
+
 def decode_text(value: Any) -> str:
-    """Return a value from the server's metadata as text. MySQL returns some of them as bytes, for example in information_schema."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    """Return a value from the server's metadata as text. MySQL returns some of them as bytes, for example in information_schema.
+
+    The bytes of a default value need not be a text: MariaDB returns the ones of a BINARY column as they are.
+    """
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def read_definition(cursor: Any, table: str) -> str | None:
+    """Return the statement that creates a table, None where the server returns no row. Raises what the driver raises.
+
+    Its bytes need not be UTF-8: MariaDB writes the default of a BINARY column as it is. The driver would fail in the middle of the
+    answer, and the connection would be out of step.
+    """
+    connection = cursor.connection
+    before, connection.use_unicode = connection.use_unicode, False
+    try:
+        cursor.execute(f"SHOW CREATE TABLE {quote_identifier(table)}")
+    finally:
+        connection.use_unicode = before
+    row = cursor.fetchone()
+    return None if row is None else decode_text(row[1])
+
+
+def foreign_key_columns(definition: str) -> frozenset[str]:
+    """Return the columns of the foreign keys in a table's definition, in lower case."""
+    return frozenset(
+        column.strip(" `").lower() for columns in _FOREIGN_KEY.findall(definition) for column in columns.split(",")
+    )
 
 
 class ServerInfo(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import pymysql
 
-from sensorsync.messages.reading import Reading, TargetTable
+from sensorsync.messages.reading import Reading, TableRow, TargetTable
 from sensorsync.pipeline.contract import (
     BatchRejected,
     Row,
@@ -22,14 +22,16 @@ from sensorsync.pipeline.contract import (
 )
 from sensorsync.storage.mysql.auto_increment import read_auto_increment
 from sensorsync.storage.mysql.batch_verifier import BatchVerifier
-from sensorsync.storage.mysql.comparison_rows import AcceptedRows, accepted_again, rows_like, table_of
+from sensorsync.storage.mysql.comparison_rows import AcceptedRows, accepted_again, has_key_of, rows_like, table_of
 from sensorsync.storage.mysql.connect import ConnectionPool, Lease, sink_error
 from sensorsync.storage.mysql.diagnosis import (
     ErrorDiagnosis,
     Phase,
     blames_other_table,
     diagnose_error,
+    is_nameless_foreign_key,
     is_row_too_large,
+    names_key,
 )
 from sensorsync.storage.mysql.faults import (
     AUTO_INCREMENT_ERRNOS,
@@ -39,7 +41,8 @@ from sensorsync.storage.mysql.faults import (
     STATEMENT_TIMEOUTS,
     ErrorAction,
 )
-from sensorsync.storage.mysql.missing_partition import may_get_partition
+from sensorsync.storage.mysql.missing_partition import is_partitioned, may_get_partition
+from sensorsync.storage.mysql.server import foreign_key_columns, read_definition
 from sensorsync.storage.mysql.statement import ConflictPolicy, ReadingUpsert, Upsert, build_statements
 from sensorsync.storage.mysql.table_verifier import TableVerifier
 from sensorsync.storage.mysql.target_upsert import TargetUpsert
@@ -59,6 +62,9 @@ _OUT_OF_RANGE: Final = 1690
 _KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table"
 )
+
+_NO_LITERAL: Final = (ValueError, TypeError, OverflowError, pymysql.ProgrammingError)
+"""Errors of making a statement. The driver raises them, too, for an answer that it cannot read: no row is at fault for that."""
 
 UpsertRows = Sequence[tuple[Upsert, Sequence[Any]]]
 """The rows of a batch by table, one row per key."""
@@ -117,11 +123,14 @@ class MySqlSink:
         try:
             batch = [(upsert, upsert.distinct(some)) for upsert, some in self._upserts.split_by_table(rows)]
             texts = [(upsert, upsert.format_rows(chosen)) for upsert, chosen in batch]
-            lease = self._acquire_lease()
-            self._verify_before_writing(lease, batch)
+        except _NO_LITERAL as error:
+            raise _no_literal(error) from error
+        lease = self._acquire_lease()
+        self._verify_before_writing(lease, batch)
+        try:
             parts = self._build_statements(lease, texts, rows)
-        except (ValueError, TypeError, OverflowError, pymysql.ProgrammingError) as error:
-            raise BatchRejected(f"a value that no SQL can say: {error}") from error
+        except _NO_LITERAL as error:
+            raise _no_literal(error) from error
         new = self._run_transaction(lease, parts, batch)
         self._accepted_rows.remember(chosen for _, chosen in batch)
         self._max_rows = min(self._max_rows * 2, _MAX_STATEMENT_ROWS)
@@ -265,9 +274,7 @@ class MySqlSink:
     def _raise_row_error(self, row: Row, diagnosis: ErrorDiagnosis, error: Exception) -> NoReturn:
         """Raise the outcome for one row that was refused: it is at fault only if the table accepts others."""
         errno, message = diagnosis.errno, diagnosis.message
-        if errno == NO_PARTITION:
-            if not may_get_partition(self._acquire_lease(), row):
-                raise BatchRejected(message, errno=errno) from error
+        if errno == NO_PARTITION and may_get_partition(self._acquire_lease(), row):
             # The time is a likely one: somebody has to add its partition.
             outage = diagnosis._replace(rule=diagnosis.rule._replace(action=ErrorAction.OUTAGE))
             raise sink_error(outage, self._pool.connector.address) from error
@@ -275,19 +282,39 @@ class MySqlSink:
             self._raise_if_used_up([row], error)
             message += _KEY_CONFLICT_NOTE if not self._upserts.only_readings or errno == _OUT_OF_RANGE else ""
         accepted = self._accepted_rows.last(row)
-        if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, table_of(row)):
-            others = list(accepted_again(row, accepted, same_key=errno in _KEY_CONFLICT_ERRNOS))
-            if not others or self._accepts_one_of(others):
+        if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, row):
+            others = list(accepted_again(row, accepted))
+            if not others or any(self._accepts(other, new=not has_key_of(other, row)) for other in others):
                 raise BatchRejected(message, errno=errno) from error
-            raise RowSuspected(message, errno=errno, other_row_accepted=False) from error
-        accepts = self._accepts_one_of(rows_like(row, accepted))
+            # The key itself can be at fault. A row that is there already proves less: an AFTER INSERT trigger does not run for it.
+            accepts = accepted is not None and self._blames_key(diagnosis, row) and self._accepts(accepted)
+        elif is_nameless_foreign_key(diagnosis) and (columns := self._foreign_key_columns(row)):
+            accepts = any(
+                self._accepts(other, new=not has_key_of(other, row)) for other in accepted_again(row, accepted)
+            )
+            if not accepts and isinstance(accepted, TableRow):
+                accepts = bool(columns & {name.lower() for name in accepted.table.key}) and self._accepts(accepted)
+        else:
+            accepts = any(self._accepts(other) for other in rows_like(row, accepted))
         raise RowSuspected(message, errno=errno, other_row_accepted=accepts) from error
 
-    def _accepts_one_of(self, rows: Iterable[Row]) -> bool:
-        """Try to write one row after the other, each rolled back; return True at the first that the server accepts."""
-        return any(self._accepts(row) for row in rows)
+    def _foreign_key_columns(self, row: Row) -> frozenset[str]:
+        """Return the columns of the foreign keys of the row's own table, in lower case."""
+        try:
+            with self._acquire_lease().connection.cursor() as cursor:
+                return foreign_key_columns(read_definition(cursor, table_of(row)) or "")
+        except pymysql.MySQLError:
+            return frozenset()
 
-    def _accepts(self, row: Row) -> bool:
+    def _blames_key(self, diagnosis: ErrorDiagnosis, row: Row) -> bool:
+        if isinstance(row, Reading):
+            return False
+        if diagnosis.errno == NO_PARTITION:
+            return is_partitioned(self._acquire_lease(), row.table.name)
+        return names_key(diagnosis, row.table)
+
+    def _accepts(self, row: Row, *, new: bool = False) -> bool:
+        """Try to write a row and roll it back; return True if the server accepts it. `new`: only if it was not there already."""
         upsert = self._upsert_for(row)
         lease = self._acquire_lease()
         cursor: Any
@@ -296,14 +323,14 @@ class MySqlSink:
             statement = upsert.prefix + upsert.format_rows([row])[0].encode() + suffix
             lease.begin()
             with lease.connection.cursor() as cursor:
-                cursor.execute(statement)
+                affected = cursor.execute(statement)
         except Exception:  # noqa: BLE001 - any failure means that the row was not accepted
             if not lease.rollback():
                 self._discard_lease(lease)
             return False
         if not lease.rollback():
             self._discard_lease(lease)
-        return True
+        return affected == 1 or not new
 
     def _raise_if_used_up(self, rows: Sequence[Row], error: Exception) -> None:
         """Raise SinkUnavailable where a target table has no AUTO_INCREMENT number left: no new row is at fault for that."""
@@ -325,6 +352,10 @@ class MySqlSink:
     def _discard_lease(self, lease: Lease) -> None:
         lease.release(broken=True)
         self._lease = None
+
+
+def _no_literal(error: Exception) -> BatchRejected:
+    return BatchRejected(f"a value that no SQL can say: {error}")
 
 
 def _tables(batch: UpsertRows) -> list[TargetTable | None]:

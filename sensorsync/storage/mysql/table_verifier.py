@@ -19,8 +19,8 @@ import pymysql
 
 from sensorsync.messages.reading import TargetTable
 from sensorsync.pipeline.contract import SinkVerificationFailed
-from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.schema import readings_table_differences
+from sensorsync.storage.mysql.server import read_definition
 from sensorsync.storage.mysql.target_tables import target_table_differences
 from sensorsync.storage.store import FIX_TABLE_HINT
 from sensorsync.storage.target_table import READINGS_TABLE, TARGET_TABLE_HINT
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_DEFINITIONS: Final = 256
 _NEXT_NUMBER = re.compile(r" AUTO_INCREMENT=\d+")
+_TEMPORARY: Final = "CREATE TEMPORARY TABLE "
+"""A temporary table hides the one of the same name, and information_schema describes the hidden one."""
 _ACCESS_DENIED: Final = frozenset({1142, 1143})
 
 
@@ -52,6 +54,8 @@ class TableVerifier:
             all_found = (
                 readings_table_differences(cursor) if table is None else target_table_differences(cursor, (table,))
             )
+            if definition is not None and definition.startswith(_TEMPORARY):
+                all_found = [*all_found, f"{name} is a temporary table of this session, which ends with it"]
             found = [line for line in all_found if not line.startswith(f"{name} has no column ")]
             if found:
                 self._report(name, address, found)
@@ -102,10 +106,9 @@ def _read_definition(cursor: Any, name: str) -> str | None:
     None where this account may not see it: then every check queries information_schema.
     """
     try:
-        cursor.execute(f"SHOW CREATE TABLE {quote_identifier(name)}")
+        definition = read_definition(cursor, name)
     except pymysql.Error as error:
         if error.args and error.args[0] in _ACCESS_DENIED:
             return None
         raise
-    row = cursor.fetchone()
-    return None if row is None else _NEXT_NUMBER.sub("", str(row[1]))
+    return None if definition is None else _NEXT_NUMBER.sub("", definition)

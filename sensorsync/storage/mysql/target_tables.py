@@ -64,8 +64,8 @@ _TABLE: Final = (
     " LEFT JOIN information_schema.engines e ON e.engine = t.engine WHERE t.table_schema = DATABASE() AND t.table_name = %s"
 )
 _COLUMNS: Final = (
-    "SELECT column_name, column_type, is_nullable, column_default, extra, collation_name FROM information_schema.columns"
-    " WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position"
+    "SELECT column_name, column_type, is_nullable, CAST(column_default AS BINARY), extra, collation_name"
+    " FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = %s ORDER BY ordinal_position"
 )
 _PARTITIONS: Final = (
     "SELECT DISTINCT partition_method, partition_expression FROM information_schema.partitions"
@@ -125,6 +125,11 @@ def range_partition_columns(cursor: Any, name: str) -> set[str]:
         if _text(method).startswith("RANGE")
         for word in re.split(r"[`(), ]+", _text(expression).lower())
     }
+
+
+def has_partitions(cursor: Any, name: str) -> bool:
+    """Return True where a table is partitioned, in whatever way."""
+    return bool(cursor.execute(_PARTITIONS, (name,)))
 
 
 def _column_info(row: Sequence[Any]) -> ColumnInfo:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensorsync.messages.reading import Column, TableRow, TargetTable
 from sensorsync.pipeline.contract import SinkMisconfigured, SinkUnavailable
 from sensorsync.storage.mysql.cluster_faults import find_rule, known_numbers
 from sensorsync.storage.mysql.connect import sink_error
-from sensorsync.storage.mysql.diagnosis import Phase, blames_other_table, diagnose_error, is_row_too_large
+from sensorsync.storage.mysql.diagnosis import Phase, blames_other_table, diagnose_error, is_row_too_large, names_key
 from sensorsync.storage.mysql.faults import ERROR_RULES, ErrorAction
+from tests.rows import reading
 
 RETRY = {1205, 1213, 1317, 1412, 1969, 3024, 3101, 8002, 8005, 8022, 8028, 8147, 8229, 9004, 9006, 9007}
 OUTAGE = {
@@ -155,9 +157,35 @@ def test_a_foreign_key_of_another_table_than_ours_does_not_blame_the_row() -> No
         "Cannot add or update a child row: a foreign key constraint fails (`db`.`{}`, CONSTRAINT `c` FOREIGN KEY (`d`))"
     )
     ours, other = (diagnose_error(pymysql.IntegrityError(1452, text.format(n))) for n in ("sensor_readings", "audit"))
-    assert not blames_other_table(ours, "sensor_readings")
-    assert blames_other_table(other, "sensor_readings")
-    assert not blames_other_table(diagnose_error(pymysql.DataError(1406, "`db`.`audit`")), "sensor_readings")
+    assert not blames_other_table(ours, reading())
+    assert blames_other_table(other, reading())
+    assert not blames_other_table(diagnose_error(pymysql.DataError(1406, "`db`.`audit`")), reading())
+
+
+def test_a_column_that_may_not_be_null_is_another_table_s_unless_the_row_has_null_in_it() -> None:
+    table = TargetTable("t", (Column("k", "text"), Column("N", "integer"), Column("name", "text")), key=("k",))
+    row = TableRow(table, ("a", None, "b"), None)
+    said = {
+        name: diagnose_error(pymysql.IntegrityError(1048, f"Column '{name}' cannot be null"))
+        for name in ("n", "name", "k", "value")
+    }
+    assert [name for name, error in said.items() if blames_other_table(error, row)] == ["name", "k", "value"]
+    assert blames_other_table(said["value"], reading(value=None))
+
+
+def test_a_message_names_the_key_of_a_table_the_table_or_its_check() -> None:
+    table = TargetTable("t", (Column("k", "text"), Column("n", "integer")), key=("k",))
+    texts = {
+        "Data too long for column 'K' at row 1": True,
+        "Incorrect string value: '\\xF0' for column `db`.`t`.`k` at row 1": True,
+        "CONSTRAINT `c` failed for `db`.`t`": True,
+        "Check constraint 't_chk_1' is violated.": True,
+        "Data too long for column 'n' at row 1": False,
+        "Check constraint 'log_chk_1' is violated.": False,
+        "CONSTRAINT `c` failed for `db`.`log`": False,
+    }
+    for text, expected in texts.items():
+        assert names_key(diagnose_error(pymysql.DataError(1366, text)), table) is expected, text
 
 
 def test_a_wrong_certificate_hides_in_2003_and_is_no_outage() -> None:
