@@ -198,6 +198,30 @@ def test_a_used_up_auto_increment_keeps_the_batch_and_is_announced_at_the_start(
     owner.close()
 
 
+def test_the_last_numbers_that_an_increment_skips_are_used_up_too(store: MySqlStore, database: Database) -> None:
+    """As under group replication and Galera. MySQL answers 1264 there, as for a row."""
+    server = database.server
+    run_as_root(server, "SET GLOBAL auto_increment_increment = 7", "SET GLOBAL auto_increment_offset = 3")
+    run_as_root(
+        server,
+        "CREATE TABLE machines (id SMALLINT AUTO_INCREMENT PRIMARY KEY, k VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        " NOT NULL, n BIGINT, UNIQUE KEY u (k))",
+        "ALTER TABLE machines AUTO_INCREMENT = 32755",
+        database=database.name,
+    )
+    try:
+        with target_sink(database, MACHINES) as sink:
+            for name in "abcd":  # the last ones find no number
+                with contextlib.suppress(SinkUnavailable):
+                    sink.write([TableRow(MACHINES, (name, 1), None)])
+            with pytest.raises(SinkUnavailable, match="AUTO_INCREMENT"):
+                sink.write([TableRow(MACHINES, ("e", 1), None)])
+        with target_sink(database, MACHINES) as sink, pytest.raises(SinkUnavailable, match="AUTO_INCREMENT"):
+            sink.write([TableRow(MACHINES, ("e", 1), None)])  # a process that has stored nothing in this table
+    finally:
+        run_as_root(server, "SET GLOBAL auto_increment_increment = 1", "SET GLOBAL auto_increment_offset = 1")
+
+
 def test_an_integer_beyond_63_bits_is_stored_in_an_unsigned_column(store: MySqlStore, database: Database) -> None:
     run_as_root(
         database.server,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from sensorsync.storage.mysql.faults import OUT_OF_RANGE
 from sensorsync.storage.mysql.migrations import quote_identifier
 from sensorsync.storage.mysql.server import decode_text, read_definition
 
 _BITS: Final = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 _NEXT = re.compile(r" AUTO_INCREMENT=(\d+)")
+_LARGEST_INCREMENT: Final = 65_535
 _NEARLY_FULL: Final = 0.8
 _COLUMN: Final = (
     "SELECT column_name, column_type FROM information_schema.columns"
@@ -36,6 +38,15 @@ class AutoIncrement(NamedTuple):
     def is_used_up(self) -> bool:
         """True when the server has no further number for a new row."""
         return self.largest >= self.limit
+
+    def is_blamed_by(self, error: Exception) -> bool:
+        """Return True where the server says with 1264 that the next number is too large.
+
+        MySQL does so where `auto_increment_increment` is not 1, as group replication sets it: the last numbers are then skipped.
+        """
+        number, text = (*error.args, None, None)[:2]
+        is_near_end = self.limit - self.largest <= _LARGEST_INCREMENT
+        return number == OUT_OF_RANGE and is_near_end and f"'{self.column}'".lower() in str(text).lower()
 
     @property
     def fix(self) -> str:

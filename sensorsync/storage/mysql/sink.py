@@ -37,6 +37,7 @@ from sensorsync.storage.mysql.faults import (
     AUTO_INCREMENT_ERRNOS,
     DUPLICATE_KEY,
     NO_PARTITION,
+    OUT_OF_RANGE,
     PACKET_TOO_LARGE,
     STATEMENT_TIMEOUTS,
     ErrorAction,
@@ -57,7 +58,7 @@ _MAX_STATEMENT_ROWS: Final = 1_000_000
 _COUNTS = re.compile(rb"\D*(\d+)\D+(\d+)")
 _KEY_CONFLICT_ERRNOS: Final = frozenset({1048, 1365, 1690})
 """The errors that the upsert of a target table provokes for a conflict with another unique key (see `target_upsert`)."""
-_OUT_OF_RANGE: Final = 1690
+_OVERFLOW: Final = 1690
 """The error of `statement.upsert_suffix` where a reading met another one."""
 _KEY_CONFLICT_NOTE: Final = (
     "; if that column is in the key of its mapping, the row met another one under another unique key of the table"
@@ -278,9 +279,10 @@ class MySqlSink:
             # The time is a likely one: somebody has to add its partition.
             outage = diagnosis._replace(rule=diagnosis.rule._replace(action=ErrorAction.OUTAGE))
             raise sink_error(outage, self._pool.connector.address) from error
-        if errno in _KEY_CONFLICT_ERRNOS or errno == DUPLICATE_KEY:
+        if errno in _KEY_CONFLICT_ERRNOS or errno in {DUPLICATE_KEY, OUT_OF_RANGE}:
             self._raise_if_used_up([row], error)
-            message += _KEY_CONFLICT_NOTE if not self._upserts.only_readings or errno == _OUT_OF_RANGE else ""
+        if errno in _KEY_CONFLICT_ERRNOS or errno == DUPLICATE_KEY:
+            message += _KEY_CONFLICT_NOTE if not self._upserts.only_readings or errno == _OVERFLOW else ""
         accepted = self._accepted_rows.last(row)
         if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, row):
             others = list(accepted_again(row, accepted))
@@ -342,7 +344,7 @@ class MySqlSink:
             except pymysql.MySQLError:
                 self._discard_lease(lease)
                 continue
-            if counter is not None and counter.is_used_up:
+            if counter is not None and (counter.is_used_up or counter.is_blamed_by(error)):
                 raise SinkUnavailable(
                     f"{self._pool.connector.address}: the AUTO_INCREMENT of {name} is used up ({counter.column} is {counter.type}):"
                     f" {error}; run {counter.fix}",
