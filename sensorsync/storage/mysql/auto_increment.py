@@ -40,7 +40,7 @@ class AutoIncrement(NamedTuple):
         return self.largest >= self.limit
 
     def is_blamed_by(self, error: Exception) -> bool:
-        """Return True where the server says with 1264 that the next number is too large.
+        """Return True where the server reports with 1264 that the next number is too large.
 
         MySQL does so where `auto_increment_increment` is not 1, as group replication sets it: the last numbers are then skipped.
         """
