@@ -279,6 +279,8 @@ class MySqlSink:
             # The time is a likely one: somebody has to add its partition.
             outage = diagnosis._replace(rule=diagnosis.rule._replace(action=ErrorAction.OUTAGE))
             raise sink_error(outage, self._pool.connector.address) from error
+        if errno == NO_PARTITION and is_partitioned(self._acquire_lease(), table_of(row)):
+            raise BatchRejected(message, errno=errno) from error
         if errno in _KEY_CONFLICT_ERRNOS or errno in {DUPLICATE_KEY, OUT_OF_RANGE}:
             self._raise_if_used_up([row], error)
         if errno in _KEY_CONFLICT_ERRNOS or errno == DUPLICATE_KEY:
@@ -289,7 +291,9 @@ class MySqlSink:
             if not others or any(self._accepts(other, new=not has_key_of(other, row)) for other in others):
                 raise BatchRejected(message, errno=errno) from error
             # The key itself can be at fault. A row that is there already proves less: an AFTER INSERT trigger does not run for it.
-            accepts = accepted is not None and self._blames_key(diagnosis, row) and self._accepts(accepted)
+            accepts = (
+                isinstance(accepted, TableRow) and names_key(diagnosis, accepted.table) and self._accepts(accepted)
+            )
         elif is_nameless_foreign_key(diagnosis) and (columns := self._foreign_key_columns(row)):
             accepts = any(
                 self._accepts(other, new=not has_key_of(other, row)) for other in accepted_again(row, accepted)
@@ -307,13 +311,6 @@ class MySqlSink:
                 return foreign_key_columns(read_definition(cursor, table_of(row)) or "")
         except pymysql.MySQLError:
             return frozenset()
-
-    def _blames_key(self, diagnosis: ErrorDiagnosis, row: Row) -> bool:
-        if isinstance(row, Reading):
-            return False
-        if diagnosis.errno == NO_PARTITION:
-            return is_partitioned(self._acquire_lease(), row.table.name)
-        return names_key(diagnosis, row.table)
 
     def _accepts(self, row: Row, *, new: bool = False) -> bool:
         """Try to write a row and roll it back; return True if the server accepts it. `new`: only if it was not there already."""
