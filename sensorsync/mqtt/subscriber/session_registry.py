@@ -276,9 +276,9 @@ def _running_spellings(settings: Settings, *, certain: bool) -> list[str]:
 
 
 def _broker_in_lock(path: Path) -> str:
-    """Return the host and the port that the lock's last holder wrote into it: the file's name has not all characters of an IPv6 address.
+    """Return the host and the port that the lock's last holder wrote into it, or an empty text for a lock of an earlier version.
 
-    The result is empty for a lock of an earlier version.
+    The file's name does not have all characters of an IPv6 address.
     """
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
