@@ -17,6 +17,7 @@ import sensorsync.cli.map
 import sensorsync.cli.tune_db  # noqa: F401 - the imports register the commands
 from sensorsync.cli.wiring import PROGRAM, app
 from sensorsync.errors import ExitCode, InterruptedByUser, SensorsyncError, UsageError
+from sensorsync.runtime.key_text import hide_private_key
 
 if TYPE_CHECKING:
     from sensorsync.console.execution import ResultOrCoroutine
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(message)
             return int(ExitCode.USAGE)
-        return _fail(path, UsageError(message, hint=f"See `{path} --help`."), as_json=as_json)
+        return _fail(path, UsageError(hide_private_key(message), hint=f"See `{path} --help`."), as_json=as_json)
     return int(code or 0)
 
 

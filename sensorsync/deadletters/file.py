@@ -14,7 +14,7 @@ from typing import Final
 from sensorsync.deadletters.criteria import topic_matches
 from sensorsync.errors import DeadLetterBoxError
 from sensorsync.storage import sqlite_file
-from sensorsync.storage.sqlite.open_files import OpenFiles, log_of
+from sensorsync.storage.sqlite.open_files import OpenFiles, database_identity, has_log, log_of
 
 _APPLICATION_ID: Final = 0x53534C42
 """`PRAGMA application_id` of a dead-letter box: "SSLB"."""
@@ -179,11 +179,14 @@ class BoxFile:
         with self._translate_open_errors():
             self._make_folder()
             _create_private(self.path)
+            before = database_identity(self.path)
             connection = sqlite_file.connect(self.path, "rw")
             with _closed_on_error(connection):
                 self._set_up(connection)
-            self._connection = connection
-            self._opened = OpenFiles.at(self.path)
+                opened = OpenFiles.at(self.path)
+                if opened.database != before or (opened.log is None and has_log(connection)):
+                    raise self._cannot_open("it was removed or replaced while it was opened")
+            self._connection, self._opened = connection, opened
 
     def _make_folder(self) -> None:
         try:

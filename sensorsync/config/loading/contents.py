@@ -13,13 +13,12 @@ from sensorsync.config.loading.layers import Layers
 from sensorsync.config.reference.keys import SettingKey, key_at
 from sensorsync.config.sections.validation import Location, format_location
 from sensorsync.errors import ConfigurationError
+from sensorsync.runtime.key_text import holds_key_or_certificate, holds_private_key
 
 _MAX_PATH_BYTES: Final = 4095
 _MAX_NAME_BYTES: Final = 255
 """The longest path, and the longest name of a file in a path, on Linux."""
 _CONTROL_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f]")
-_PEM_BEGIN: Final = "-----BEGIN"
-_PRIVATE_KEY: Final = "PRIVATE KEY-----"
 
 
 def content_errors(layers: Layers) -> Iterator[ConfigurationError]:
@@ -28,7 +27,7 @@ def content_errors(layers: Layers) -> Iterator[ConfigurationError]:
         key = key_at(place)
         if key is None or key.secret:
             continue
-        if (key.is_path and _is_content(text)) or _holds_private_key(text):
+        if (key.is_path and _is_content(text)) or holds_private_key(text):
             yield ConfigurationError(
                 f"{_place_of(key, place)}: {_sentence(key)} (from {layers.origin(place)}; the value is not shown).",
                 hint="Write the text into a file that only this user can read, and give the path of that file.",
@@ -60,14 +59,10 @@ def _texts(place: Location, value: Any) -> Iterator[tuple[Location, str]]:
             yield from _texts((*place, index), part)
 
 
-def _holds_private_key(text: str) -> bool:
-    return _PEM_BEGIN in text and _PRIVATE_KEY in text
-
-
 def _is_content(text: str) -> bool:
     path = text.encode(errors="surrogatepass")  # a name that is not UTF-8 has surrogates
     return (
-        _PEM_BEGIN in text
+        holds_key_or_certificate(text)
         or _CONTROL_CHARACTER.search(text) is not None
         or len(path) > _MAX_PATH_BYTES
         or any(len(name) > _MAX_NAME_BYTES for name in path.split(b"/"))

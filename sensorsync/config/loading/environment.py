@@ -13,6 +13,7 @@ from sensorsync.config.loading.layers import Layers
 from sensorsync.config.reference.keys import PREFIX, KeyPath, SettingKey, setting_keys
 from sensorsync.config.sections.suggestions import nearest_name
 from sensorsync.errors import ConfigurationError
+from sensorsync.runtime.key_text import hide_private_key
 
 CONFIG_VARIABLE = "SENSORSYNC_CONFIG"
 BROKER_VARIABLE = "MQTT_BROKER"
@@ -86,7 +87,7 @@ def unknown_variable_errors(variables: Mapping[str, Variable]) -> Iterator[Confi
             continue
         near = nearest_name(variable.name, known)
         yield ConfigurationError(
-            f"The variable {variable.name} ({variable.origin}) sets nothing."
+            f"The variable {hide_private_key(variable.name)} ({hide_private_key(variable.origin)}) sets nothing."
             + (f" Did you mean {near}?" if near else ""),
             hint="Correct its name or unset it. The names are SENSORSYNC_<SECTION>__<KEY>; `sensorsync config show` lists the keys.",
         )

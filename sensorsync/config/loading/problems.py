@@ -13,6 +13,7 @@ from sensorsync.config.reference.keys import SettingKey, key_at, setting_keys
 from sensorsync.config.sections.units import format_duration, format_size
 from sensorsync.config.sections.validation import EXPRESSION_ERROR_TYPE, Location, format_location
 from sensorsync.errors import ConfigurationError
+from sensorsync.runtime.key_text import hide_private_key
 
 _MESSAGES_BY_TYPE: Mapping[str, str] = {
     "missing": "is missing",
@@ -167,7 +168,7 @@ def _limit_message(kind: str, context: Mapping[str, Any], key: SettingKey | None
 
 
 def _format_value(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = hide_private_key(value if isinstance(value, str) else repr(value))
     short = text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "..."
     return repr(short) if isinstance(value, str) else short
 

@@ -16,6 +16,7 @@ import yaml
 
 from sensorsync.config.sections.validation import Location
 from sensorsync.errors import ConfigurationError
+from sensorsync.runtime.key_text import hide_private_key
 
 SYSTEM_FILE = Path("/etc/sensorsync/config.yaml")
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -43,7 +44,7 @@ def find(config_file: Path | None, environ: Mapping[str, str], cwd: Path) -> Pat
             path = cwd / Path(named).expanduser()
             if not path.is_file():
                 raise ConfigurationError(
-                    f"The configuration file {path} (named by {by}) does not exist or is no file.",
+                    f"The configuration file {hide_private_key(str(path))} (named by {by}) does not exist or is no file.",
                     hint="Correct the path, or leave it out to use the usual places.",
                 )
             return path

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from sensorsync.runtime.key_text import hide_private_key
+
 Location = tuple[str | int, ...]
 """A key, or a place inside its value: `("security", "keys", 0, "secret")`."""
 
@@ -28,8 +30,8 @@ def raise_for_issues(section: BaseModel, issues: Iterable[ValidationIssue]) -> N
 
 
 def format_location(location: Location) -> str:
-    """Return a place in its written form: `mappings[0].readings[1].value`."""
+    """Return a place in its written form: `mappings[0].readings[1].value`. A name that is a private key is not shown."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        text += f"[{part}]" if isinstance(part, int) else f".{hide_private_key(part)}"
     return text.removeprefix(".")

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Self
 
@@ -187,6 +188,9 @@ def instance_lock(settings: Settings) -> Iterator[None]:
 def _acquire_instance_lock(settings: Settings) -> int:
     lock = _acquire_lock(_instance_lock_path(settings), _instance_name(settings, ""))
     try:
+        with suppress(OSError):  # on a full disk the name of the file has to do
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{settings.mqtt.host}-{settings.mqtt.port}\n".encode(), 0)
         _refuse_other_spellings(settings)
     except BaseException:
         os.close(lock)
@@ -225,7 +229,16 @@ def is_same_broker(one: tuple[str, int], other: tuple[str, int]) -> bool | None:
 
 
 def _addresses(host: str) -> set[str]:
-    return {str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    name = host.strip("[]").removesuffix(".")
+    return {_one_spelling(str(found[4][0])) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
+
+
+def _one_spelling(address: str) -> str:
+    """Return an address without its zone, as IPv4 where it is mapped. The loopback addresses of both families are one machine."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        ip = ip.ipv4_mapped or (IPv4Address("127.0.0.1") if ip.is_loopback else ip)
+    return str(ip)
 
 
 def _is_locked(path: Path) -> bool:
@@ -245,7 +258,7 @@ def _running_spellings(settings: Settings, *, certain: bool) -> list[str]:
     before = _safe_file_name(f"{mqtt.client_id}-{mqtt.instance}@")
     found = []
     for path in sorted(ours.parent.glob(f"{before}*.instance")):
-        host, _, port = path.stem.removeprefix(before).rpartition("-")
+        host, _, port = (_broker_in_lock(path) or path.stem.removeprefix(before)).rpartition("-")
         if path == ours or not port.isdecimal():
             continue
         try:
@@ -260,6 +273,17 @@ def _running_spellings(settings: Settings, *, certain: bool) -> list[str]:
         if same or (same is None and not certain):
             found.append(path.stem)
     return found
+
+
+def _broker_in_lock(path: Path) -> str:
+    """Return the host and the port that the lock's last holder wrote into it, or an empty text for a lock of an earlier version.
+
+    The file's name does not have all characters of an IPv6 address.
+    """
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _take_over_other_spellings(settings: Settings) -> None:

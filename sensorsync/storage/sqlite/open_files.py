@@ -24,8 +24,10 @@ class OpenFiles(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> OpenFiles:
-        """Return the files that have the names now."""
-        return cls(_identity(path), _identity(log_of(path)), _identity(path.with_name(f"{path.name}-shm")))
+        """Return the files that have the names now. A database file that was emptied in its place counts as none."""
+        return cls(
+            _identity(path, empty_is_none=True), _identity(log_of(path)), _identity(path.with_name(f"{path.name}-shm"))
+        )
 
 
 def log_of(path: Path) -> Path:
@@ -36,6 +38,11 @@ def log_of(path: Path) -> Path:
 def database_identity(path: Path) -> Identity:
     """Return the identity of the file that has the name now."""
     return _identity(path)
+
+
+def has_log(connection: sqlite3.Connection) -> bool:
+    """Return True when commits go into a write-ahead log. Some file systems allow none."""
+    return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
 
 
 def save_log(connection: sqlite3.Connection, path: Path, opened: OpenFiles) -> None:
@@ -50,9 +57,9 @@ def save_log(connection: sqlite3.Connection, path: Path, opened: OpenFiles) -> N
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _identity(path: Path) -> Identity:
+def _identity(path: Path, *, empty_is_none: bool = False) -> Identity:
     try:
         found = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return None if empty_is_none and not found.st_size else (found.st_dev, found.st_ino)

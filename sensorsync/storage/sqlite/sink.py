@@ -21,7 +21,7 @@ from sensorsync.pipeline.contract import (
 )
 from sensorsync.storage.sqlite.connect import connect
 from sensorsync.storage.sqlite.faults import sink_error
-from sensorsync.storage.sqlite.open_files import Identity, OpenFiles, database_identity, save_log
+from sensorsync.storage.sqlite.open_files import Identity, OpenFiles, database_identity, has_log, save_log
 from sensorsync.storage.sqlite.schema import verify_tables
 from sensorsync.storage.sqlite.target_upsert import TargetUpsert
 from sensorsync.storage.target_table import TableUpserts
@@ -108,6 +108,8 @@ class SqliteSink:
             return self._run_transaction(self._connection, work)
         except (sqlite3.Error, UnicodeEncodeError, OverflowError) as error:
             outcome = sink_error(error, str(self._path))
+            if self._opened is not None and OpenFiles.at(self._path) != self._opened:
+                self._file_is_changing = True
             self._roll_back(keep_connection=isinstance(outcome, BatchRejected))
             if isinstance(outcome, SinkMisconfigured) and self._is_another_file():
                 # Another file or none, where there was a right one: it is being rotated, or somebody has removed it.
@@ -137,7 +139,10 @@ class SqliteSink:
         # IMMEDIATE takes the write lock now. Later SQLite could not wait for it.
         connection.execute("BEGIN IMMEDIATE")
         if self._opened is None:
-            self._opened = OpenFiles.at(self._path)._replace(database=self._opened_database)
+            opened = OpenFiles.at(self._path)._replace(database=self._opened_database)
+            if opened.log is None and has_log(connection):
+                raise self._replaced("while it was opened")
+            self._opened = opened
         self._verify_tables(connection)
         new = sum(upsert.store(connection, values) for upsert, values in work)
         self._verify_files("", commit_outcome_unknown=False)

@@ -256,6 +256,49 @@ def test_a_commit_into_a_file_that_has_lost_its_name_is_not_acknowledged(
     assert [found.payload for found in look(path)] == [b"payload 1"]
 
 
+@pytest.mark.parametrize("suffixes", [[""], ["", "-wal"]])
+def test_what_is_parked_after_a_box_was_emptied_in_its_place_is_in_the_file(
+    box: DeadLetters, path: Path, suffixes: list[str]
+) -> None:
+    # As by `logrotate` with copytruncate. The inode is the same, and SQLite has the pages in its cache.
+    box.park([letter(1)])
+    for suffix in suffixes:
+        os.truncate(path.with_name(path.name + suffix), 0)
+    for number in range(2, 5):
+        assert box.park([letter(number)]) == 1
+    box.close()
+    with closing(sqlite3.connect(path)) as fresh:
+        assert {b"payload 2", b"payload 3", b"payload 4"} <= {
+            row[0] for row in fresh.execute("SELECT payload FROM letters")
+        }
+        assert fresh.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("removed", ["", "-wal"])
+def test_a_box_that_loses_a_file_while_it_is_opened_is_opened_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    # The identities were read after the files had been opened: letters went on into the file without a name.
+    set_up = BoxFile._set_up
+
+    def set_up_and_lose(file: BoxFile, connection: sqlite3.Connection) -> None:
+        set_up(file, connection)
+        path.with_name(path.name + removed).unlink()
+        if not removed:
+            path.touch(mode=0o600)
+
+    box = DeadLetters(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(BoxFile, "_set_up", set_up_and_lose)
+        with pytest.raises(DeadLetterBoxError, match="removed or replaced while it was opened"):
+            box.open()
+    box.open()
+    box.park([letter(1)])
+    with closing(sqlite3.connect(path)) as fresh:
+        assert fresh.execute("SELECT payload FROM letters").fetchall() == [(b"payload 1",)]
+    box.close()
+
+
 def test_the_log_of_a_box_that_was_removed_before_the_end_is_saved_at_the_end(
     box: DeadLetters, path: Path, tmp_path: Path
 ) -> None:

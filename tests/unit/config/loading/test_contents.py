@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sensorsync.errors import ConfigurationError
 
 MARKER = "MIIEvQIBADANBgkqhkiG9w0BAQ"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{MARKER}\n{MARKER}==\n-----END PRIVATE KEY-----\n"
+DER = bytes.fromhex("302e020100300506032b657004220420") + bytes(range(0xC0, 0xE0))
+KEY = base64.b64encode(DER).decode()
 FORMS = {
     "PEM": PEM,
     "a certificate": PEM.replace("PRIVATE KEY", "CERTIFICATE"),
@@ -104,3 +107,35 @@ def test_paths_and_public_keys_are_not_taken_for_contents(tmp_path: Path) -> Non
     path = "/" + "/".join("Schlüssel für Geräte" for _ in range(100))
     loaded = load(environ={"SENSORSYNC_DATABASE__TLS__CA_FILE": path, "SENSORSYNC_SECURITY__KEYS": keys}, cwd=tmp_path)
     assert str(loaded.settings.database.tls.ca_file) == path
+
+
+@pytest.mark.parametrize("form", [KEY, DER.hex(), f"data:application/x-pem-file;base64,{KEY}"])
+@pytest.mark.parametrize("name", ["mqtt.tls.ca_file", "mqtt.tls.key_file", "mqtt.username", "mqtt.port"])
+def test_a_key_without_the_lines_of_pem_is_refused_and_not_repeated(name: str, form: str, tmp_path: Path) -> None:
+    variable = "SENSORSYNC_" + name.replace(".", "__").upper()
+    file = tmp_path / "config.yaml"
+    for wrapped in (form, [form], {"a": form}, {form: 1}):
+        file.write_text(json.dumps(nested(name, wrapped)))
+        with pytest.raises(ConfigurationError) as caught:
+            load(file, environ={}, cwd=tmp_path)
+        assert form[20:30] not in f"{caught.value} {caught.value.hint}"
+    with pytest.raises(ConfigurationError, match=f"^{name}: ") as caught:
+        load(environ={variable: form}, cwd=tmp_path)
+    assert form[20:30] not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("form", [PEM, KEY])
+def test_a_key_in_the_place_of_a_name_a_configuration_file_or_an_argument_is_not_repeated(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"mqtt": {"tls": {form: "x"}}}))
+    assert main(["--config", str(file), "config", "check"]) == 2
+    assert main(["--config", form, "config", "check"]) == 2
+    assert main(["config", "check", form]) == 2
+    monkeypatch.setenv("SENSORSYNC_CONFIG", form)
+    assert main(["config", "show"]) == 2
+    printed = "".join(capsys.readouterr())
+    assert form[30:40] not in printed
+    assert printed.count("not shown") >= 4

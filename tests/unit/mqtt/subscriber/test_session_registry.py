@@ -118,6 +118,26 @@ def test_an_instance_is_its_client_ids_however_the_broker_is_spelt(tmp_path: Pat
     assert not is_instance_running(numeric)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("::1", "127.0.0.1"),  # the colons are not in the name of the lock's file
+        ("localhost", "::1"),
+        ("[::1]", "::1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("localhost.", "localhost"),
+        ("2001:db8::1", "2001:db8:0::1"),
+    ],
+)
+def test_ipv6_addresses_are_spellings_of_a_broker_too(one: str, other: str, tmp_path: Path) -> None:
+    for first, second in ((one, other), (other, one)):
+        with instance_lock(settings_of(tmp_path, host=first)):
+            ours = settings_of(tmp_path, host=second)
+            assert is_instance_running(ours)
+            with pytest.raises(AlreadyRunningError, match="the same broker"), instance_lock(ours):
+                pass
+
+
 def test_one_instance_name_at_two_brokers_is_two_instances(tmp_path: Path) -> None:
     first, second = settings_of(tmp_path, host="127.0.0.1"), settings_of(tmp_path, host="127.0.0.2")
     with instance_lock(first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -119,6 +120,45 @@ def test_a_removed_log_takes_nothing_with_it(
     assert ids(path) == {row.event_id for row in readings(10)}
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("suffixes", [[""], ["", "-wal"]])
+def test_into_a_file_that_was_emptied_in_its_place_nothing_is_acknowledged(
+    path: Path, sinks: list[SqliteSink], suffixes: list[str]
+) -> None:
+    # As by `logrotate` with copytruncate. The inode is the same, and SQLite has the pages in its cache.
+    sinks.pop().close()
+    for suffix in suffixes:
+        os.truncate(path.with_name(path.name + suffix), 0)
+    for number in range(4):
+        with pytest.raises((SinkUnavailable, SinkVerificationFailed)):
+            sinks[0].write([reading(number + 10)])
+    remove_and_make(path)
+    write_until_stored(sinks, readings(10))
+    assert ids(path) == {row.event_id for row in readings(10)}
+
+
+def test_a_log_that_is_removed_while_the_file_is_opened_gets_no_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, other = SqliteSink(path), SqliteSink(path)
+    other.write([reading(0)])
+    open_file = SqliteSink._open
+
+    def open_and_lose(opening: SqliteSink) -> sqlite3.Connection:
+        connection = open_file(opening)
+        connection.execute("SELECT count(*) FROM sensor_readings").fetchone()  # opens the log
+        remove_log(path)
+        return connection
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteSink, "_open", open_and_lose)
+        with pytest.raises(SinkUnavailable, match="removed or replaced while it was opened"):
+            sink.write([reading(1)])
+    write_until_stored([other, sink], readings(3))
+    sink.close()
+    other.close()
+    assert ids(path) == {row.event_id for row in readings(3)}
 
 
 def test_while_there_is_no_file_the_batch_is_kept(path: Path, sinks: list[SqliteSink]) -> None:
