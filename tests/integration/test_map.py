@@ -112,7 +112,7 @@ def test_fewer_messages_than_asked_for_are_shown_when_the_time_is_over() -> None
 
 
 def test_not_one_message_is_exit_code_5_and_says_on_which_topics() -> None:
-    _, result = listening(1, _nothing, timeout=0.1)
+    _, result = listening(1, _nothing, timeout=0.4)
     assert result.exit_code == 5
     assert [(one.code, one.message) for one in result.problems] == [
         ("no_message", "no message came on sensors/live/# in 0 s")
