@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from sensorsync.messages.reading import TargetTable
@@ -45,15 +46,10 @@ class BatchVerifier:
         unknown = [table for table in tables if _name(table) not in lease.checks]
         if not unknown:
             return
-        try:
-            with lease.connection.cursor() as cursor:
-                for table in unknown:
-                    self._verify(lease, cursor, table)
-                    lease.checks[_name(table)] = 0.0  # and again before the first COMMIT
-        except SinkVerificationFailed:
-            raise
-        except Exception as error:  # an answer that the driver cannot read raises others than its own
-            raise sink_error(diagnose_error(error, Phase.BEGIN), self._connector.address) from error
+        with self._translate_errors(), lease.connection.cursor() as cursor:
+            for table in unknown:
+                self._verify(lease, cursor, table)
+                lease.checks[_name(table)] = 0.0  # and again before the first COMMIT
 
     def before_commit(self, lease: Lease, tables: Tables) -> None:
         """Verify the tables and the session where a check is due. Raises what the driver raises."""
@@ -73,14 +69,22 @@ class BatchVerifier:
     def after_rejection(self, lease: Lease, tables: Tables, *, is_key_conflict: bool) -> None:
         """Verify the tables whose server has refused a row: a table that was changed is to blame, and not the row."""
         now = time.monotonic()
+        with self._translate_errors(), lease.connection.cursor() as cursor:
+            for table in tables:
+                if is_key_conflict or now >= lease.checks.get(_name(table), 0.0):
+                    self._verify(lease, cursor, table)
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise the sink's error for any failure but a verification that failed.
+
+        An answer that the driver cannot read raises other errors than its own.
+        """
         try:
-            with lease.connection.cursor() as cursor:
-                for table in tables:
-                    if is_key_conflict or now >= lease.checks.get(_name(table), 0.0):
-                        self._verify(lease, cursor, table)
+            yield
         except SinkVerificationFailed:
             raise
-        except Exception as error:  # an answer that the driver cannot read raises others than its own
+        except Exception as error:
             raise sink_error(diagnose_error(error, Phase.BEGIN), self._connector.address) from error
 
     def _verify(self, lease: Lease, cursor: Any, table: TargetTable | None) -> None:

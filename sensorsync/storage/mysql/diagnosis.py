@@ -13,9 +13,9 @@ import pymysql
 from sensorsync.messages.reading import Reading, TargetTable
 from sensorsync.pipeline.contract import Row
 from sensorsync.storage.mysql.cluster_faults import COMMIT_ERROR, GROUP_HOOK_ERROR, find_rule
+from sensorsync.storage.mysql.comparison_rows import table_of
 from sensorsync.storage.mysql.error_rule import ErrorAction, ErrorRule
 from sensorsync.storage.mysql.faults import ERROR_RULES, FOREIGN_KEY_ERRNOS, NOT_NULL, TLS_HINT, USER_LIMIT
-from sensorsync.storage.target_table import READINGS_TABLE
 
 _CANNOT_CONNECT = 2003
 _CONNECTION_LOST_ERRNOS = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
@@ -108,9 +108,8 @@ def blames_other_table(diagnosis: ErrorDiagnosis, row: Row) -> bool:
         return not {column.name.lower() for column, value in columns if value is None} & _quoted_words(diagnosis)
     if diagnosis.errno not in FOREIGN_KEY_ERRNOS:
         return False
-    table = READINGS_TABLE if isinstance(row, Reading) else row.table.name
     found = _FOREIGN_TABLE.search(diagnosis.message)
-    return found is None or found[1].replace("``", "`").lower() != table.lower()
+    return found is None or found[1].replace("``", "`").lower() != table_of(row).lower()
 
 
 def is_nameless_foreign_key(diagnosis: ErrorDiagnosis) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
 import pymysql
@@ -288,16 +288,14 @@ class MySqlSink:
         accepted = self._accepted_rows.last(row)
         if diagnosis.rule.action is ErrorAction.REJECT and not blames_other_table(diagnosis, row):
             others = list(accepted_again(row, accepted))
-            if not others or any(self._accepts(other, new=not has_key_of(other, row)) for other in others):
+            if not others or self._accepts_like(row, others):
                 raise BatchRejected(message, errno=errno) from error
             # The key itself can be at fault. A row that is there already proves less: an AFTER INSERT trigger does not run for it.
             accepts = (
                 isinstance(accepted, TableRow) and names_key(diagnosis, accepted.table) and self._accepts(accepted)
             )
         elif is_nameless_foreign_key(diagnosis) and (columns := self._foreign_key_columns(row)):
-            accepts = any(
-                self._accepts(other, new=not has_key_of(other, row)) for other in accepted_again(row, accepted)
-            )
+            accepts = self._accepts_like(row, accepted_again(row, accepted))
             if not accepts and isinstance(accepted, TableRow):
                 accepts = bool(columns & {name.lower() for name in accepted.table.key}) and self._accepts(accepted)
         else:
@@ -311,6 +309,10 @@ class MySqlSink:
                 return foreign_key_columns(read_definition(cursor, table_of(row)) or "")
         except pymysql.MySQLError:
             return frozenset()
+
+    def _accepts_like(self, row: Row, others: Iterable[Row]) -> bool:
+        """Return True if the server accepts one of `others` as it would a new row, or under the key of `row`."""
+        return any(self._accepts(other, new=not has_key_of(other, row)) for other in others)
 
     def _accepts(self, row: Row, *, new: bool = False) -> bool:
         """Try to write a row and roll it back; return True if the server accepts it. `new`: only if it was not there already."""

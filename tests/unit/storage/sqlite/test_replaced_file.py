@@ -19,13 +19,6 @@ from tests.rows import reading, readings
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "readings.sqlite"
-    SqliteStore(path).migrate()
-    return path
-
-
-@pytest.fixture
 def sinks(path: Path) -> Iterator[list[SqliteSink]]:
     """Two writers that have the file open."""
     made = [SqliteSink(path), SqliteSink(path)]

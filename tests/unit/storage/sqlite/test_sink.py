@@ -22,13 +22,6 @@ from tests.rows import reading, readings
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "readings.sqlite"
-    SqliteStore(path).migrate()
-    return path
-
-
-@pytest.fixture
 def sink(path: Path) -> Iterator[SqliteSink]:
     sink = SqliteSink(path)
     yield sink
